@@ -1,0 +1,36 @@
+"""Semantic segmentation that answers in properties, for the Hugging Face ecosystem."""
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
+from transformers.utils import is_torchvision_available
+
+from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.model.configuration_prolab import ProLabConfig
+from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+
+if is_torchvision_available():
+    from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
+else:
+    # transformers' torchvision backend can be constructed without torchvision and fails at the first picture.
+    ProLabImageProcessor = ProLabImageProcessorPil  # type: ignore[assignment,misc]
+
+__version__ = "0.1.0"
+
+AutoConfig.register("prolab", ProLabConfig, exist_ok=True)
+AutoModelForSemanticSegmentation.register(ProLabConfig, ProLabForSemanticSegmentation, exist_ok=True)
+AutoImageProcessor.register(
+    ProLabConfig,
+    image_processor_classes={
+        "pil": ProLabImageProcessorPil,
+        **({"torchvision": ProLabImageProcessor} if is_torchvision_available() else {}),
+    },
+    exist_ok=True,
+)
+
+__all__ = [
+    "PropertySpace",
+    "ProLabConfig",
+    "ProLabForSemanticSegmentation",
+    "ProLabImageProcessor",
+    "ProLabImageProcessorPil",
+]

@@ -1,0 +1,1 @@
+"""Pictures and masks in, training examples out."""

@@ -1,0 +1,256 @@
+"""From a sample to tensors: joint augmentation of picture and mask, and the geometry of evaluation.
+
+Augmentation follows the recipe of the paper: random resize, random crop that avoids crops of a single class,
+flip, photometric distortion. Random numbers come only from the generator that is passed in, which the data
+set seeds per (seed, epoch, index): the same example comes out whatever the number of workers, and after a
+resume. The crop is chosen before anything is resized, so that only its pixels are computed.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from prolab_hf.data.example_sets import Example, SegmentationDataset, Transform, collate
+from prolab_hf.data.photometric import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PhotometricDistortion,
+    checked_statistics,
+    to_normalized_tensor,
+)
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "EvalTransform",
+    "PhotometricDistortion",
+    "SegmentationDataset",
+    "TrainTransform",
+    "Transform",
+    "collate",
+]
+
+_CROP_TRIES = 10
+
+
+class TrainTransform:
+    """Random resize, crop, flip and photometric distortion, padding and normalization.
+
+    Args:
+        crop_size: Height and width of the result, or one number for both.
+        scale: Long and short edge that a picture is fitted into (ratio kept) at ratio 1; `None` keeps the
+            picture's own size at ratio 1.
+        ratio_range: Smallest and largest random factor of the resize.
+        cat_max_ratio: A crop is drawn again (ten times at most) while one class fills this share of its
+            labeled pixels or more; 1 switches this off.
+        flip_probability: Probability of a horizontal flip.
+        photometric: Color distortion, `None` for none.
+        mean: Mean per channel in 0 ... 1; padding has this color.
+        std: Standard deviation per channel in 0 ... 1.
+        ignore_index: Label of padded pixels.
+
+    Raises:
+        ValueError: If a number is outside its range.
+    """
+
+    def __init__(
+        self,
+        crop_size: int | tuple[int, int],
+        *,
+        scale: tuple[int, int] | None = None,
+        ratio_range: tuple[float, float] = (0.5, 2.0),
+        cat_max_ratio: float = 0.75,
+        flip_probability: float = 0.5,
+        photometric: PhotometricDistortion | None = PhotometricDistortion(),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        ignore_index: int = 255,
+    ) -> None:
+        self.crop_size = _pair(crop_size, "crop_size")
+        self.scale = scale
+        if not 0 < ratio_range[0] <= ratio_range[1]:
+            raise ValueError(f"ratio_range {ratio_range} must be two positive numbers, the smaller first")
+        if not 0 < cat_max_ratio <= 1:
+            raise ValueError(f"cat_max_ratio {cat_max_ratio} must be above 0 and at most 1")
+        if not 0 <= flip_probability <= 1:
+            raise ValueError(f"flip_probability {flip_probability} must be from 0 to 1")
+        self.ratio_range = ratio_range
+        self.cat_max_ratio = cat_max_ratio
+        self.flip_probability = flip_probability
+        self.photometric = photometric
+        self.mean, self.std = checked_statistics(mean, std)
+        self.ignore_index = ignore_index
+
+    def __call__(self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator) -> Example:
+        """Augment one sample.
+
+        Args:
+            image: RGB picture.
+            mask: `(height, width)` class ids.
+            rng: Generator that all random numbers come from.
+
+        Returns:
+            `pixel_values` `(3, crop height, crop width)` float32 and `labels` `(crop height, crop width)`
+            int64.
+        """
+        ratio = rng.uniform(*self.ratio_range)
+        size = _scaled_size(mask.shape, self.scale, ratio)
+        top, left = self._choose_crop(mask, size, rng)
+        window = (top, left, min(self.crop_size[0], size[0]), min(self.crop_size[1], size[1]))
+        image = _resize_window(image, size, window)
+        rows, columns = _nearest_rows(mask.shape, size, window)
+        labels = mask[rows][:, columns]
+        if rng.random() < self.flip_probability:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            labels = labels[:, ::-1]
+        color = None if self.photometric is None else self.photometric.draw(rng)
+        return self._pad(to_normalized_tensor(image, self.mean, self.std, color), labels)
+
+    def _choose_crop(
+        self, mask: NDArray[np.int32], size: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[int, int]:
+        free_rows, free_columns = max(size[0] - self.crop_size[0], 0), max(size[1] - self.crop_size[1], 0)
+        top = left = 0
+        for _ in range(_CROP_TRIES):
+            top = int(rng.integers(free_rows + 1))
+            left = int(rng.integers(free_columns + 1))
+            if self.cat_max_ratio == 1 or (free_rows == 0 and free_columns == 0):
+                break  # there is only one crop
+            window = (top, left, min(self.crop_size[0], size[0]), min(self.crop_size[1], size[1]))
+            rows, columns = _nearest_rows(mask.shape, size, window)
+            # Every second row and column tells the shares well enough, at a quarter of the cost.
+            seen = mask[rows[::2]][:, columns[::2]]
+            seen = seen[seen != self.ignore_index]
+            if seen.size:
+                counts = np.bincount(seen)
+                if np.count_nonzero(counts) > 1 and counts.max() < self.cat_max_ratio * seen.size:
+                    break
+        return top, left
+
+    def _pad(self, pixels: Tensor, labels: NDArray[np.int32]) -> Example:
+        height, width = self.crop_size
+        if labels.shape != (height, width):
+            padded = np.full((height, width), self.ignore_index, dtype=np.int64)
+            padded[: labels.shape[0], : labels.shape[1]] = labels
+            canvas = torch.zeros(3, height, width)  # zero is the mean after normalization
+            canvas[:, : labels.shape[0], : labels.shape[1]] = pixels
+            return {"pixel_values": canvas, "labels": torch.from_numpy(padded)}
+        return {"pixel_values": pixels, "labels": torch.from_numpy(labels.astype(np.int64))}
+
+
+class EvalTransform:
+    """Deterministic resize and normalization.
+
+    Args:
+        scale: Long and short edge that the picture is fitted into, or one number for the short edge;
+            `None` keeps the size.
+        keep_ratio: Whether the ratio is kept; otherwise `scale` must be a pair and is (height, width).
+        size_divisor: Both edges are enlarged to the next multiple of it (the published models use 32).
+        resize_labels: Whether labels get the picture's new size (for batches); otherwise they keep the
+            original size, on which metrics are counted.
+        mean: Mean per channel in 0 ... 1.
+        std: Standard deviation per channel in 0 ... 1.
+
+    Raises:
+        ValueError: If a number is outside its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int | tuple[int, int] | None = None,
+        keep_ratio: bool = True,
+        size_divisor: int | None = None,
+        resize_labels: bool = False,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        if not keep_ratio and (scale is None or isinstance(scale, int)):
+            raise ValueError(f"keep_ratio=False needs scale=(height, width), received {scale!r}")
+        if size_divisor is not None and size_divisor < 1:
+            raise ValueError(f"size_divisor {size_divisor} must be positive")
+        self.scale = scale
+        self.keep_ratio = keep_ratio
+        self.size_divisor = size_divisor
+        self.resize_labels = resize_labels
+        self.mean, self.std = checked_statistics(mean, std)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that a picture of the given size gets."""
+        size = (height, width)
+        if isinstance(self.scale, int):
+            factor = self.scale / min(size)
+            size = (int(height * factor + 0.5), int(width * factor + 0.5))
+        elif self.scale is not None:
+            size = _scaled_size(size, self.scale, 1.0) if self.keep_ratio else self.scale
+        if self.size_divisor:
+            size = tuple(math.ceil(edge / self.size_divisor) * self.size_divisor for edge in size)  # type: ignore[assignment]
+        return size
+
+    def __call__(
+        self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator | None = None
+    ) -> Example:
+        """Resize and normalize one sample; `rng` is not used.
+
+        Returns:
+            `pixel_values` `(3, new height, new width)` float32 and `labels` int64 of the original size (or of
+            the new size with `resize_labels`).
+        """
+        size = self.output_size(image.height, image.width)
+        if size != (image.height, image.width):
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        if self.resize_labels and size != mask.shape:
+            rows, columns = _nearest_rows(mask.shape, size, (0, 0, *size))
+            mask = mask[rows][:, columns]
+        pixels = to_normalized_tensor(image, self.mean, self.std)
+        return {"pixel_values": pixels, "labels": torch.from_numpy(mask.astype(np.int64))}
+
+
+def _pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
+    height, width = (value, value) if isinstance(value, int) else value
+    if height < 1 or width < 1:
+        raise ValueError(f"{name} {value} must be positive")
+    return int(height), int(width)
+
+
+def _scaled_size(size: tuple[int, ...], scale: tuple[int, int] | None, ratio: float) -> tuple[int, int]:
+    """Size after fitting into `scale` times `ratio` with the picture's own ratio kept."""
+    height, width = size
+    factor = ratio
+    if scale is not None:
+        long, short = max(scale) * ratio, min(scale) * ratio
+        factor = min(long / max(height, width), short / min(height, width))
+    return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+
+def _resize_window(
+    image: Image.Image, size: tuple[int, int], window: tuple[int, int, int, int]
+) -> Image.Image:
+    """Rows and columns `window` (top, left, height, width) of the picture resized to `size`.
+
+    PIL resamples only the box, with the same filter weights that resizing the whole picture would use.
+    """
+    top, left, height, width = window
+    down, right = image.height / size[0], image.width / size[1]
+    box = (
+        left * right,
+        top * down,
+        min((left + width) * right, image.width),
+        min((top + height) * down, image.height),
+    )
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+
+def _nearest_rows(
+    source: tuple[int, ...], size: tuple[int, int], window: tuple[int, int, int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Source rows and columns of a window of the nearest-neighbor resize from `source` to `size`."""
+    top, left, height, width = window
+    rows = ((np.arange(top, top + height) + 0.5) * (source[0] / size[0])).astype(np.intp)
+    columns = ((np.arange(left, left + width) + 0.5) * (source[1] / size[1])).astype(np.intp)
+    return np.minimum(rows, source[0] - 1), np.minimum(columns, source[1] - 1)

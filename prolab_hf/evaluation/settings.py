@@ -1,0 +1,91 @@
+"""The choices of inference: whole picture or sliding window, flipping, scales."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+
+class InferenceOptions(TypedDict, total=False):
+    """Keyword arguments of `segment` and `evaluate_model`; see `InferenceSettings`."""
+
+    mode: Literal["whole", "slide"]
+    crop_size: int | tuple[int, int] | None
+    stride: int | tuple[int, int] | None
+    flip: bool
+    scales: Sequence[float]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a picture is run through a model.
+
+    Attributes:
+        mode: `"whole"`: one forward pass, as the pipeline does. `"slide"`: a window moved over the picture.
+        crop_size: Window in pixels of the processed picture, one number or `(height, width)`. Default: the
+            processor's `size["shortest_edge"]` (512 in the published ADE20K evaluation).
+        stride: Step of the window, one number or two. Default: two thirds of the window.
+        flip: Whether the mirrored picture is run, too; class probabilities are averaged.
+        scales: Factors of the processed size whose class probabilities are averaged.
+        batch_size: Windows, or in `evaluate_model` pictures of equal size, that are run together.
+    """
+
+    mode: Literal["whole", "slide"] = "whole"
+    crop_size: int | tuple[int, int] | None = None
+    stride: int | tuple[int, int] | None = None
+    flip: bool = False
+    scales: Sequence[float] = (1.0,)
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("whole", "slide"):
+            raise ValueError(f"mode is {self.mode!r}; it must be 'whole' or 'slide'.")
+        if self.mode == "whole" and (self.crop_size is not None or self.stride is not None):
+            raise ValueError("crop_size and stride belong to mode='slide'; the mode is 'whole'.")
+        for name in ("crop_size", "stride"):
+            value = getattr(self, name)
+            if value is not None and min(_pair(value)) < 1:
+                raise ValueError(f"{name} is {value}; it must be one or two positive numbers of pixels.")
+        scales = (self.scales,) if isinstance(self.scales, int | float) else tuple(self.scales)
+        if not scales or not all(0 < scale < float("inf") for scale in scales):
+            raise ValueError(f"scales is {self.scales!r}; it must hold at least one positive factor.")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1.")
+        object.__setattr__(self, "scales", scales)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one forward pass over the whole picture is all there is to do."""
+        return self.mode == "whole" and not self.flip and self.scales == (1.0,)
+
+    def to_dict(self, processor: Any = None) -> dict[str, Any]:
+        """The settings as JSON holds them, for the record; with a processor the window is filled in."""
+        record: dict[str, Any] = {"mode": self.mode, "flip": self.flip, "scales": list(self.scales)}
+        if self.mode == "slide":
+            record["crop_size"], record["stride"] = map(list, self.window(processor))
+        return record
+
+    def window(self, processor: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Crop size and stride, each `(height, width)`, with the defaults filled in.
+
+        Raises:
+            ValueError: If no crop size is given and the processor names no shortest edge.
+        """
+        crop_size = self.crop_size
+        if crop_size is None:
+            size = getattr(processor, "size", None) or {}
+            crop_size = size.get("shortest_edge") if hasattr(size, "get") else None
+            if crop_size is None:
+                raise ValueError(
+                    "mode='slide' needs crop_size (the training crop of the model, for example 512)."
+                )
+        crop = _pair(crop_size)
+        stride = _pair(self.stride) if self.stride is not None else tuple(max(1, 2 * c // 3) for c in crop)
+        return crop, (stride[0], stride[1])
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(value, tuple | list):
+        height, width = value
+        return int(height), int(width)
+    return int(value), int(value)

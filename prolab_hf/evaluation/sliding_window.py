@@ -1,0 +1,136 @@
+"""Sliding-window logits as in the published evaluations, with memory bounded by one row of windows.
+
+Windows of `crop_size` are placed every `stride` pixels; the last one of a row or column is shifted back
+inside the picture. The logits of a window are resized to the window, summed, and divided by the number of
+windows that cover a pixel. A picture smaller than the window is run as it is, without padding.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LogitsFunction = Callable[[Tensor], Tensor]
+"""Pictures `(n, 3, height, width)` to logits `(n, num_classes, any height, any width)`."""
+
+
+def window_starts(length: int, window: int, stride: int) -> list[int]:
+    """First pixel of every window along one side.
+
+    Args:
+        length: Length of the side in pixels.
+        window: Length of the window; a longer one than the side counts as the side.
+        stride: Distance between windows, from 1 to `window`.
+    """
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]
+
+
+def count_windows(size: tuple[int, int], crop_size: tuple[int, int], stride: tuple[int, int]) -> int:
+    """Number of windows over a picture of `size` `(height, width)`."""
+    rows, columns = (len(window_starts(*axis)) for axis in zip(size, crop_size, stride))
+    return rows * columns
+
+
+def slide_bands(
+    logits_function: LogitsFunction,
+    pixel_values: Tensor,
+    crop_size: tuple[int, int],
+    stride: tuple[int, int],
+    *,
+    windows_per_batch: int = 4,
+    on_windows: Callable[[int], None] | None = None,
+) -> Iterator[Tensor]:
+    """Averaged logits from top to bottom, a band at a time as soon as no later window touches it.
+
+    Only the rows that windows still reach are held, so a 12-megapixel picture with 150 classes needs the
+    memory of one row of windows instead of 7 GB.
+
+    Args:
+        logits_function: Gives the logits of a batch of windows.
+        pixel_values: Pictures, `(batch_size, 3, height, width)`.
+        crop_size: Height and width of the window.
+        stride: Vertical and horizontal distance between windows; at most `crop_size`.
+        windows_per_batch: Windows of each picture that are run together.
+        on_windows: Called with the number of windows just done.
+
+    Yields:
+        Float32 logits `(batch_size, num_classes, rows, width)`; the rows of all bands add up to `height`.
+
+    Raises:
+        ValueError: If the stride leaves gaps between windows.
+    """
+    _check(crop_size, stride)
+    batch_size, _, height, width = pixel_values.shape
+    crop_height, crop_width = min(crop_size[0], height), min(crop_size[1], width)
+    tops, lefts = window_starts(height, crop_height, stride[0]), window_starts(width, crop_width, stride[1])
+    down, across = _coverage(tops, crop_height, height), _coverage(lefts, crop_width, width)
+    band = None  # (batch_size, num_classes, crop_height, width): sums of the rows below the current top
+    for top, bottom in zip(tops, [*tops[1:], height]):
+        rows = pixel_values[:, :, top : top + crop_height]
+        for first in range(0, len(lefts), windows_per_batch):
+            chunk = lefts[first : first + windows_per_batch]
+            logits = logits_function(torch.cat([rows[..., left : left + crop_width] for left in chunk]))
+            if band is None:
+                band = logits.new_zeros(batch_size, logits.shape[1], crop_height, width, dtype=torch.float32)
+                down, across = down.to(band.device), across.to(band.device)
+            # One window at a time: resized logits are the largest tensors here.
+            for left, window in zip(chunk, logits.split(batch_size)):
+                band[..., left : left + crop_width] += _resize(window.float(), (crop_height, crop_width))
+            if on_windows is not None:
+                on_windows(len(chunk))
+        done = bottom - top
+        yield band[:, :, :done] / (down[top:bottom, None] * across)  # type: ignore[index]
+        rest = band[:, :, done:]  # type: ignore[index]
+        band = F.pad(rest, (0, 0, 0, done)) if bottom < height else None
+
+
+def slide_logits(
+    logits_function: LogitsFunction,
+    pixel_values: Tensor,
+    crop_size: tuple[int, int],
+    stride: tuple[int, int],
+    *,
+    windows_per_batch: int = 4,
+) -> Tensor:
+    """Averaged sliding-window logits of whole pictures (see `slide_bands` for the arguments).
+
+    Returns:
+        Float32 logits `(batch_size, num_classes, height, width)` at the size of `pixel_values`.
+
+    Raises:
+        ValueError: If the stride leaves gaps between windows.
+    """
+    logits, top = None, 0
+    for band in slide_bands(
+        logits_function, pixel_values, crop_size, stride, windows_per_batch=windows_per_batch
+    ):
+        if logits is None:
+            logits = band.new_empty(*band.shape[:2], *pixel_values.shape[-2:])
+        logits[:, :, top : top + band.shape[2]] = band
+        top += band.shape[2]
+    return logits  # type: ignore[return-value]  # there is at least one window
+
+
+def _coverage(starts: list[int], window: int, length: int) -> Tensor:
+    """Number of windows over every pixel of one side, float32 `(length,)`."""
+    coverage = torch.zeros(length)
+    for start in starts:
+        coverage[start : start + window] += 1
+    return coverage
+
+
+def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def _check(crop_size: tuple[int, int], stride: tuple[int, int]) -> None:
+    for window, step in zip(crop_size, stride):
+        if not 1 <= step <= window:
+            raise ValueError(
+                f"stride {stride} does not fit crop_size {crop_size}: each step must lie between 1 and the "
+                "crop's side (two thirds of it in the published evaluations)."
+            )

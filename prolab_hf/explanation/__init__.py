@@ -1,0 +1,1 @@
+"""Which properties made a pixel what it is, and what would change the answer."""

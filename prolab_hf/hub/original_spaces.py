@@ -1,0 +1,185 @@
+"""Property spaces of the reference implementation: embedding banks (`.pth`) and descriptor files (JSON)."""
+
+import codecs
+import json
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from prolab_hf.label_space.property_space import PropertySpace
+
+_BANK_SUFFIX = "_embeddings_and_labels"
+MAX_JSON_BYTES = 64 * 2**20
+# What torch's restricted unpickler raises on bytes that are no pickle, or no pickle it accepts.
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, ValueError),
+    *(LookupError, TypeError, AttributeError, AssertionError, OverflowError),
+)
+
+
+def property_space_from_original(
+    bank: Any,
+    labels: Any,
+    class_names: Sequence[str] | None = None,
+    descriptions: Mapping[str, Sequence[str]] | None = None,
+    *,
+    property_names: Sequence[str] | None = None,
+    name: str = "",
+) -> PropertySpace:
+    """Makes a property space of the arrays that the reference stores.
+
+    Args:
+        bank: `(embedding_dim, num_properties)` K-Means centers, not of unit length.
+        labels: `(num_properties, num_classes)` of 0 and 1.
+        class_names: Names of the classes; by default the keys of `descriptions`, else "class 0", "class 1",
+            ...
+        descriptions: Class name -> descriptions.
+        property_names: Names of the properties; "property 0", ... by default.
+        name: Name of the space.
+
+    Raises:
+        ValueError: The arrays do not fit together, or hold something other than allowed.
+    """
+    centers, matrix = _table(bank, "bank"), _table(labels, "labels")
+    if centers.shape[1] != matrix.shape[0]:
+        raise ValueError(
+            f"bank must be (embedding_dim, num_properties) and labels (num_properties, num_classes), as the "
+            f"reference stores them; got {centers.shape} and {matrix.shape}."
+        )
+    num_properties, num_classes = matrix.shape
+    if class_names is None:
+        class_names = (
+            list(descriptions) if descriptions else [f"class {index}" for index in range(num_classes)]
+        )
+    if len(class_names) != num_classes:
+        raise ValueError(f"There are {len(class_names)} class names for {num_classes} columns of labels.")
+    return PropertySpace(
+        class_names=list(class_names),
+        property_names=property_names or [f"property {index}" for index in range(num_properties)],
+        property_embeddings=centers.T,
+        class_property_matrix=matrix.T,
+        descriptions=descriptions,
+        name=name,
+        provenance={"source": "embedding bank of the reference implementation"},
+    )
+
+
+def _table(values: Any, field: str) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    try:
+        table = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{field} must be a table of numbers ({error}).") from error
+    if table.ndim != 2 or 0 in table.shape:
+        raise ValueError(f"{field} must be a table with two dimensions, got shape {table.shape}.")
+    return table
+
+
+def read_original_bank(path: str | Path) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]] | None]:
+    """Reads an embedding bank without running any code that it may contain.
+
+    Args:
+        path: The `.pth` file.
+
+    Returns:
+        bank `(embedding_dim, num_properties)`, labels `(num_properties, num_classes)`, and the descriptions
+        if the file holds them per class.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no embedding bank, or holds objects other than arrays, tensors and plain
+            values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No embedding bank at {path}.")
+    try:
+        with torch.serialization.safe_globals(_numpy_globals()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path}: not an embedding bank that can be read safely ({_reason(error)})."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must hold a dictionary, got {type(content).__name__}.")
+    keys = [key for key in content if isinstance(key, str) and key.endswith(_BANK_SUFFIX)]
+    if len(keys) != 1:
+        raise ValueError(
+            f"{path}: needs exactly one entry whose name ends with {_BANK_SUFFIX!r}, found {len(keys)} "
+            f"(entries: {', '.join(map(str, content)) or 'none'})."
+        )
+    pair = content[keys[0]]
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise ValueError(f"{path}: the entry {keys[0]!r} must hold two arrays, the bank and its labels.")
+    bank, labels = _table(pair[0], f"{path}: bank"), _table(pair[1], f"{path}: labels")
+    return bank, labels, _class_descriptions(content.get("descriptions"), labels.shape[1])
+
+
+def _reason(error: Exception) -> str:
+    """The cause without torch's advice, which ends in switching the safety off."""
+    text = " ".join(str(error).split())
+    found = re.search(r"(?i)(unsupported (?:global|class|operand):? ?[\w.]+)", text)
+    return found[1] if found else f"{type(error).__name__}: {text.split('. ')[0][:200]}"
+
+
+def _numpy_globals() -> list[Any]:
+    """What a pickled numpy array of numbers needs, under numpy's old and new module names."""
+    reconstruct = np.zeros(1).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [np.ndarray, np.dtype, codecs.encode]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        allowed += [(reconstruct, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
+    return allowed + [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")]
+
+
+def _class_descriptions(value: Any, num_classes: int) -> dict[str, list[str]] | None:
+    if not isinstance(value, dict) or len(value) != num_classes:
+        return None
+    texts = all(
+        isinstance(key, str) and isinstance(item, list) and all(isinstance(text, str) for text in item)
+        for key, item in value.items()
+    )
+    return {key.strip(): list(item) for key, item in value.items()} if texts else None
+
+
+def read_original_descriptions(path: str | Path) -> dict[str, list[str]]:
+    """Reads a descriptor file: one JSON object, class name -> list of descriptions.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The descriptions, names and sentences trimmed (the published files hold names such as `"bed "`), empty
+        sentences left out.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no such object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No descriptor file at {path}.")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{path}: larger than {MAX_JSON_BYTES} bytes, which no descriptor file is.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error}).") from error
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path}: must hold an object of class names, got {type(content).__name__}.")
+    clean: dict[str, list[str]] = {}
+    for key, texts in content.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path}: the descriptions of {key!r} must be a list of strings.")
+        if key.strip() in clean:
+            raise ValueError(f"{path}: the class {key.strip()!r} occurs twice.")
+        clean[key.strip()] = [text.strip() for text in texts if text.strip()]
+    return clean

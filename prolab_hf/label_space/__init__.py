@@ -1,0 +1,1 @@
+"""Words in, property space out: descriptions, sentence vectors, clusters. Knows no image model."""

@@ -1,0 +1,503 @@
+"""The property space: what words hand to the model, two arrays and the names of their rows and columns."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from prolab_hf.label_space import space_files, space_operations
+from prolab_hf.label_space.space_validation import (
+    checked_assignments,
+    checked_descriptions,
+    checked_embeddings,
+    checked_matrix,
+    checked_metadata,
+    checked_names,
+)
+
+if TYPE_CHECKING:
+    from prolab_hf.label_space.health import HealthReport
+
+Descriptions = Mapping[str, Sequence[str]]
+
+
+class PropertySpace:
+    """Classes described by shared properties: names, property embeddings and the class-property matrix.
+
+    A space is immutable: every operation returns a new one. Class k of a model is row k here.
+
+    Args:
+        class_names: Names of the classes, unique; surrounding white space is removed.
+        property_names: Names of the properties, unique.
+        property_embeddings: `(num_properties, embedding_dim)`, finite, no zero row; rows that are not of unit
+            length are scaled to it.
+        class_property_matrix: `(num_classes, num_properties)` of 0 and 1.
+        descriptions: Class name -> the sentences it was described by; classes may be absent.
+        assignments: Class name -> property index of each of its descriptions; where given, they must make up
+            exactly the class's row.
+        name: Short name of the space.
+        encoder: Facts about the text encoder (JSON values).
+        clustering: Facts about the clustering (JSON values).
+        provenance: Who wrote the descriptions, licence (JSON values).
+
+    Raises:
+        ValueError: Shapes, names or values do not fit together; the message names the field.
+    """
+
+    def __init__(
+        self,
+        *,
+        class_names: Sequence[str],
+        property_names: Sequence[str],
+        property_embeddings: Any,
+        class_property_matrix: Any,
+        descriptions: Descriptions | None = None,
+        assignments: Mapping[str, Sequence[int]] | None = None,
+        name: str = "",
+        encoder: Mapping[str, Any] | None = None,
+        clustering: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = str(name)
+        self.class_names: list[str] = checked_names(class_names, "class_names")
+        self.property_names: list[str] = checked_names(property_names, "property_names")
+        self.property_embeddings: torch.Tensor = checked_embeddings(property_embeddings, self.num_properties)
+        self.class_property_matrix: torch.Tensor = checked_matrix(
+            class_property_matrix, self.num_classes, self.num_properties
+        )
+        self.descriptions: dict[str, list[str]] = checked_descriptions(descriptions or {}, self.class_names)
+        self.assignments: dict[str, list[int]] = checked_assignments(
+            assignments or {}, self.descriptions, self.class_names, self.class_properties
+        )
+        self.encoder: dict[str, Any] = checked_metadata(encoder or {}, "encoder")
+        self.clustering: dict[str, Any] = checked_metadata(clustering or {}, "clustering")
+        self.provenance: dict[str, Any] = checked_metadata(provenance or {}, "provenance")
+
+    # ------------------------------------------------------------------------------------------- derived
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the rows of the matrix."""
+        return len(self.class_names)
+
+    @property
+    def num_properties(self) -> int:
+        """Number of properties, the columns of the matrix."""
+        return len(self.property_names)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of a property embedding."""
+        return self.property_embeddings.shape[1]
+
+    @cached_property
+    def class_properties(self) -> list[list[int]]:
+        """For each class the ascending indices of its properties."""
+        return [row.nonzero().flatten().tolist() for row in self.class_property_matrix]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, arrays, descriptions and assignments, not over `name` and the fact sheets."""
+        texts = [self.class_names, self.property_names, self.descriptions, self.assignments]
+        digest = hashlib.sha256(json.dumps(texts, ensure_ascii=True, sort_keys=True).encode("ascii"))
+        # Little-endian whatever the machine, shape included: equal bytes of another shape are another space.
+        for array in (
+            self.property_embeddings.numpy().astype("<f4"),
+            self.class_property_matrix.numpy().astype("u1"),
+        ):
+            digest.update(repr(array.shape).encode("ascii"))
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PropertySpace) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        sizes = f"classes={self.num_classes}, properties={self.num_properties}, dim={self.embedding_dim}"
+        return f"PropertySpace({self.name or 'unnamed'!r}, {sizes}, fingerprint={self.fingerprint[:12]})"
+
+    def replace(self, **changes: Any) -> "PropertySpace":
+        """A copy with some constructor arguments exchanged.
+
+        Args:
+            **changes: Constructor arguments.
+        """
+        return type(self)(**(self._arguments() | changes))
+
+    def _arguments(self) -> dict[str, Any]:
+        arrays = {
+            "class_names": self.class_names,
+            "property_names": self.property_names,
+            "property_embeddings": self.property_embeddings,
+            "class_property_matrix": self.class_property_matrix,
+        }
+        return arrays | {field: getattr(self, field) for field in _INFO_FIELDS}
+
+    # ------------------------------------------------------------------------------------ making a space
+
+    @classmethod
+    def build(
+        cls,
+        descriptions: Descriptions,
+        *,
+        encoder: Any,
+        num_properties: int | str,
+        seed: int = 0,
+        algorithm: str = "kmeans",
+        property_names: Sequence[str] | Mapping[str, str] | None = None,
+        name: str = "",
+        provenance: Mapping[str, Any] | None = None,
+        show_progress: bool = False,
+    ) -> "PropertySpace":
+        """Builds a space from class descriptions: encode, cluster, mark which class uses which cluster.
+
+        Args:
+            descriptions: Class name -> sentences; the order of the classes is kept.
+            encoder: A `TextEncoder`, the name or folder of a transformers or sentence-transformers model, a
+                loaded `SentenceTransformer`, or a function from a list of N texts to an `(N, embedding_dim)`
+                array.
+            num_properties: Number of clusters, at most the number of different descriptions; `"knee"` looks
+                for the bend of the clustering error.
+            seed: Seed of the clustering.
+            algorithm: `"kmeans"`, `"spherical"`, `"balanced"` or `"split_opposites"`
+                (`clustering.Algorithm`).
+            property_names: Names in the order of the properties, or a mapping from default names (the most
+                central description of each cluster) to better ones.
+            name: Short name of the space.
+            provenance: Who wrote the descriptions, prompt version, licence.
+            show_progress: Whether encoding shows a progress bar.
+
+        Returns:
+            A space whose `assignments` say which property each description fell into.
+
+        Raises:
+            ValueError: A class without description, more properties than descriptions, two classes with equal
+                rows, or vectors that are not finite.
+        """
+        from prolab_hf.label_space.building import build_space
+
+        return build_space(
+            cls,
+            descriptions,
+            encoder=encoder,
+            clustering={"num_properties": num_properties, "seed": seed, "algorithm": algorithm},
+            property_names=property_names,
+            facts={"name": name, "provenance": provenance},
+            show_progress=show_progress,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        subfolder: str = "",
+    ) -> "PropertySpace":
+        """Loads a space: a bundled name, else a local folder, else a Hub repository.
+
+        Args:
+            name: Bundled name (`"ade20k"`, any case, `-` or `_`), folder or `owner/name`.
+            revision: Branch, tag or commit of the Hub repository.
+            token: Hub token.
+            cache_dir: Where downloads are kept.
+            local_files_only: Whether to use only what is on this machine.
+            force_download: Whether to download even what is cached.
+            subfolder: Folder inside the folder or repository.
+
+        Raises:
+            FileNotFoundError: Nothing of that name exists.
+            ValueError: It exists and is no valid property space; the message names file and field.
+        """
+        json_path, tensors_path = space_files.find_space_files(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            subfolder=subfolder,
+        )
+        fields = space_files.read_space_files(json_path, tensors_path)
+        fingerprint = fields.pop("fingerprint")
+        try:
+            space = cls(**fields)
+        except ValueError as error:
+            raise ValueError(f"{json_path.parent}: {error}") from error
+        if space.fingerprint != fingerprint:
+            raise ValueError(
+                f"{json_path}: the field 'fingerprint' does not match the content of {json_path.name} and "
+                f"{tensors_path.name}; a file was damaged, edited by hand or comes from another space. "
+                "Change spaces with PropertySpace's operations and save them."
+            )
+        return space
+
+    @classmethod
+    def from_config(cls, config: Any, property_embeddings: Any) -> "PropertySpace":
+        """The space inside a model: the inverse of `to_config_kwargs`.
+
+        Args:
+            config: A configuration with `id2label`, `class_properties`, `num_properties`, and optionally
+                `property_names` and `property_space_info`.
+            property_embeddings: `(num_properties, embedding_dim)`, the model's buffer.
+
+        Raises:
+            ValueError: The configuration has no class properties, or its parts do not fit together.
+        """
+        rows = getattr(config, "class_properties", None)
+        if rows is None:
+            raise ValueError("The configuration has no class_properties, so it carries no property space.")
+        id2label = {int(index): label for index, label in config.id2label.items()}
+        if sorted(id2label) != list(range(len(rows))):
+            raise ValueError(
+                f"The configuration has {len(rows)} class_properties but {len(id2label)} id2label."
+            )
+        num_properties = len(property_embeddings)
+        matrix = space_operations.matrix_from_rows(rows, num_properties)
+        info = dict(getattr(config, "property_space_info", None) or {})
+        return cls(
+            class_names=[id2label[index] for index in range(len(rows))],
+            property_names=getattr(config, "property_names", None)
+            or [f"property {index}" for index in range(num_properties)],
+            property_embeddings=property_embeddings,
+            class_property_matrix=matrix,
+            **{key: info[key] for key in _INFO_FIELDS if info.get(key)},
+        )
+
+    def to_config_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments for `ProLabConfig`; with the embeddings they hold the whole space."""
+        return {
+            "id2label": dict(enumerate(self.class_names)),
+            "label2id": {label: index for index, label in enumerate(self.class_names)},
+            "num_properties": self.num_properties,
+            "embedding_dim": self.embedding_dim,
+            "property_names": list(self.property_names),
+            "class_properties": [list(row) for row in self.class_properties],
+            "property_space_info": {field: getattr(self, field) for field in _INFO_FIELDS},
+        }
+
+    # ------------------------------------------------------------------------------------ disk and Hub
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        push_to_hub: bool = False,
+        write_card: bool = True,
+        **push_options: Any,
+    ) -> None:
+        """Writes `property_space.json`, `property_space.safetensors` and a `README.md` card.
+
+        Args:
+            save_directory: Folder, made if absent. A README.md that is not a property space's card is kept.
+            push_to_hub: Whether to upload too.
+            write_card: Whether to write the card.
+            **push_options: Arguments of `push_to_hub`; `repo_id` defaults to the folder's name.
+
+        Raises:
+            NotADirectoryError: `save_directory` is a file.
+        """
+        folder = Path(save_directory)
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file; a property space is saved into a folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        space_files.write_space_files(self, folder)
+        if write_card:
+            from prolab_hf.label_space.space_card import write_card_unless_foreign
+
+            write_card_unless_foreign(self, folder / space_files.CARD_NAME)
+        if push_to_hub:
+            self.push_to_hub(push_options.pop("repo_id", folder.name), **push_options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+    ) -> str:
+        """Uploads the space to a model repository on the Hub, in one commit.
+
+        Args:
+            repo_id: `owner/name`; made if absent.
+            private: Whether a newly made repository is private.
+            revision: Branch to commit to.
+            create_pr: Whether to open a pull request instead of committing.
+            token: Hub token; the logged-in user's by default.
+            commit_message: Title of the commit.
+
+        Returns:
+            Address of the commit, or of the pull request.
+
+        Raises:
+            PermissionError: No token, or one that may not write there.
+            RuntimeError: The Hub could not be reached or refused for another reason.
+        """
+        from prolab_hf.label_space.space_push import push_folder
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            message = commit_message or f"Upload property space {self.name}".strip()
+            return push_folder(
+                Path(folder),
+                repo_id,
+                commit_message=message,
+                private=private,
+                revision=revision,
+                create_pr=create_pr,
+                token=token,
+            )
+
+    # --------------------------------------------------------------------------------------- operations
+
+    def add_classes(self, descriptions: Descriptions, *, encoder: Any) -> "PropertySpace":
+        """Adds classes to the same properties: each description goes to the nearest property by cosine.
+
+        Nothing is trained, and a model's learned weights stay valid.
+
+        Args:
+            descriptions: New class name -> sentences.
+            encoder: The encoder the space was built with, in any form that `build` takes.
+
+        Warns:
+            UserWarning: A description is far from every property.
+
+        Raises:
+            ValueError: A name exists already, the encoder does not fit, or a new row equals an existing one.
+        """
+        return space_operations.add_classes(self, descriptions, encoder)
+
+    def select_classes(self, class_names: Sequence[str]) -> "PropertySpace":
+        """Keeps the named classes, in the order given; all properties stay.
+
+        Args:
+            class_names: Names out of `self.class_names`.
+        """
+        return space_operations.select_classes(self, class_names)
+
+    def remove(self, class_names: str | Sequence[str]) -> "PropertySpace":
+        """Drops classes; all properties stay.
+
+        Args:
+            class_names: One name or several.
+        """
+        return space_operations.remove_classes(self, class_names)
+
+    def rename(self, names: Mapping[str, str]) -> "PropertySpace":
+        """Renames classes.
+
+        Args:
+            names: Present name -> new name.
+        """
+        return space_operations.rename_classes(self, names)
+
+    def set_row(self, class_name: str, properties: Sequence[str | int]) -> "PropertySpace":
+        """Replaces the properties of one class; its assignments, no longer true, are dropped.
+
+        Args:
+            class_name: The class.
+            properties: Names or indices of its properties, at least one.
+        """
+        return space_operations.set_row(self, class_name, properties)
+
+    def merge_classes(self, groups: Mapping[str, Sequence[str]]) -> "PropertySpace":
+        """Merges classes; the new one stands where the first of its group stood and has all their properties.
+
+        Args:
+            groups: New name -> names of the classes that become it.
+        """
+        return space_operations.merge_classes(self, groups)
+
+    def shuffled(self, seed: int = 0) -> "PropertySpace":
+        """Control: the same rows dealt out to the wrong classes, so that words and rows no longer agree.
+
+        Args:
+            seed: Seed of the permutation.
+        """
+        from prolab_hf.label_space.controls import shuffled_space
+
+        return shuffled_space(self, seed)
+
+    # ------------------------------------------------------------------------------------------ judging
+
+    def check(
+        self,
+        *,
+        taxonomy: Mapping[str, str] | None = None,
+        encoder: Any = None,
+        seed: int = 0,
+        num_trials: int = 100,
+    ) -> "HealthReport":
+        """Judges the space: findings with what to do, and the figures of `prolab_hf.label_space.health`.
+
+        Args:
+            taxonomy: Class name -> super-category, to compare row similarity with.
+            encoder: The encoder the space was built with; given, the stability over clustering seeds is
+                measured too (it needs the vectors of the descriptions).
+            seed: Seed of the random trials.
+            num_trials: Noisy copies per class for each noise level.
+        """
+        from prolab_hf.label_space.health import check_space
+
+        return check_space(self, taxonomy=taxonomy, encoder=encoder, seed=seed, num_trials=num_trials)
+
+    # ----------------------------------------------------------------------------------------- controls
+
+    @classmethod
+    def random_codes(
+        cls, class_names: Sequence[str], num_properties: int, density: float, seed: int = 0
+    ) -> "PropertySpace":
+        """Control: rows drawn at random, all different, with the given share of ones.
+
+        Args:
+            class_names: Names of the classes.
+            num_properties: Number of columns.
+            density: Share of ones in (0, 1).
+            seed: Seed of the draw.
+        """
+        from prolab_hf.label_space.controls import random_codes_space
+
+        return random_codes_space(cls, class_names, num_properties, density, seed)
+
+    @classmethod
+    def one_hot(cls, class_names: Sequence[str]) -> "PropertySpace":
+        """Control: every class is its own single property.
+
+        Args:
+            class_names: Names of the classes.
+        """
+        from prolab_hf.label_space.controls import one_hot_space
+
+        return one_hot_space(cls, class_names)
+
+    @classmethod
+    def class_name_embeddings(cls, class_names: Sequence[str], encoder: Any) -> "PropertySpace":
+        """Control: every class is one property, whose embedding is that of the class's name.
+
+        Args:
+            class_names: Names of the classes.
+            encoder: Anything that `build` takes.
+        """
+        from prolab_hf.label_space.controls import class_name_space
+
+        return class_name_space(cls, class_names, encoder)
+
+
+_INFO_FIELDS = ("name", "descriptions", "assignments", "encoder", "clustering", "provenance")

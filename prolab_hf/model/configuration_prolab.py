@@ -1,0 +1,204 @@
+"""Configuration of ProLab: a backbone, a decoder, a property space and how they are supervised."""
+
+import difflib
+import logging
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+logger = logging.getLogger(__name__)
+
+CHOICES = {
+    "decoder": ("uper", "segformer", "aspp"),
+    "similarity": ("sigmoid_cosine", "cosine", "sigmoid_l2"),
+    "property_loss": ("cosine", "bce", "mse"),
+    "void_pixels": ("mask", "dilute"),
+}
+POSITIVE = (
+    "hidden_size",
+    "embedding_dim",
+    "num_properties",
+    "temperature",
+    "class_temperature",
+    "auxiliary_channels",
+    "auxiliary_kernel_size",
+    "low_level_channels",
+)
+NOT_NEGATIVE = (
+    "property_loss_weight",
+    "class_loss_weight",
+    "auxiliary_loss_weight",
+    "auxiliary_num_convs",
+    "initializer_range",
+)
+
+# Backbones whose feature maps all have the stride of one patch: they get a feature pyramid in front of the decoder.
+PLAIN_VIT_TYPES = ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit", "pixio", "sapiens2", "vitdet")
+
+
+@strict
+class ProLabConfig(PreTrainedConfig):
+    r"""Everything that defines a ProLab network except its weights and the vectors of its properties.
+
+    The class set lives in one place: `class_properties`, one list of property indices per class. `num_labels`
+    rows are expected; when another number of labels is asked for (as fine-tuning scripts do through
+    `from_pretrained(..., num_labels=n)`) the rows no longer describe the classes, so they are dropped with a
+    warning and `model.set_property_space(space)` supplies the new ones.
+
+    Args:
+        backbone_config: Configuration of any backbone that `AutoBackbone` can build (default: ResNet-50).
+        decoder: `"uper"` (pyramid pooling and feature pyramid), `"segformer"` (all-MLP fusion) or `"aspp"`
+            (separable atrous pyramid with a low-level branch, as in DeepLabV3+).
+        hidden_size: Width of the decoder.
+        feature_pyramid: Turn the equally sized maps of a plain vision transformer into four strides by learned
+            up- and down-sampling. `None` decides by the type of the backbone.
+        pool_scales: Output sizes of the pyramid pooling (`"uper"`).
+        aspp_dilations: Dilations of the atrous pyramid (`"aspp"`).
+        low_level_channels: Width of the low-level branch (`"aspp"`).
+        embedding_dim: Length D of a pixel embedding = length of a sentence vector of the property space.
+        num_properties: Number K of properties.
+        property_names: K short names.
+        class_properties: Per class the indices (0 to K - 1) of its properties.
+        property_space_info: Words and provenance of the property space (name, descriptions, assignments, encoder,
+            clustering, provenance); informative, the network does not read it.
+        temperature: T in `sigmoid(e . E_k / T)`; 0.04 without and 0.01 with `normalize_pixel_embeddings` in the paper.
+        normalize_pixel_embeddings: Divide each pixel embedding by its Euclidean norm before the projection.
+        similarity: How a pixel's property scores are compared with the row of a class: `"sigmoid_cosine"` (the
+            paper), `"cosine"` (of the raw logits) or `"sigmoid_l2"` (`1 - |s - row| / sqrt(K)`).
+        property_loss: `"cosine"` (`1 - cos(scores, row)`, the paper), `"bce"` or `"mse"`.
+        property_loss_weight: Weight of the property loss.
+        class_loss_weight: Weight of a cross-entropy on `class similarity / class_temperature`; 0 is the paper.
+        class_temperature: Temperature of that cross-entropy.
+        classifier_dropout_prob: Channel dropout in front of the last convolution.
+        use_auxiliary_head: Supervise one backbone stage through a small convolutional head.
+        auxiliary_in_index: Which feature map that is.
+        auxiliary_channels: Width of the auxiliary head.
+        auxiliary_num_convs: Number of its convolutions.
+        auxiliary_kernel_size: Their kernel size.
+        auxiliary_concat_input: Fuse its input with its output by one more convolution.
+        auxiliary_loss_weight: Its weight. The paper's configuration says 0.4 (the published runs in effect used
+            1.0, because the reference code never multiplied by it).
+        semantic_loss_ignore_index: Label value of pixels without a class.
+        void_pixels: `"mask"` leaves them out of the mean; `"dilute"` lets each add a constant loss and no gradient
+            to it, as the reference code does.
+        initializer_range: Standard deviation of fresh weights.
+    """
+
+    model_type = "prolab"
+    keys_to_ignore_at_inference = ["property_logits", "hidden_states", "attentions"]
+    sub_configs_defaults = {
+        "backbone_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="resnet",
+            init_kwargs={"out_features": ["stage1", "stage2", "stage3", "stage4"]},
+        ),
+    }
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    decoder: str = "uper"
+    hidden_size: int = 512
+    feature_pyramid: bool | None = None
+    pool_scales: list[int] | tuple[int, ...] = (1, 2, 3, 6)
+    aspp_dilations: list[int] | tuple[int, ...] = (1, 12, 24, 36)
+    low_level_channels: int = 48
+    embedding_dim: int = 768
+    num_properties: int = 256
+    property_names: list[str] | None = None
+    class_properties: list[list[int]] | None = None
+    property_space_info: dict | None = None
+    temperature: float | int = 0.04
+    normalize_pixel_embeddings: bool = False
+    similarity: str = "sigmoid_cosine"
+    property_loss: str = "cosine"
+    property_loss_weight: float | int = 1.0
+    class_loss_weight: float | int = 0.0
+    class_temperature: float | int = 0.05
+    classifier_dropout_prob: float | int = 0.1
+    use_auxiliary_head: bool = True
+    auxiliary_in_index: int = 2
+    auxiliary_channels: int = 256
+    auxiliary_num_convs: int = 1
+    auxiliary_kernel_size: int = 3
+    auxiliary_concat_input: bool = False
+    auxiliary_loss_weight: float | int = 0.4
+    semantic_loss_ignore_index: int = 255
+    void_pixels: str = "mask"
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self._refuse_misspelt(kwargs)
+        super().__post_init__(**kwargs)
+        if self.feature_pyramid is None:
+            backbone_type = getattr(self.backbone_config, "model_type", None)
+            has_own = getattr(self.backbone_config, "add_fpn", False)
+            self.feature_pyramid = backbone_type in PLAIN_VIT_TYPES and not has_own
+        self._check_values()
+        if self.class_properties is not None and len(self.class_properties) != self.num_labels:
+            logger.warning(
+                "class_properties describes %d classes but num_labels is %d: the rows are dropped. "
+                "Call model.set_property_space(space) with a space of the new classes.",
+                len(self.class_properties),
+                self.num_labels,
+            )
+            self.class_properties = None
+            self.property_space_info = None
+
+    def _refuse_misspelt(self, extra: dict[str, Any]) -> None:
+        """A keyword that the base class would store without a word, but that is one of ours misspelt, is an error."""
+        ours = [name for name in ProLabConfig.__annotations__ if name not in ("id2label", "label2id")]
+        for name in extra:
+            close = difflib.get_close_matches(name, ours, n=1, cutoff=0.85)
+            if close and not hasattr(PreTrainedConfig, name):
+                raise ValueError(f"ProLabConfig has no field {name!r}; did you mean {close[0]!r}?")
+
+    def _check_values(self) -> None:
+        for field, allowed in CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; allowed: {', '.join(map(repr, allowed))}.")
+        for field in POSITIVE:
+            if not getattr(self, field) > 0:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; it must be greater than 0.")
+        for field in NOT_NEGATIVE:
+            if not getattr(self, field) >= 0:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; it must not be negative.")
+        if not 0 <= self.classifier_dropout_prob < 1:
+            raise ValueError(f"classifier_dropout_prob is {self.classifier_dropout_prob!r}; it must be in [0, 1).")
+        if self.property_loss == "bce" and self.similarity == "cosine":
+            raise ValueError(
+                "property_loss='bce' needs scores in [0, 1], but similarity='cosine' compares raw logits; "
+                "use similarity='sigmoid_cosine' or property_loss='cosine'."
+            )
+        self._check_properties()
+
+    def _check_properties(self) -> None:
+        if self.property_names is not None and len(self.property_names) != self.num_properties:
+            raise ValueError(
+                f"property_names has {len(self.property_names)} entries; num_properties is {self.num_properties}."
+            )
+        for index, row in enumerate(self.class_properties or []):
+            wrong = [k for k in row if not 0 <= k < self.num_properties]
+            if wrong or not row:
+                found = f"indices {wrong}" if wrong else "no property"
+                name = (self.id2label or {}).get(index, index)
+                raise ValueError(
+                    f"class_properties of class {name!r} has {found}; "
+                    f"allowed: one or more of 0 to {self.num_properties - 1}."
+                )
+
+    def validate_property_fields(self) -> None:
+        """Fields may have been set since construction; what is saved must fit together.
+
+        Raises:
+            ValueError: A field has a value outside its range, or `class_properties` does not have one row per label.
+        """
+        self._check_values()
+        if self.class_properties is not None and len(self.class_properties) != self.num_labels:
+            raise ValueError(
+                f"class_properties has {len(self.class_properties)} rows for {self.num_labels} labels; "
+                "set id2label, label2id and class_properties together (model.set_property_space does)."
+            )
+
+
+__all__ = ["ProLabConfig"]

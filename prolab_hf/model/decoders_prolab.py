@@ -1,0 +1,257 @@
+"""Decoders: backbone feature maps in, one map of pixel features out, projected onto the properties.
+
+The networks are UPerNet, SegFormer's all-MLP head, the separable DeepLabV3+ head and a plain convolutional
+auxiliary head, each with its last 1x1 convolution giving pixel embeddings in the space of sentences.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .configuration_prolab import ProLabConfig
+
+
+def resize(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize to `size` (height, width), corners not aligned."""
+    if features.shape[2:] == size:
+        return features
+    return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+
+def averaging_matrix(length: int, bins: int, like: Tensor) -> Tensor:
+    """Matrix `(bins, length)` that averages a line of `length` values into adaptive-pooling bins.
+
+    Adaptive pooling as two matrix products exports with dynamic sizes; `nn.AdaptiveAvgPool2d` does not.
+    """
+    position = torch.arange(length, device=like.device)
+    index = torch.arange(bins, device=like.device)[:, None]
+    start = torch.div(index * length, bins, rounding_mode="floor")
+    end = torch.div((index + 1) * length + bins - 1, bins, rounding_mode="floor")
+    inside = (position >= start) & (position < end)
+    return inside.to(like.dtype) / (end - start).to(like.dtype)
+
+
+def adaptive_average_pool(features: Tensor, bins: int) -> Tensor:
+    """Averages of `features` (batch_size, channels, height, width) in `bins` x `bins` cells."""
+    rows = averaging_matrix(features.shape[2], bins, features)
+    columns = averaging_matrix(features.shape[3], bins, features)
+    return rows @ (features @ columns.transpose(0, 1))
+
+
+class ProLabConvBlock(nn.Module):
+    """Convolution without bias, batch normalization, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, **conv_kwargs: int) -> None:
+        super().__init__()
+        padding = (kernel_size // 2) * conv_kwargs.get("dilation", 1)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, padding=padding, bias=False, **conv_kwargs
+        )
+        self.batch_norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps `(batch_size, in_channels, height, width)` to `(batch_size, out_channels, height, width)`."""
+        features = self.conv(features)
+        if self.training and features.numel() == features.shape[1]:
+            # One value per channel (one picture, pooled to 1x1) has no variance: use the running statistics.
+            norm = self.batch_norm
+            features = F.batch_norm(
+                features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        else:
+            features = self.batch_norm(features)
+        return F.relu(features)
+
+
+class ProLabSeparableConvBlock(nn.Module):
+    """Depthwise 3x3 block followed by a pointwise block."""
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.depthwise = ProLabConvBlock(in_channels, in_channels, 3, dilation=dilation, groups=in_channels)
+        self.pointwise = ProLabConvBlock(in_channels, out_channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps `(batch_size, in_channels, height, width)` to `(batch_size, out_channels, height, width)`."""
+        return self.pointwise(self.depthwise(features))
+
+
+class ProLabFeaturePyramid(nn.Module):
+    """Strides 1/4, 1/2, 1 and 2 times the patch size from four equally sized maps of a plain transformer."""
+
+    def __init__(self, in_channels: list[int]) -> None:
+        super().__init__()
+        first, second = in_channels[0], in_channels[1]
+        self.levels = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.ConvTranspose2d(first, first, 2, stride=2),
+                    nn.BatchNorm2d(first),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(first, first, 2, stride=2),
+                ),
+                nn.ConvTranspose2d(second, second, 2, stride=2),
+                nn.Identity(),
+                nn.MaxPool2d(2, ceil_mode=True),
+            ]
+        )
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Four maps `(batch_size, channels, height, width)` at four scales."""
+        return tuple(level(feature) for level, feature in zip(self.levels, features, strict=True))
+
+
+class ProLabHead(GradientCheckpointingLayer):
+    """What all heads share: dropout, the convolution that gives pixel embeddings, and the projection."""
+
+    def __init__(self, config: ProLabConfig, channels: int) -> None:
+        super().__init__()
+        self.normalize_pixel_embeddings = config.normalize_pixel_embeddings
+        self.dropout = nn.Dropout2d(config.classifier_dropout_prob)
+        self.classifier = nn.Conv2d(channels, config.embedding_dim, kernel_size=1)
+
+    def decode(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Fuses the feature maps into one `(batch_size, channels, height, width)`."""
+        raise TypeError(f"{type(self).__name__} does not define decode()")
+
+    def embed(self, *features: Tensor) -> Tensor:
+        """Pixel embeddings `(batch_size, embedding_dim, height, width)` of the feature maps."""
+        return self.classifier(self.dropout(self.decode(features)))
+
+    def forward(self, property_embeddings: Tensor, *features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Property logits of the feature maps, before normalization, temperature and sigmoid.
+
+        The last convolution and the projection are both linear, so without normalization they are one
+        convolution with weight `E W`: the embedding_dim channels never exist. Always in at least float32,
+        because a temperature of 0.04 multiplies rounding errors by 25.
+
+        Args:
+            property_embeddings: `(num_properties, embedding_dim)`, unit rows.
+            features: Feature maps, finest first.
+
+        Returns:
+            Logits `e . E_k`, `(batch_size, num_properties, height, width)`, and the pixel embeddings
+            `(batch_size, embedding_dim, height, width)` if they are to be normalized, else `None`.
+        """
+        hidden = self.dropout(self.decode(features))
+        with torch.autocast(device_type=hidden.device.type, enabled=False):
+            dtype = torch.promote_types(hidden.dtype, torch.float32)
+            properties = property_embeddings.to(dtype)
+            weight, bias = self.classifier.weight.to(dtype), self.classifier.bias.to(dtype)
+            if self.normalize_pixel_embeddings:
+                embeddings = F.conv2d(hidden.to(dtype), weight, bias)
+                return F.conv2d(embeddings, properties[:, :, None, None]), embeddings
+            folded = (properties @ weight.flatten(1))[:, :, None, None]
+            return F.conv2d(hidden.to(dtype), folded, properties @ bias), None
+
+
+class ProLabUperHead(ProLabHead):
+    """UPerNet: pyramid pooling on the coarsest map, then a top-down feature pyramid over all of them."""
+
+    def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
+        super().__init__(config, config.hidden_size)
+        width = config.hidden_size
+        self.pool_scales = list(config.pool_scales)
+        self.pool_convs = nn.ModuleList(ProLabConvBlock(in_channels[-1], width) for _ in self.pool_scales)
+        self.bottleneck = ProLabConvBlock(in_channels[-1] + len(self.pool_scales) * width, width, 3)
+        self.lateral_convs = nn.ModuleList(ProLabConvBlock(channels, width) for channels in in_channels[:-1])
+        self.fpn_convs = nn.ModuleList(ProLabConvBlock(width, width, 3) for _ in in_channels[:-1])
+        self.fpn_bottleneck = ProLabConvBlock(len(in_channels) * width, width, 3)
+
+    def decode(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Fuses maps at strides such as [4, 8, 16, 32] into `(batch_size, hidden_size, height / 4, width / 4)`."""
+        # 1. The coarsest map sees the whole picture.
+        coarsest = features[-1]
+        size = coarsest.shape[2:]
+        pooled = [conv(adaptive_average_pool(coarsest, n)) for n, conv in zip(self.pool_scales, self.pool_convs)]
+        top = self.bottleneck(torch.cat([coarsest, *(resize(p, size) for p in pooled)], dim=1))
+        # 2. Top-down: each finer map receives the sum of the coarser ones. [1/32] -> [1/16, 1/8, 1/4]
+        pyramid = [top]
+        for lateral, feature in zip(reversed(self.lateral_convs), reversed(features[:-1])):
+            finer = lateral(feature)
+            pyramid.insert(0, finer + resize(pyramid[0], finer.shape[2:]))
+        # 3. Smooth and fuse at the finest resolution.
+        smooth = [conv(level) for conv, level in zip(self.fpn_convs, pyramid)] + [top]
+        size = smooth[0].shape[2:]
+        return self.fpn_bottleneck(torch.cat([resize(level, size) for level in smooth], dim=1))
+
+
+class ProLabSegformerHead(ProLabHead):
+    """SegFormer: every map through a 1x1 convolution, resized to the finest, fused by another."""
+
+    def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
+        super().__init__(config, config.hidden_size)
+        self.convs = nn.ModuleList(ProLabConvBlock(channels, config.hidden_size) for channels in in_channels)
+        self.fusion = ProLabConvBlock(len(in_channels) * config.hidden_size, config.hidden_size)
+
+    def decode(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Fuses maps at strides such as [4, 8, 16, 32] into `(batch_size, hidden_size, height / 4, width / 4)`."""
+        size = features[0].shape[2:]
+        maps = [resize(conv(feature), size) for conv, feature in zip(self.convs, features)]
+        return self.fusion(torch.cat(maps, dim=1))
+
+
+class ProLabAsppHead(ProLabHead):
+    """DeepLabV3+ with separable convolutions: atrous pyramid on the coarsest map, refined by the finest."""
+
+    def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
+        super().__init__(config, config.hidden_size)
+        width, coarsest = config.hidden_size, in_channels[-1]
+        self.image_pool = ProLabConvBlock(coarsest, width)
+        self.branches = nn.ModuleList(
+            ProLabConvBlock(coarsest, width)
+            if dilation == 1
+            else ProLabSeparableConvBlock(coarsest, width, dilation=dilation)
+            for dilation in config.aspp_dilations
+        )
+        self.bottleneck = ProLabConvBlock((len(config.aspp_dilations) + 1) * width, width, 3)
+        self.low_level = ProLabConvBlock(in_channels[0], config.low_level_channels)
+        self.refine = nn.Sequential(
+            ProLabSeparableConvBlock(width + config.low_level_channels, width),
+            ProLabSeparableConvBlock(width, width),
+        )
+
+    def decode(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Fuses the finest and the coarsest map into `(batch_size, hidden_size, height, width)` of the finest."""
+        coarsest = features[-1]
+        pooled = self.image_pool(adaptive_average_pool(coarsest, 1))
+        branches = [resize(pooled, coarsest.shape[2:]), *(branch(coarsest) for branch in self.branches)]
+        context = self.bottleneck(torch.cat(branches, dim=1))
+        detail = self.low_level(features[0])
+        return self.refine(torch.cat([resize(context, detail.shape[2:]), detail], dim=1))
+
+
+class ProLabAuxiliaryHead(ProLabHead):
+    """A few convolutions on one feature map, supervised beside the decoder while training."""
+
+    def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
+        width, kernel = config.auxiliary_channels, config.auxiliary_kernel_size
+        if not 0 <= config.auxiliary_in_index < len(in_channels):
+            raise ValueError(
+                f"auxiliary_in_index is {config.auxiliary_in_index}; the backbone gives {len(in_channels)} "
+                f"feature maps, so it must be 0 to {len(in_channels) - 1}."
+            )
+        channels = in_channels[config.auxiliary_in_index]
+        super().__init__(config, width if config.auxiliary_num_convs or config.auxiliary_concat_input else channels)
+        self.in_index = config.auxiliary_in_index
+        self.convs = nn.Sequential(
+            *(
+                ProLabConvBlock(channels if i == 0 else width, width, kernel)
+                for i in range(config.auxiliary_num_convs)
+            )
+        )
+        self.fusion = None
+        if config.auxiliary_concat_input:
+            out_channels = width if config.auxiliary_num_convs else channels
+            self.fusion = ProLabConvBlock(channels + out_channels, width, kernel)
+
+    def decode(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Maps the chosen feature map to `(batch_size, auxiliary_channels, height, width)`."""
+        hidden = self.convs(features[self.in_index])
+        if self.fusion is not None:
+            hidden = self.fusion(torch.cat([features[self.in_index], hidden], dim=1))
+        return hidden
+
+
+DECODERS = {"uper": ProLabUperHead, "segformer": ProLabSegformerHead, "aspp": ProLabAsppHead}

@@ -1,0 +1,281 @@
+"""What both image processors of ProLab share: options, label maps, post-processing and how they are saved."""
+
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+)
+from transformers.processing_utils import ImagesKwargs, Unpack
+
+from .label_maps_prolab import fit_size, pad_label_maps, read_label_maps, reduce_labels
+from .postprocessing_prolab import property_maps, semantic_maps
+from .resize_prolab import resize_nearest_labels
+
+if TYPE_CHECKING:
+    # Read by transformers' scan for files to ship: whichever backend is saved, the other one travels with it.
+    from .image_processing_pil_prolab import ProLabImageProcessorPil  # noqa: F401
+    from .image_processing_prolab import ProLabImageProcessor  # noqa: F401
+
+REMOTE_CLASSES = {
+    "torchvision": "image_processing_prolab.ProLabImageProcessor",
+    "pil": "image_processing_pil_prolab.ProLabImageProcessorPil",
+}
+
+
+class ProLabImageProcessorKwargs(ImagesKwargs, total=False):
+    """Options of the ProLab image processors beyond those of every transformers image processor.
+
+    Attributes:
+        size_divisor: Where resizing keeps the aspect ratio, both sides are rounded up to multiples of it.
+        do_reduce_labels: Label maps count classes from 1 and use 0 for "no class".
+        ignore_index: Label of pixels without a class (`semantic_loss_ignore_index` of the model).
+        temperature: Temperature of the property scores (`temperature` of the model).
+    """
+
+    size_divisor: int | None
+    do_reduce_labels: bool | None
+    ignore_index: int
+    temperature: float | int
+
+
+Backend: Any = BaseImageProcessor  # what TorchvisionBackend and PilBackend share; typed loosely, they differ
+
+
+class ProLabImageProcessorMixin(Backend):
+    """Pictures to `pixel_values`, label maps to `labels`, network outputs to label maps and property maps.
+
+    Every option may be given to the constructor (then it is saved) or to a single call.
+
+    Args:
+        do_convert_rgb: Turn gray, palette and transparent pictures into RGB. Where `image_mean` has not
+            exactly three entries, the channels are taken as they are.
+        do_resize: Resize pictures and label maps. Off, sizes stay as they are (a ViT-Adapter needs multiples
+            of 32).
+        size: `{"height", "width"}` is exact; `{"shortest_edge", "longest_edge"}` (default 512 and 2048, the
+            published evaluation protocol), `{"longest_edge"}` or `{"max_height", "max_width"}` keep the
+            aspect ratio. An integer is a shortest edge.
+        size_divisor: Default 32, as the published protocol rounds. `None` does not round.
+        resample: Filter for pictures (default bilinear, antialiased). Label maps always use exact nearest
+            neighbors.
+        do_rescale: Multiply by `rescale_factor` (1 / 255).
+        do_normalize: Subtract `image_mean` and divide by `image_std` (ImageNet's).
+        do_pad: Pad at the bottom and right to `pad_size`, or to the largest of the batch: pictures with 0
+            after normalization, label maps with `ignore_index`. Meant for training batches. Off by default:
+            the network sees the padding, and a prediction resized to the picture's size would be stretched.
+        do_reduce_labels: 0 in label maps becomes `ignore_index`, k becomes k - 1.
+        ignore_index: Default 255. Sets with more than 254 classes use another value.
+        temperature: Default 0.04. Must be the model's, otherwise property scores are too sharp or too soft;
+            `from_model_config` copies it.
+    """
+
+    valid_kwargs = ProLabImageProcessorKwargs
+    model_input_names = ["pixel_values"]
+    do_convert_rgb = True
+    do_resize = True
+    size = {"shortest_edge": 512, "longest_edge": 2048}
+    default_to_square = False
+    size_divisor = 32
+    resample = PILImageResampling.BILINEAR
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    do_pad = False
+    do_reduce_labels = False
+    ignore_index = 255
+    temperature = 0.04
+
+    @classmethod
+    def from_model_config(cls, config: Any, **options: Any) -> Self:
+        """A processor that agrees with a model about temperature and ignore index.
+
+        Args:
+            config: The `ProLabConfig`.
+            options: Any other option of the processor.
+        """
+        shared = {"temperature": config.temperature, "ignore_index": config.semantic_loss_ignore_index}
+        return cls(**{**shared, **options})
+
+    # ---- pictures and label maps --------------------------------------------------------------------------
+
+    def preprocess(
+        self,
+        images: ImageInput,
+        segmentation_maps: Any = None,
+        **kwargs: Unpack[ProLabImageProcessorKwargs],
+    ) -> BatchFeature:
+        """Prepares one picture or a list, with label maps where the pictures are annotated.
+
+        Args:
+            images: PIL pictures, paths or URLs (strings), arrays or tensors (channels first or last); values
+                0 to 255, or 0 to 1 with `do_rescale=False`.
+            segmentation_maps: One label map per picture, of the picture's size (see `read_label_maps`).
+            kwargs: Options for this call, see the class; `return_tensors="pt"` stacks the batch.
+
+        Returns:
+            `pixel_values` `(batch_size, 3, height, width)` float32 and, if maps were given, `labels`
+            `(batch_size, height, width)` int64; lists without `return_tensors`.
+
+        Raises:
+            ValueError: A map does not fit its picture, sizes in a batch differ, or an option is out of range.
+        """
+        return super().preprocess(images, segmentation_maps, **kwargs)
+
+    def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        kwargs = super()._standardize_kwargs(**kwargs)
+        divisor, temperature = kwargs.get("size_divisor"), kwargs.get("temperature")
+        if divisor is not None and divisor < 1:
+            raise ValueError(
+                f"size_divisor is {divisor!r}; it must be a positive integer, or None for no rounding."
+            )
+        if temperature is not None and not 0 < temperature < math.inf:
+            raise ValueError(f"temperature is {temperature!r}; it must be a positive number.")
+        if kwargs.get("do_center_crop"):
+            raise ValueError(
+                "do_center_crop is not supported: a segmentation covers the whole picture. Use size."
+            )
+        mean = kwargs.get("image_mean")
+        if isinstance(mean, tuple) and len(mean) != 3:
+            kwargs["do_convert_rgb"] = False  # one mean per channel declares what the channels are
+        return kwargs
+
+    def _preprocess_image_like_inputs(
+        self, images: ImageInput, segmentation_maps: Any = None, **kwargs: Any
+    ) -> BatchFeature:
+        source = {key: kwargs.pop(key, None) for key in ("do_convert_rgb", "input_data_format", "device")}
+        return_tensors = kwargs.pop("return_tensors", None)
+        pictures = self._prepare_image_like_inputs(images, **source)
+        data = {}
+        if segmentation_maps is not None:
+            sizes = [picture.shape[-2:] for picture in pictures]
+            labels = self._prepare_labels(segmentation_maps, sizes, kwargs)
+            data["labels"] = self._to_backend(labels, source["device"])
+        data["pixel_values"] = self._prepare_pictures(pictures, kwargs)
+        if return_tensors is not None:
+            _require_one_size(data["pixel_values"])
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def _prepare_pictures(self, pictures: list[Any], options: dict[str, Any]) -> list[Any]:
+        """Backend pictures `(channels, height, width)` resized, scaled and padded as the options say."""
+        if options["do_resize"]:
+            pictures = [self._resize_picture(picture, options) for picture in pictures]
+        pictures = [self._scale(picture, options) for picture in pictures]
+        return self.pad(pictures, pad_size=options["pad_size"]) if options["do_pad"] else pictures
+
+    def _resize_picture(self, picture: Any, options: dict[str, Any]) -> Any:
+        bounds = {name: options[name] for name in ("size", "size_divisor")}
+        height, width = fit_size(*picture.shape[-2:], **bounds)
+        return self.resize(picture, SizeDict(height=height, width=width), resample=options["resample"])
+
+    def _prepare_labels(
+        self, segmentation_maps: Any, sizes: list[Any], options: dict[str, Any]
+    ) -> list[Tensor]:
+        """Label maps that went through the same geometry as pictures of the given original sizes."""
+        maps = read_label_maps(segmentation_maps)
+        if len(maps) != len(sizes):
+            raise ValueError(
+                f"There are {len(sizes)} pictures but {len(maps)} segmentation maps; pass one per picture."
+            )
+        for index, (labels, size) in enumerate(zip(maps, sizes)):
+            if tuple(labels.shape) != tuple(size):
+                raise ValueError(
+                    f"segmentation map {index} is {labels.shape[0]} x {labels.shape[1]} (height x width), "
+                    f"but its picture is {size[0]} x {size[1]}; they must have one size."
+                )
+        if options["do_reduce_labels"]:
+            maps = [reduce_labels(labels, options["ignore_index"]) for labels in maps]
+        if options["do_resize"]:
+            bounds = {name: options[name] for name in ("size", "size_divisor")}
+            maps = [resize_nearest_labels(labels, fit_size(*labels.shape, **bounds)) for labels in maps]
+        if options["do_pad"]:
+            maps = pad_label_maps(maps, options["pad_size"], options["ignore_index"])
+        return maps
+
+    # ---- outputs of the network ---------------------------------------------------------------------------
+
+    def post_process_semantic_segmentation(
+        self, outputs: Any, target_sizes: Any = None, return_segmentation_scores: bool = False
+    ) -> list[Any]:
+        """Class ids of every picture: the arg-max of the class similarities, upsampled bilinearly.
+
+        Args:
+            outputs: Output of `ProLabForSemanticSegmentation` (its `logits` are used).
+            target_sizes: One `(height, width)` per picture; `None` keeps the resolution of the logits.
+            return_segmentation_scores: Return the class similarities at that size, too.
+
+        Returns:
+            Per picture an int64 tensor `(height, width)`; with scores, an output with `segmentation` and
+            `segmentation_scores` `(num_classes, height, width)`.
+
+        Raises:
+            ValueError: There is not one positive size per picture.
+        """
+        return semantic_maps(
+            outputs.logits, target_sizes, return_segmentation_scores=return_segmentation_scores
+        )
+
+    def post_process_properties(
+        self, outputs: Any, target_sizes: Any = None, *, temperature: float | None = None
+    ) -> list[Tensor]:
+        """How strongly every pixel has every property, `sigmoid(property logit / temperature)`.
+
+        With `similarity="cosine"` the classes are decided on the raw logits; the scores here are the same
+        monotone reading of them.
+
+        Args:
+            outputs: Output of `ProLabForSemanticSegmentation` (its `property_logits` are used).
+            target_sizes: One `(height, width)` per picture; `None` keeps the resolution of the logits.
+            temperature: Of the model; `None` takes the one saved with this processor.
+
+        Returns:
+            Per picture float32 scores `(num_properties, height, width)` in [0, 1].
+
+        Raises:
+            ValueError: There is not one positive size per picture, or the temperature is not positive.
+        """
+        temperature = self.temperature if temperature is None else temperature
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature!r}; it must be a positive number.")
+        return property_maps(outputs.property_logits, target_sizes, temperature=temperature)
+
+    # ---- backends and saving ------------------------------------------------------------------------------
+
+    def _scale(self, image: Any, options: dict[str, Any]) -> Any:
+        """A picture rescaled and normalized as the options say; each backend has its own arithmetic."""
+        raise TypeError(
+            f"{type(self).__name__} has no backend; use ProLabImageProcessor or ProLabImageProcessorPil."
+        )
+
+    def _to_backend(self, labels: list[Tensor], device: str | torch.device | None) -> list[Any]:
+        """Label maps as the backend's arrays."""
+        return labels if device is None else [label.to(device) for label in labels]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as they are saved; code shared with them serves both backends."""
+        options = super().to_dict()
+        auto_map = options.pop("auto_map", None)
+        if auto_map and self._auto_class is not None:
+            options["auto_map"] = {**auto_map, "AutoImageProcessor": dict(REMOTE_CLASSES)}
+        return options
+
+
+def _require_one_size(pictures: list[Any]) -> None:
+    sizes = sorted({tuple(picture.shape[-2:]) for picture in pictures})
+    if len(sizes) > 1:
+        found = ", ".join(f"{height} x {width}" for height, width in sizes[:4])
+        raise ValueError(
+            f"The pictures of this batch have different sizes after resizing ({found}); process them one by "
+            "one, pass size={'height': ..., 'width': ...}, or, for training, do_pad=True."
+        )
+
+
+__all__ = ["ProLabImageProcessorKwargs", "ProLabImageProcessorMixin"]

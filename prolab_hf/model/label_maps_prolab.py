@@ -1,0 +1,123 @@
+"""Label maps on their way into a batch: reading, shifting, and the size that pictures and maps are given."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from transformers.image_transforms import get_size_with_aspect_ratio
+from transformers.image_utils import SizeDict
+
+
+def read_label_maps(segmentation_maps: Any) -> list[Tensor]:
+    """Label maps of any common kind as new int64 tensors `(height, width)`; ids of any size survive.
+
+    Args:
+        segmentation_maps: One map or a list of maps. A map is a single-channel picture (modes L, P, I, I;16),
+            the path of one, or an integer array or tensor `(height, width)`; an array
+            `(batch_size, height, width)` is a list. The caller's arrays are never changed.
+
+    Raises:
+        ValueError: A map has several channels or values that are no whole numbers.
+        FileNotFoundError: A path does not exist.
+        TypeError: A map is of another kind.
+    """
+    several = isinstance(segmentation_maps, list | tuple) or getattr(segmentation_maps, "ndim", None) == 3
+    maps = list(segmentation_maps) if several else [segmentation_maps]
+    return [_read_label_map(label_map, index) for index, label_map in enumerate(maps)]
+
+
+def _read_label_map(label_map: Any, index: int) -> Tensor:
+    if isinstance(label_map, str | Path):
+        with Image.open(
+            label_map
+        ) as picture:  # not transformers' loader: it converts to RGB, which destroys ids
+            return _read_label_map(picture.copy(), index)
+    if not isinstance(label_map, Image.Image | np.ndarray | Tensor):
+        raise TypeError(
+            f"segmentation map {index} is a {type(label_map).__name__}; "
+            "allowed: a PIL picture, a path, a numpy array or a torch tensor of class ids."
+        )
+    values = label_map.detach().cpu().numpy() if isinstance(label_map, Tensor) else np.asarray(label_map)
+    if values.ndim == 3 and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise ValueError(
+            f"segmentation map {index} has the shape {values.shape}; it must be (height, width), one class "
+            "id per pixel. Translate a color-coded mask into class ids first."
+        )
+    with np.errstate(invalid="ignore"):  # not-a-number is refused below
+        ids = values.astype(np.int64)  # a copy, so that nothing below can reach the caller's memory
+    if not np.issubdtype(values.dtype, np.integer) and not np.array_equal(ids, values):
+        raise ValueError(
+            f"segmentation map {index} has values that are no whole numbers; class ids are integers."
+        )
+    return torch.from_numpy(ids)
+
+
+def reduce_labels(labels: Tensor, ignore_index: int) -> Tensor:
+    """Ids of a map whose 0 means "no class": 0 becomes `ignore_index`, k becomes k - 1.
+
+    Args:
+        labels: `(height, width)`, int64. Pixels that already hold `ignore_index` keep it, as in transformers.
+        ignore_index: The value of pixels without a class.
+    """
+    no_class = (labels == 0) | (labels == ignore_index)
+    return torch.where(no_class, ignore_index, labels - 1)
+
+
+def pad_label_maps(maps: list[Tensor], size: SizeDict | None, ignore_index: int) -> list[Tensor]:
+    """Label maps `(height, width)` extended at the bottom and right with `ignore_index`.
+
+    Args:
+        maps: int64.
+        size: Height and width to pad to; `None` takes the largest of the maps.
+        ignore_index: The value of pixels without a class.
+    """
+    height = (size and size.height) or max(labels.shape[0] for labels in maps)
+    width = (size and size.width) or max(labels.shape[1] for labels in maps)
+    margins = [(0, width - labels.shape[1], 0, height - labels.shape[0]) for labels in maps]
+    return [F.pad(labels, margin, value=ignore_index) for labels, margin in zip(maps, margins)]
+
+
+def fit_size(height: int, width: int, *, size: SizeDict, size_divisor: int | None) -> tuple[int, int]:
+    """Height and width that a picture is resized to.
+
+    `height` and `width` in `size` are taken exactly. Every other form keeps the aspect ratio, at the largest
+    scale that respects all given bounds. With `size_divisor` the sides are rounded to the nearest pixel and
+    then up to its multiples: `{"shortest_edge": 512, "longest_edge": 2048}` with 32 is the protocol of the
+    published evaluations (mmsegmentation's keep-ratio `Resize` followed by `ResizeToMultiple`). Without it,
+    edges are rounded as in transformers' other processors.
+
+    Args:
+        height: Of the picture, in pixels.
+        width: Of the picture, in pixels.
+        size: `height` + `width`, or any of `shortest_edge`, `longest_edge`, `max_height`, `max_width`.
+        size_divisor: Sides become multiples of it; `None` or 1 leaves them.
+
+    Raises:
+        ValueError: `size` has none of these entries.
+    """
+    if size.height and size.width:
+        return size.height, size.width
+    divisor = size_divisor or 1
+    if size.shortest_edge and divisor == 1:
+        return get_size_with_aspect_ratio((height, width), size.shortest_edge, size.longest_edge)
+    bounds = (
+        (size.shortest_edge, min(height, width)),
+        (size.longest_edge, max(height, width)),
+        (size.max_height, height),
+        (size.max_width, width),
+    )
+    scales = [wanted / present for wanted, present in bounds if wanted]
+    if not scales:
+        raise ValueError(
+            f"size is {dict(size)}; allowed: height and width, or shortest_edge and/or longest_edge, "
+            "or max_height and max_width."
+        )
+    scaled = [max(1, int(side * min(scales) + 0.5)) for side in (height, width)]
+    return math.ceil(scaled[0] / divisor) * divisor, math.ceil(scaled[1] / divisor) * divisor

@@ -1,0 +1,190 @@
+"""Losses of ProLab: properties of a pixel against the properties of its class, and class cross-entropy.
+
+All of them take maps at feature resolution and labels at any resolution. Projection onto the properties and bilinear
+upsampling are both linear, so upsampling the projections equals projecting the upsampled embeddings; the upsampled
+map itself is never stored (`streaming_prolab`).
+"""
+
+import torch
+from torch import Tensor
+
+from .embedding_norm_prolab import upsampled_inverse_norm
+from .pixel_losses_prolab import COSINE_EPS
+from .streaming_prolab import class_rows, compute_dtype, streamed_loss
+
+VOID_PIXELS = ("mask", "dilute")
+REGRESSION_KINDS = ("bce", "mse")
+
+
+def property_cosine_loss(
+    property_logits: Tensor,
+    labels: Tensor,
+    class_property_matrix: Tensor,
+    *,
+    temperature: float,
+    ignore_index: int = 255,
+    void_pixels: str = "mask",
+    pixel_embeddings: Tensor | None = None,
+    apply_sigmoid: bool = True,
+) -> Tensor:
+    """Mean over pixels of one minus the cosine between property scores and the properties of the class.
+
+    Section 3 of the paper: `1 - cos(sigmoid(z / T), row of the class)`.
+
+    Args:
+        property_logits: `(batch_size, num_properties, height, width)` projections onto the properties, before
+            temperature and sigmoid.
+        labels: `(batch_size, label_height, label_width)` class ids, integers.
+        class_property_matrix: `(num_classes, num_properties)`, constant.
+        temperature: Divides the logits before the sigmoid; greater than 0.
+        ignore_index: The label of void pixels.
+        void_pixels: `"mask"` leaves void pixels out of the mean (0 if no pixel is left); `"dilute"` lets each add 1
+            to the sum and stay in the mean, as the published training did.
+        pixel_embeddings: `(batch_size, embedding_dim, height, width)` whose projections the logits are, in order to
+            compare normalized embeddings: logits are divided by the norm of the upsampled embedding.
+        apply_sigmoid: Whether scores are `sigmoid(z / T)`, or the logits `z` themselves.
+
+    Returns:
+        Scalar in float32 (float64 for float64 logits), differentiable in the logits and the embeddings.
+
+    Raises:
+        ValueError: Shapes that do not fit, an unknown `void_pixels`, or labels outside the classes.
+    """
+    _check(property_logits, labels, class_property_matrix, temperature, void_pixels)
+    matrix = class_property_matrix.to(property_logits.device, compute_dtype(property_logits))
+    matrix = matrix / torch.linalg.vector_norm(matrix, dim=1, keepdim=True).clamp_min(COSINE_EPS)
+    total = streamed_loss(
+        property_logits,
+        class_rows(labels, matrix.shape[0], ignore_index),
+        _with_void_row(matrix),
+        kind="sigmoid_cosine" if apply_sigmoid else "cosine",
+        scale=_inverse_norm(pixel_embeddings, property_logits, labels),
+        factor=1 / temperature if apply_sigmoid else 1.0,
+        count_void=void_pixels == "dilute",
+    )
+    return total / _pixel_count(labels, ignore_index, void_pixels)
+
+
+def property_regression_loss(
+    property_logits: Tensor,
+    labels: Tensor,
+    class_property_matrix: Tensor,
+    *,
+    kind: str = "bce",
+    temperature: float,
+    ignore_index: int = 255,
+    void_pixels: str = "mask",
+    pixel_embeddings: Tensor | None = None,
+    apply_sigmoid: bool = True,
+) -> Tensor:
+    """Mean over pixels and properties of a loss between each score and the 0 or 1 of the class.
+
+    Args:
+        property_logits: `(batch_size, num_properties, height, width)` as for `property_cosine_loss`.
+        labels: `(batch_size, label_height, label_width)` class ids, integers.
+        class_property_matrix: `(num_classes, num_properties)`, constant.
+        kind: `"bce"`, binary cross-entropy, or `"mse"`, squared error.
+        temperature: Divides the logits before the sigmoid; greater than 0.
+        ignore_index: The label of void pixels.
+        void_pixels: `"mask"` leaves void pixels out of the mean (0 if no pixel is left); `"dilute"` trains them
+            towards no property at all, as the published code in effect did.
+        pixel_embeddings: `(batch_size, embedding_dim, height, width)` as for `property_cosine_loss`.
+        apply_sigmoid: Whether scores are `sigmoid(z / T)`, or the logits `z` themselves (`"mse"` only).
+
+    Returns:
+        Scalar in float32 (float64 for float64 logits), differentiable in the logits and the embeddings.
+
+    Raises:
+        ValueError: Shapes that do not fit, an unknown `kind` or `void_pixels`, `"bce"` without a sigmoid, or labels
+            outside the classes.
+    """
+    _check(property_logits, labels, class_property_matrix, temperature, void_pixels)
+    if kind not in REGRESSION_KINDS:
+        raise ValueError(f"kind must be one of {REGRESSION_KINDS}, got {kind!r}")
+    if kind == "bce" and not apply_sigmoid:
+        raise ValueError("kind='bce' needs scores in [0, 1], so apply_sigmoid=True; use kind='mse' for raw logits")
+    kernel = "sigmoid_binary_cross_entropy" if kind == "bce" else "sigmoid_squared_error"
+    matrix = class_property_matrix.to(property_logits.device, compute_dtype(property_logits))
+    total = streamed_loss(
+        property_logits,
+        class_rows(labels, matrix.shape[0], ignore_index),
+        _with_void_row(matrix),
+        kind=kernel if apply_sigmoid else "squared_error",
+        scale=_inverse_norm(pixel_embeddings, property_logits, labels),
+        factor=1 / temperature if apply_sigmoid else 1.0,
+        count_void=void_pixels == "dilute",
+    )
+    return total / (_pixel_count(labels, ignore_index, void_pixels) * matrix.shape[1])
+
+
+def class_cross_entropy_loss(class_logits: Tensor, labels: Tensor, *, ignore_index: int = 255) -> Tensor:
+    """Mean over valid pixels of the cross-entropy of class logits upsampled to the labels.
+
+    Args:
+        class_logits: `(batch_size, num_classes, height, width)`, already divided by their temperature.
+        labels: `(batch_size, label_height, label_width)` class ids, integers.
+        ignore_index: The label of void pixels, which are left out.
+
+    Returns:
+        Scalar in float32 (float64 for float64 logits); 0 with gradient 0 where no pixel is valid.
+
+    Raises:
+        ValueError: Shapes that do not fit, or labels outside the classes.
+    """
+    _check_maps(class_logits, labels)
+    num_classes = class_logits.shape[1]
+    rows = class_rows(labels, num_classes, ignore_index)
+    # Channels are classes: there is nothing to look up, only the number of rows counts.
+    table = class_logits.new_empty(num_classes + 1, 0, dtype=compute_dtype(class_logits))
+    return streamed_loss(class_logits, rows, table, kind="cross_entropy") / _pixel_count(labels, ignore_index, "mask")
+
+
+def _inverse_norm(pixel_embeddings: Tensor | None, property_logits: Tensor, labels: Tensor) -> Tensor | None:
+    """One over the norm of the embeddings at label resolution `(label_height, batch_size, label_width)`."""
+    if pixel_embeddings is None:
+        return None
+    batch_size, _, height, width = property_logits.shape
+    shape = tuple(pixel_embeddings.shape)
+    if len(shape) != 4 or (shape[0], *shape[2:]) != (batch_size, height, width):
+        raise ValueError(
+            f"pixel_embeddings must be (batch_size, embedding_dim, height, width) at the size of property_logits "
+            f"{tuple(property_logits.shape)}, got {shape}"
+        )
+    norm = upsampled_inverse_norm(pixel_embeddings, (labels.shape[1], labels.shape[2]))
+    return norm.to(compute_dtype(property_logits))
+
+
+def _with_void_row(matrix: Tensor) -> Tensor:
+    return torch.cat([matrix, matrix.new_zeros(1, matrix.shape[1])]).detach()
+
+
+def _pixel_count(labels: Tensor, ignore_index: int, void_pixels: str) -> Tensor | int:
+    """Number of pixels in the mean, at least 1; a tensor where it depends on the labels (no wait for a GPU)."""
+    if void_pixels == "dilute":
+        return max(labels.numel(), 1)
+    return (labels.long() != ignore_index).sum().clamp_min(1)
+
+
+def _check_maps(logits: Tensor, labels: Tensor) -> None:
+    if logits.dim() != 4 or not logits.is_floating_point():
+        raise ValueError(
+            f"logits must be floating (batch_size, channels, height, width), got {logits.dtype} {tuple(logits.shape)}"
+        )
+    if labels.dim() != 3 or labels.shape[0] != logits.shape[0] or labels.is_floating_point():
+        raise ValueError(
+            f"labels must be integers (batch_size, height, width) for a batch of {logits.shape[0]}, "
+            f"got {labels.dtype} {tuple(labels.shape)}"
+        )
+
+
+def _check(logits: Tensor, labels: Tensor, matrix: Tensor, temperature: float, void_pixels: str) -> None:
+    _check_maps(logits, labels)
+    if matrix.dim() != 2 or matrix.shape[1] != logits.shape[1]:
+        raise ValueError(
+            f"class_property_matrix must be (num_classes, {logits.shape[1]}) for property_logits "
+            f"{tuple(logits.shape)}, got {tuple(matrix.shape)}"
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be greater than 0, got {temperature}")
+    if void_pixels not in VOID_PIXELS:
+        raise ValueError(f"void_pixels must be one of {VOID_PIXELS}, got {void_pixels!r}")

@@ -1,0 +1,1 @@
+"""Recipes, optimization, checkpoints and the training loops."""

@@ -1,0 +1,265 @@
+"""Checkpoint folders that are whole or not there: written aside, hashed, marked and renamed in one step.
+
+Layout of one checkpoint, `<root>/step-00000500/`:
+
+- the model as `save_pretrained` writes it (what can be pushed),
+- `training_state/`: optimizer, random states, averaged weights, progress (never pushed),
+- `COMPLETE.json`: size and SHA-256 of every other file; written last.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+logger = logging.getLogger(__name__)
+
+MARKER = "COMPLETE.json"
+STATE_FOLDER = "training_state"
+EVALUATIONS_FILE = "evaluations.json"
+FORMAT_VERSION = 1
+_STEP_FOLDER = re.compile(r"^step-(\d+)$")
+_TEMPORARY = ".writing-"
+
+
+def checkpoint_path(root: Path, step: int) -> Path:
+    """Folder of the checkpoint of a step."""
+    return root / f"step-{step:08d}"
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step that a checkpoint folder is named after.
+
+    Raises:
+        ValueError: The folder is not named like a checkpoint.
+    """
+    match = _STEP_FOLDER.match(path.name)
+    if match is None:
+        raise ValueError(f"{path} is not a checkpoint folder; its name must be like step-00000500.")
+    return int(match[1])
+
+
+def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Path:
+    """Writes one checkpoint so that a crash at any moment leaves either the whole of it or nothing of it.
+
+    Args:
+        root: Folder of all checkpoints; created where it is missing.
+        step: Its step; a checkpoint of the same step is replaced.
+        fill: Writes the files into the folder that it is given.
+
+    Returns:
+        The finished folder.
+
+    Raises:
+        RuntimeError: It could not be written (full disk, no permission); the earlier checkpoints are untouched.
+    """
+    target = checkpoint_path(root, step)
+    temporary = root / f"{_TEMPORARY}{target.name}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(root)
+        temporary.mkdir()
+        fill(temporary)
+        _seal(temporary, step)
+        # A folder cannot be renamed over a full one: move the old one of the same step out of the way first.
+        if target.exists():
+            target.rename(root / f"{_TEMPORARY}old-{target.name}")
+        temporary.rename(target)
+        _sync_folder(root)
+        remove_unfinished(root)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        _remove_quietly(temporary)
+        raise RuntimeError(_failure_message(root, target, error)) from error
+    return target
+
+
+def _seal(folder: Path, step: int) -> None:
+    """Flushes every file to the disk and writes the marker with their hashes last."""
+    files = {}
+    for path in _files(folder):
+        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": _digest(path)}
+        _sync_file(path)
+    marker = {"format_version": FORMAT_VERSION, "step": step, "files": files}
+    write_atomically(folder / MARKER, json.dumps(marker, indent=2) + "\n")
+
+
+def _failure_message(root: Path, target: Path, error: Exception) -> str:
+    reason = str(error).strip().rstrip(".") or type(error).__name__
+    try:
+        free = shutil.disk_usage(root if root.exists() else root.parent).free
+        space = f" ({free / 2**20:,.0f} MiB free there)"
+    except OSError:
+        free, space = 0, ""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason
+    what = "the disk is full" if full else reason
+    last = newest_valid_checkpoint(root)
+    kept = (
+        f"The last valid checkpoint is {last}; free some space and resume from it"
+        if last
+        else ("There is no earlier checkpoint")
+    )
+    return f"Could not write the checkpoint {target}: {what}{space}. {kept}."
+
+
+def find_problem(path: Path) -> str | None:
+    """Why a checkpoint must not be used, or `None` if every file is there with the size and hash it should have."""
+    marker_path = path / MARKER
+    if not marker_path.is_file():
+        return f"{MARKER} is missing: it was not written to the end"
+    try:
+        marker = json.loads(marker_path.read_text(encoding="utf-8"))
+        files = dict(marker["files"])
+        version = marker["format_version"]
+        expected = {name: (int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        return f"{MARKER} cannot be read ({error})"
+    if version != FORMAT_VERSION:
+        return f"it has format {version}, this version reads format {FORMAT_VERSION}"
+    for name, (size, digest) in expected.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes instead of {size}"
+        if _digest(file) != digest:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """All checkpoint folders, valid or not, oldest first."""
+    if not root.is_dir():
+        return []
+    found = [path for path in root.iterdir() if path.is_dir() and _STEP_FOLDER.match(path.name)]
+    return sorted(found, key=checkpoint_step)
+
+
+def newest_valid_checkpoint(root: Path) -> Path | None:
+    """The newest checkpoint whose files are all as they were written; damaged ones are skipped with a warning."""
+    for path in reversed(list_checkpoints(root)):
+        problem = find_problem(path)
+        if problem is None:
+            return path
+        logger.warning("Skipping the checkpoint %s: %s.", path, problem)
+    return None
+
+
+def record_evaluations(root: Path, evaluations: list[dict[str, float]]) -> None:
+    """Remembers the evaluations of the run; the checkpoint of the best one is spared by `prune_checkpoints`.
+
+    Args:
+        root: Folder of all checkpoints.
+        evaluations: Each with `step` and `mean_iou`.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    write_atomically(root / EVALUATIONS_FILE, json.dumps(evaluations, indent=2) + "\n")
+
+
+def recorded_evaluations(root: Path, *, until_step: int | None = None) -> list[dict[str, float]]:
+    """The evaluations of the run, oldest first.
+
+    Args:
+        root: Folder of all checkpoints.
+        until_step: Leave out those of later steps.
+    """
+    try:
+        entries = json.loads((root / EVALUATIONS_FILE).read_text(encoding="utf-8"))
+        return [entry for entry in entries if until_step is None or entry["step"] <= until_step]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def best_evaluation(evaluations: list[dict[str, float]]) -> dict[str, float] | None:
+    """The entry with the highest mean IoU, the earliest of equals; `None` if there is none."""
+    scored = [entry for entry in evaluations if not math.isnan(entry["mean_iou"])]
+    return max(scored, key=lambda entry: entry["mean_iou"], default=None)
+
+
+def best_checkpoint(root: Path) -> Path | None:
+    """The checkpoint with the best evaluation, if it is there and valid."""
+    best = best_evaluation(recorded_evaluations(root))
+    if best is None:
+        return None
+    path = checkpoint_path(root, int(best["step"]))
+    problem = find_problem(path) if path.is_dir() else "it is missing"
+    if problem is not None:
+        logger.warning("The best checkpoint %s cannot be used: %s.", path, problem)
+        return None
+    return path
+
+
+def prune_checkpoints(root: Path, keep: int) -> None:
+    """Removes all but the newest `keep` checkpoints and the best one.
+
+    Args:
+        root: Folder of all checkpoints.
+        keep: How many of the newest stay, at least 1.
+    """
+    spared = set(list_checkpoints(root)[-keep:])
+    best = best_evaluation(recorded_evaluations(root))
+    if best is not None:
+        spared.add(checkpoint_path(root, int(best["step"])))
+    for path in list_checkpoints(root):
+        if path not in spared:
+            # Without its marker first, so that an interrupted removal is not taken for a checkpoint.
+            (path / MARKER).unlink(missing_ok=True)
+            _remove_quietly(path)
+
+
+def remove_unfinished(root: Path) -> None:
+    """Removes what an interrupted writer left behind."""
+    for path in root.glob(f"{_TEMPORARY}*"):
+        _remove_quietly(path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a text file in one step.
+
+    Raises:
+        OSError: The disk is full or the folder is not writable; the old file is untouched.
+    """
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    _sync_file(temporary)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """A rename is only safe against a power cut once the folder itself is on the disk."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_quietly(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

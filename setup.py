@@ -1,0 +1,71 @@
+"""Packaging of prolab_hf: dependencies with tested lower bounds, extras and the bundled property spaces."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "prolab_hf" / "__init__.py").read_text("utf-8"))[1]
+
+EXTRAS = {
+    # Any timm network as backbone, and torchvision's image-processing backend (timm needs torchvision).
+    "timm": ["timm>=1.0.23", "torchvision>=0.21"],
+    # Sentence encoders packaged for sentence-transformers (plain transformers encoders need no extra).
+    "sentence-transformers": ["sentence-transformers>=5.0"],
+    # Descriptions through an OpenAI-compatible endpoint.
+    "describe": ["openai>=1.60", "gguf>=0.10"],
+    "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
+}
+EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
+EXTRAS["test"] = [
+    "pytest>=8.0",
+    "hypothesis>=6.100",
+    "fastapi>=0.110",
+    "uvicorn>=0.30",
+]
+EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]
+
+setup(
+    name="prolab_hf",
+    version=VERSION,
+    description="Semantic segmentation that answers in properties: ProLab for the Hugging Face ecosystem",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["prolab_hf", "prolab_hf.*"]), "prolab_hf.property_spaces"],
+    # The spaces live at the top of the repository, where people look for them, and inside the wheel.
+    package_dir={"prolab_hf.property_spaces": "property_spaces"},
+    package_data={
+        "prolab_hf": ["py.typed", "hub/*.md", "hub/*.md.j2", "explanation/*.html"],
+        "prolab_hf.property_spaces": ["*/property_space.json", "*/property_space.safetensors", "*/README.md"],
+    },
+    install_requires=[
+        "torch>=2.6",
+        "transformers>=5.20,<6",
+        "huggingface-hub>=1.31,<3",
+        "safetensors>=0.8",
+        "datasets>=4.0",
+        "accelerate>=1.1",
+        "evaluate>=0.4.3",
+        "scikit-learn>=1.5",
+        "numpy>=1.26",
+        "Pillow>=10.0.1",
+        "matplotlib>=3.9",
+        "typer>=0.15",
+        "rich>=13.7",
+        "Jinja2>=3.1",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["prolab = prolab_hf.cli:main"]},
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
