@@ -27,7 +27,7 @@ class SegmentationDataset(Dataset[Example]):
     """Examples of a source under a transform, reproducible per (seed, epoch, index).
 
     Works with any number of workers, also persistent ones: the epoch lives in shared memory, so that workers
-    that outlive an epoch see the new one. `transformers.Trainer` and Accelerate call `set_epoch` by themselves.
+    that outlive an epoch see the new one. `transformers.Trainer` and Accelerate call `set_epoch` themselves.
 
     Args:
         source: Where samples come from.

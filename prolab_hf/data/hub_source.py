@@ -145,6 +145,6 @@ def _load_dataset(name: str, split: str, config_name: str | None, revision: str 
         if "scripts are no longer supported" in str(error):
             raise ValueError(
                 f"data set {name} is a loading script, which `datasets` refuses; try "
-                "revision='refs/convert/parquet', or read its official download with prolab_hf.data.benchmarks"
+                "revision='refs/convert/parquet', or read its official download (prolab_hf.data.benchmarks)"
             ) from error
         raise

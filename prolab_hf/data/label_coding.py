@@ -103,8 +103,8 @@ class LabelCoding:
             return self._decode_colors(array, name)
         if array.ndim != 2:
             raise ValueError(
-                f"mask {name} has shape {array.shape}, but label coding {self.kind!r} reads one number per pixel; "
-                "declare a palette for color masks"
+                f"mask {name} has shape {array.shape}, but label coding {self.kind!r} reads one number per "
+                "pixel; declare a palette for color masks"
             )
         if array.dtype == bool:
             array = array.astype(np.uint8)
@@ -147,7 +147,7 @@ class LabelCoding:
         self._lookups[num_classes] = self._build_lookup(num_classes)
 
     def raw_classes(self, num_classes: int) -> dict[int, int | None]:
-        """Every raw id that is allowed and the class it means (`None` for void); for all kinds but `palette`."""
+        """Every declared raw id and the class it means (`None` for void); for all kinds but `palette`."""
         if self.kind == "ids":
             void = (self.ignore_index,) if self.void_values is None else self.void_values
             meaning: dict[int, int | None] = {k: k for k in range(num_classes)}
@@ -223,7 +223,7 @@ class LabelCoding:
                 unknown = [(v >> 16, (v >> 8) & 255, v & 255) for v in np.unique(pixels[~known]).tolist()]
                 raise ValueError(
                     f"mask {name} holds colors that the palette does not list: {_shorten(unknown)}; "
-                    f"it lists {len(palette)} colors; add them, map them to null (void) or declare unlisted=void"
+                    f"it lists {len(palette)} colors; add them, map them to null or declare unlisted=void"
                 )
             decoded[~known] = self._default
         return decoded
@@ -233,8 +233,8 @@ class LabelCoding:
         classes = sorted(raw for raw, target in meaning.items() if target is not None)
         void = sorted(raw for raw, target in meaning.items() if target is None)
         raise ValueError(
-            f"mask {name} holds {_shorten(list(raw_ids))}, outside the space of {num_classes} classes; label coding "
-            f"{self.kind!r} allows {_ranges(classes)} as classes and {_ranges(void)} as void; "
+            f"mask {name} holds {_shorten(list(raw_ids))}, outside the space of {num_classes} classes; "
+            f"label coding {self.kind!r} allows {_ranges(classes)} as classes and {_ranges(void)} as void; "
             "declare another coding or more void values (for example void="
             f"{raw_ids[0]}), or correct the file"
         )
@@ -262,8 +262,8 @@ class LabelCoding:
             if (channels == channels[..., :1]).all():
                 return channels[..., 0]
             raise ValueError(
-                f"mask {name} is a color picture (mode {picture.mode}), but label coding {self.kind!r} reads one "
-                "number per pixel; declare a palette (color -> class)"
+                f"mask {name} is a color picture (mode {picture.mode}), but label coding {self.kind!r} reads "
+                "one number per pixel; declare a palette (color -> class)"
             )
         if picture.mode == "F":
             values = np.asarray(picture)

@@ -1,7 +1,7 @@
-"""Color of training pictures: photometric distortion and normalization, as one affine map.
+"""Color of training pictures: photometric distortion as one affine map, and normalization.
 
-Brightness, contrast, saturation and hue are all affine in RGB, and so is normalization. Composing them into
-one matrix means a single pass over the pixels instead of five and two color space conversions.
+Brightness, contrast, saturation and hue are all affine in RGB. Composing them into one matrix means a single
+pass over the pixels instead of four with two color space conversions.
 """
 
 import math
@@ -90,7 +90,10 @@ def checked_statistics(
 def to_normalized_tensor(
     image: Image.Image, mean: Sequence[float], std: Sequence[float], color: NDArray[np.float64] | None = None
 ) -> Tensor:
-    """Picture to a normalized tensor, with an optional affine color map applied in the same pass.
+    """Picture to a normalized tensor, with an optional affine color map before.
+
+    Written with PIL and numpy instead of torch on purpose: operations this small run in one thread there,
+    while torch's thread pool collapses when training or other processes use the same cores.
 
     Args:
         image: RGB picture.
@@ -101,20 +104,12 @@ def to_normalized_tensor(
     Returns:
         `(3, height, width)` float32.
     """
-    # PIL's buffer is read-only, which torch warns about; the copy below is needed for the layout anyway.
-    array = np.array(image)
-    pixels = torch.from_numpy(array).permute(2, 0, 1)
-    pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
-    scale = np.asarray(std, dtype=np.float64) * 255
-    shift = np.asarray(mean, dtype=np.float64) * 255
-    if color is None:
-        for channel in range(3):
-            pixels[channel].sub_(float(shift[channel])).div_(float(scale[channel]))
-        return pixels
-    matrix = torch.from_numpy((color[:, :3] / scale[:, None]).astype(np.float32))
-    bias = torch.from_numpy(((color[:, 3] - shift) / scale).astype(np.float32))
-    flat = torch.addmm(bias[:, None], matrix, pixels.view(3, -1))
+    if color is not None:
+        image = image.convert("RGB", tuple(color.ravel().tolist()))
+    array = np.asarray(image)
+    pixels = np.empty((3, image.height, image.width), dtype=np.float32)
     for channel in range(3):
-        low, high = -shift[channel] / scale[channel], (255 - shift[channel]) / scale[channel]
-        flat[channel].clamp_(float(low), float(high))
-    return flat.view_as(pixels)
+        scale = 1 / (255 * std[channel])
+        np.multiply(array[..., channel], np.float32(scale), out=pixels[channel])
+        pixels[channel] -= np.float32(mean[channel] / std[channel])
+    return torch.from_numpy(pixels)

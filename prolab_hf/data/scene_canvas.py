@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Color = Sequence[float] | NDArray[np.floating]
 Point = tuple[float, float]
 

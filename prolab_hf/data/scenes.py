@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image
 
 from prolab_hf.data.scene_canvas import Canvas
-from prolab_hf.data.scene_objects import Light, draw_room, draw_street
+from prolab_hf.data.scene_room import draw_room
+from prolab_hf.data.scene_stage import Light
+from prolab_hf.data.scene_street import draw_street
 from prolab_hf.data.scene_words import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS
 from prolab_hf.data.sources import Sample
 

@@ -92,8 +92,8 @@ class PairSource:
 class FolderSource(PairSource):
     """Pictures and masks in folders, matched by file stem.
 
-    Three layouts are found by themselves: `root/<split>/images` with `root/<split>/masks`, `root/images/<split>`
-    with `root/masks/<split>`, and without a split `root/images` with `root/masks`.
+    Three layouts are found by themselves: `root/<split>/images` with `root/<split>/masks`,
+    `root/images/<split>` with `root/masks/<split>`, and without a split `root/images` with `root/masks`.
 
     Args:
         root: Folder of the data set.
@@ -188,8 +188,8 @@ def _check_partners(files: dict[str, Path], partners: dict[str, Path], folder: P
         names = ", ".join(files[stem].name for stem in missing[:_SHOWN_NAMES])
         more = f" and {len(missing) - _SHOWN_NAMES} more" if len(missing) > _SHOWN_NAMES else ""
         raise ValueError(
-            f"folder {folder} has no {what} for {names}{more}; every picture needs a mask of the same name and "
-            "every mask a picture"
+            f"folder {folder} has no {what} for {names}{more}; every picture needs a mask of the same name "
+            "and every mask a picture"
         )
 
 
@@ -206,7 +206,7 @@ def _by_stem(
         stem = stem.removesuffix(ending)
         if stem in found:
             raise ValueError(
-                f"folder {folder} holds {found[stem].name} and {path.name}: the stem must be unique"
+                f"folder {folder} holds {found[stem].name} and {path.name}: names must be unique"
             )
         found[stem] = path
     return found

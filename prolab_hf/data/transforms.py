@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _CROP_TRIES = 10
+_USUAL_DISTORTION = PhotometricDistortion()
 
 
 class TrainTransform:
@@ -66,7 +67,7 @@ class TrainTransform:
         ratio_range: tuple[float, float] = (0.5, 2.0),
         cat_max_ratio: float = 0.75,
         flip_probability: float = 0.5,
-        photometric: PhotometricDistortion | None = PhotometricDistortion(),
+        photometric: PhotometricDistortion | None = _USUAL_DISTORTION,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         ignore_index: int = 255,

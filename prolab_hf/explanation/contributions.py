@@ -277,7 +277,7 @@ def _place(
                 f"x runs from 0 to {width - 1}, y from 0 to {height - 1}."
             )
         return x, y
-    mask = torch.as_tensor(np.asarray(region) if not isinstance(region, Tensor) else region).cpu() != 0
+    mask = (region.cpu() if isinstance(region, Tensor) else torch.from_numpy(np.array(region))) != 0
     if tuple(mask.shape) != size:
         raise ValueError(
             f"The region has shape {tuple(mask.shape)}, the picture is {height} high and {width} wide; "

@@ -367,20 +367,22 @@ class PropertySpace:
 
     # --------------------------------------------------------------------------------------- operations
 
-    def add_classes(self, descriptions: Descriptions, *, encoder: Any) -> "PropertySpace":
+    def add_classes(self, descriptions: Descriptions, *, encoder: Any = None) -> "PropertySpace":
         """Adds classes to the same properties: each description goes to the nearest property by cosine.
 
         Nothing is trained, and a model's learned weights stay valid.
 
         Args:
             descriptions: New class name -> sentences.
-            encoder: The encoder the space was built with, in any form that `build` takes.
+            encoder: The encoder the space was built with, in any form that `build` takes. `None` is enough
+                where every sentence is a property name or already describes another class.
 
         Warns:
             UserWarning: A description is far from every property.
 
         Raises:
-            ValueError: A name exists already, the encoder does not fit, or a new row equals an existing one.
+            ValueError: A name exists already, the encoder does not fit or is needed, or a new row equals an
+                existing one.
         """
         return space_operations.add_classes(self, descriptions, encoder)
 

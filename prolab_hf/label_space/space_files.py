@@ -82,7 +82,7 @@ def find_space_files(name: str | os.PathLike[str], **hub_options: Any) -> tuple[
     text = os.fspath(name)
     subfolder = hub_options.pop("subfolder", None) or ""
     folder: Path | None = bundled_folder(text)
-    if folder is None and Path(text).is_dir():
+    if folder is None and text and Path(text).is_dir():
         folder = Path(text) / subfolder
     if folder is not None:
         for file_name in (JSON_NAME, TENSORS_NAME):
@@ -109,26 +109,23 @@ def _unknown_name_message(name: str) -> str:
 
 
 def _cached(repo_id: str, file_name: str, subfolder: str, options: dict[str, Any]) -> Path:
-    # Imported late: reading a local folder needs no transformers.
+    # Imported late: reading a local folder does not need it.
     from transformers.utils import cached_file
 
     try:
-        path = cached_file(
-            repo_id, file_name, subfolder=subfolder, _raise_exceptions_for_missing_entries=False, **options
-        )
+        return Path(str(cached_file(repo_id, file_name, subfolder=subfolder, **options)))
     except OSError as error:
+        # Every failure of the Hub is the cause of this error; a repository that merely lacks the file has none.
+        if error.__cause__ is None:
+            place = f" in {subfolder!r}" if subfolder else ""
+            raise ValueError(
+                f"The Hub repository {repo_id!r} is not a property space: it has no file {file_name}{place}."
+            ) from error
         reason = " ".join(str(error).split())
         raise FileNotFoundError(
             f"Could not get the property space {repo_id!r} from the Hub: {reason} "
-            "(It is no local folder either; bundled names: "
-            f"{', '.join(bundled_names()) or 'none installed'}.)"
+            f"(It is no local folder either; bundled names: {', '.join(bundled_names()) or 'none'}.)"
         ) from error
-    if path is None:
-        raise ValueError(
-            f"The Hub repository {repo_id!r} is not a property space: it has no file {file_name}"
-            f"{f' in {subfolder!r}' if subfolder else ''}."
-        )
-    return Path(path)
 
 
 def read_space_files(json_path: Path, tensors_path: Path) -> dict[str, Any]:

@@ -237,8 +237,6 @@ def add_classes(
     space: "PropertySpace", descriptions: Mapping[str, Sequence[str]], encoder: Any
 ) -> "PropertySpace":
     """See `PropertySpace.add_classes`."""
-    from prolab_hf.label_space.text_encoder import TextEncoder
-
     texts = checked_descriptions(descriptions, None)
     for name, sentences in texts.items():
         if name in space.class_names:
@@ -247,21 +245,10 @@ def add_classes(
             raise ValueError(f"The class {name!r} has no description.")
     if not texts:
         return space
-    text_encoder = TextEncoder.load(encoder)
-    _check_same_encoder(space, text_encoder)
-    sentences = [sentence for group in texts.values() for sentence in group]
-    vectors = text_encoder.encode(sentences)
-    if vectors.shape[1] != space.embedding_dim:
-        raise ValueError(
-            f"The encoder gives vectors of length {vectors.shape[1]}, the space has {space.embedding_dim}; "
-            "use the "
-            f"encoder that the space was built with ({space.encoder.get('name', 'not recorded')})."
-        )
-    similarity = _unit(vectors) @ space.property_embeddings.numpy().astype(np.float64).T
-    nearest = similarity.argmax(axis=1)
-    _warn_far(space, sentences, similarity.max(axis=1), nearest)
-    counts = np.cumsum([len(group) for group in texts.values()])[:-1]
-    assignments = {name: part.tolist() for name, part in zip(texts, np.split(nearest, counts))}
+    if encoder is None:
+        assignments = _known_assignments(space, texts)
+    else:
+        assignments = _nearest_assignments(space, texts, encoder)
     new_rows = matrix_from_rows(list(assignments.values()), space.num_properties)
     grown = space.replace(
         class_names=[*space.class_names, *texts],
@@ -273,6 +260,44 @@ def add_classes(
         space, grown, "Describe what only one of them shows, or give it a property by hand with set_row."
     )
     return grown
+
+
+def _known_assignments(space: "PropertySpace", texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Properties of sentences that already describe other classes: no text encoder is needed for those."""
+    known = {name.lower(): index for index, name in enumerate(space.property_names)}
+    for name, indices in space.assignments.items():
+        known |= {text.lower(): index for text, index in zip(space.descriptions[name], indices)}
+    for name, sentences in texts.items():
+        for sentence in sentences:
+            if sentence.lower() not in known:
+                raise ValueError(
+                    f"The description {sentence!r} of {name!r} is new to the space, so it takes the text encoder "
+                    f"that the space was built with ({space.encoder.get('name', 'not recorded')}): give encoder=. "
+                    "Without one, only property names and descriptions of existing classes can be used."
+                )
+    return {name: [known[sentence.lower()] for sentence in sentences] for name, sentences in texts.items()}
+
+
+def _nearest_assignments(
+    space: "PropertySpace", texts: Mapping[str, Sequence[str]], encoder: Any
+) -> dict[str, list[int]]:
+    """The property nearest by cosine to each sentence."""
+    from prolab_hf.label_space.text_encoder import TextEncoder
+
+    text_encoder = TextEncoder.load(encoder)
+    _check_same_encoder(space, text_encoder)
+    sentences = [sentence for group in texts.values() for sentence in group]
+    vectors = text_encoder.encode(sentences)
+    if vectors.shape[1] != space.embedding_dim:
+        raise ValueError(
+            f"The encoder gives vectors of length {vectors.shape[1]}, the space has {space.embedding_dim}; "
+            f"use the encoder that the space was built with ({space.encoder.get('name', 'not recorded')})."
+        )
+    similarity = _unit(vectors) @ space.property_embeddings.numpy().astype(np.float64).T
+    nearest = similarity.argmax(axis=1)
+    _warn_far(space, sentences, similarity.max(axis=1), nearest)
+    counts = np.cumsum([len(group) for group in texts.values()])[:-1]
+    return {name: part.tolist() for name, part in zip(texts, np.split(nearest, counts))}
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -178,10 +178,10 @@ class DeformableAttention(nn.Module):
         layout = (batch_size, num_queries, self.num_heads, self.num_levels, self.num_points)
         value = self.value_proj(features).view(batch_size, features.shape[1], self.num_heads, -1)
         # Offsets are in cells of the map they point into, weights sum to one over all levels.
-        size = torch.tensor([(width, height) for height, width in shapes], device=points.device)[:, None]
-        offsets = self.sampling_offsets(query).view(*layout, 2)
-        # The points are float32, and so are the locations, even for half-precision offsets.
-        locations = points[:, None, None, None] + offsets / size
+        size = points.new_tensor([(width, height) for height, width in shapes])[:, None]
+        # Locations are float32 like `points`, whatever the type of the offsets.
+        offsets = self.sampling_offsets(query).view(*layout, 2) / size
+        locations = points[:, None, None, None] + offsets
         weights = self.attention_weights(query).view(*layout[:3], -1).softmax(-1).view(layout)
         return self.output_proj(deformable_attention(value, shapes, locations, weights))
 

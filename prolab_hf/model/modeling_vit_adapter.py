@@ -76,13 +76,12 @@ class SpatialPrior(nn.Module):
         maps = [self.stem(pixel_values)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
-        biases = [self.projections[0].bias, *(p.bias + e for p, e in zip(self.projections[1:], level_embed))]
         # 1x1 convolutions as matrix products that give tokens at once; the level embedding is part of their bias.
-        finest, *coarser = (
-            F.linear(features.flatten(2).transpose(1, 2), projection.weight.flatten(1), bias)
-            for features, projection, bias in zip(maps, self.projections, biases)
-        )
-        return finest.transpose(1, 2).unflatten(2, maps[0].shape[2:]), torch.cat(coarser, dim=1)
+        tokens = [
+            F.linear(features.flatten(2).transpose(1, 2), projection.weight.flatten(1), projection.bias + embed)
+            for features, projection, embed in zip(maps[1:], self.projections[1:], level_embed)
+        ]
+        return self.projections[0](maps[0]), torch.cat(tokens, dim=1)
 
 
 def _conv_block(in_channels: int, out_channels: int, *, stride: int) -> list[nn.Module]:
@@ -276,7 +275,7 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
             tokens = sequence[:, num_prefix:]
             for extractor in interaction.extractors:
                 adapter_tokens = extractor(adapter_tokens, tokens, points, shapes)
-            vit_maps.append(tokens.transpose(1, 2).unflatten(2, (height, width)))
+            vit_maps.append(_as_map(tokens, (height, width)))
         # 3. Tokens to maps.
         maps = self._merge(finest, adapter_tokens, vit_maps, shapes)
         return BackboneOutput(feature_maps=maps)
@@ -286,13 +285,14 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
     ) -> tuple[Tensor, ...]:
         """Four maps from the adapter's tokens, the prior's finest map and the transformer's maps."""
         parts = adapter_tokens.split([height * width for height, width in shapes], dim=1)
-        maps = [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes)]
-        maps = [self.upsample(maps[0]) + finest, *maps]
+        views = [_as_map(part, shape) for part, shape in zip(parts, shapes)]
+        # Copied to plain channel-first maps before they are normalized: PyTorch's batch norm gives wrong gradients
+        # for transposed views of a batch of one. Added in place, as every new map at stride 4 is 48 MiB at 512 x 512.
+        copies = [view.clone(memory_format=torch.contiguous_format) for view in views]
+        maps = [self.upsample(views[0]).contiguous().add_(finest), *copies]
         if self.config.add_vit_feature:
-            maps = [
-                features + (vit_map if factor == 1 else _rescale(vit_map, factor))
-                for features, vit_map, factor in zip(maps, vit_maps, (4, 2, 1, 0.5))
-            ]
+            for features, vit_map, factor in zip(maps, vit_maps, (4, 2, 1, 0.5)):
+                features.add_(vit_map if factor == 1 else _rescale(vit_map.contiguous(), factor))
         stages = zip(self.stage_names, self.norms, maps)
         return tuple(norm(features) for name, norm, features in stages if name in self.out_features)
 
@@ -368,6 +368,11 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
             raise ValueError(f"{type(pretrained).__name__} lacks weights that its configuration implies: {sorted(missing)}.")
         backbone.vit.load_state_dict({name: weights[name] for name in own.keys() - added}, strict=False)
         return backbone
+
+
+def _as_map(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
+    """View of `(batch_size, height * width, dim)` as `(batch_size, dim, height, width)`."""
+    return tokens.unflatten(1, shape).permute(0, 3, 1, 2)
 
 
 def _rescale(features: Tensor, factor: float) -> Tensor:

@@ -66,7 +66,7 @@ class TrainingRecipe:
         test_crop_size: Of the sliding window.
         test_stride: Of the sliding window.
         test_scale: (Long edge, short edge) that test pictures are fitted into; `None` = as they are.
-        test_size_multiple: Test sizes are rounded up to multiples of this; 1 = off.
+        test_size_multiple: With `test_scale`, test sizes are rounded up to multiples of this; 1 = off.
         backbone: What `ProLabForSemanticSegmentation.from_backbone` takes (Hub id, folder, timm name).
         vit_adapter: Wrap the plain vision transformer `backbone` in a ViT-Adapter.
         backbone_image_size: Picture size that the backbone is built for, where it matters (BEiT).
@@ -128,7 +128,7 @@ class TrainingRecipe:
     test_crop_size: int | tuple[int, int] | None = None
     test_stride: int | tuple[int, int] | None = None
     test_scale: tuple[int, int] | None = None
-    test_size_multiple: int = 32
+    test_size_multiple: int = 1
     backbone: str | None = None
     vit_adapter: bool = False
     backbone_image_size: int | None = None

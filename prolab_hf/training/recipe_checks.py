@@ -135,6 +135,11 @@ def _check_together(recipe: "TrainingRecipe") -> None:
             f"test_mode is 'slide' with test_crop_size {recipe.test_crop_size!r} and test_stride "
             f"{recipe.test_stride!r}; give both."
         )
+    if recipe.test_size_multiple > 1 and recipe.test_scale is None:
+        raise ValueError(
+            f"test_size_multiple is {recipe.test_size_multiple} but test_scale is None, which leaves pictures as they "
+            "are; give test_scale, too."
+        )
     if recipe.min_learning_rate > recipe.learning_rate:
         raise ValueError(
             f"min_learning_rate is {recipe.min_learning_rate}; it must not exceed learning_rate "

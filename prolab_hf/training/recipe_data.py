@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from transformers.utils import is_torchvision_available
+
 from prolab_hf.data.sources import SegmentationSource
 from prolab_hf.data.transforms import (
     IMAGENET_MEAN,
@@ -12,6 +14,9 @@ from prolab_hf.data.transforms import (
     SegmentationDataset,
     TrainTransform,
 )
+from prolab_hf.model.configuration_prolab import ProLabConfig
+from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
+from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
 from prolab_hf.training.recipe import TrainingRecipe
 
 
@@ -54,10 +59,30 @@ def eval_dataset(
         processor: Its `image_mean` and `image_std` are used; ImageNet's without one.
     """
     mean, std = image_statistics(processor)
-    transform = EvalTransform(
-        scale=recipe.test_scale, size_divisor=recipe.test_size_multiple, mean=mean, std=std
-    )
+    divisor = recipe.test_size_multiple if recipe.test_size_multiple > 1 else None
+    transform = EvalTransform(scale=recipe.test_scale, size_divisor=divisor, mean=mean, std=std)
     return SegmentationDataset(source, transform, seed=recipe.seed)
+
+
+def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any) -> Any:
+    """The processor to export with a model: it prepares pictures as the recipe's evaluation does.
+
+    Args:
+        recipe: Test scale and size multiple.
+        config: Of the model; temperature and ignore index are taken from it.
+        options: Further options of the processor (`image_mean`, `image_std`, ...).
+
+    Returns:
+        The torchvision processor where torchvision is installed, else the PIL one.
+    """
+    if recipe.test_scale is None:
+        geometry: dict[str, Any] = {"do_resize": False}
+    else:
+        long, short = max(recipe.test_scale), min(recipe.test_scale)
+        divisor = recipe.test_size_multiple if recipe.test_size_multiple > 1 else None
+        geometry = {"size": {"shortest_edge": short, "longest_edge": long}, "size_divisor": divisor}
+    processor_class = ProLabImageProcessor if is_torchvision_available() else ProLabImageProcessorPil
+    return processor_class.from_model_config(config, **{**geometry, **options})
 
 
 def image_statistics(processor: Any | None) -> tuple[Sequence[float], Sequence[float]]:

@@ -360,7 +360,7 @@ class _Run:
         for number, batch in enumerate(batches, start=1):
             is_last = number == len(batches)
             with contextlib.nullcontext() if is_last else accelerator.no_sync(self.model):
-                loss = self.model(**batch).loss / len(batches)
+                loss = self._forward(batch) / len(batches)
                 accelerator.backward(loss)
             loss_sum += loss.detach()
         if accelerator.device.type == "cpu" and not torch.isfinite(loss_sum):
@@ -379,6 +379,17 @@ class _Run:
         self.session_steps += 1
         self.session_seconds += seconds
         return loss_sum
+
+    def _forward(self, batch: dict[str, Tensor]) -> Tensor:
+        try:
+            return self.model(**batch).loss
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"Batch normalization needs more than one value per channel, but batch_size is "
+                f"{self.recipe.batch_size} and the smallest feature map has one pixel; use batch_size 2 or more."
+            ) from error
 
     def _next_batches(self) -> list[dict[str, Tensor]]:
         device = self.accelerator.device

@@ -148,12 +148,16 @@ def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = F
         state.update(load_file(checkpoint / name))
     if averaged:
         state.update(load_averaged(checkpoint) or {})
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    if missing or unexpected:
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    found = {name: value.shape for name, value in state.items()}
+    if expected != found:
+        missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+        other = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
         raise ValueError(
-            f"The checkpoint {checkpoint} is of another model: {len(missing)} tensors are missing "
-            f"{missing[:3]}, {len(unexpected)} are left over {unexpected[:3]}."
+            f"The checkpoint {checkpoint} is of another model: {len(missing)} tensors are missing {missing[:2]}, "
+            f"{len(extra)} are left over {extra[:2]}, {len(other)} have another shape {other[:2]}."
         )
+    model.load_state_dict(state)
 
 
 def random_state() -> dict[str, Any]:

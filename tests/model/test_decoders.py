@@ -99,7 +99,9 @@ def test_head_in_train_mode_equals_reference(shared, name):
         torch.testing.assert_close(head.state_dict()[key], value, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("height", "width", "bins"), [(8, 12, 3), (7, 5, 6), (4, 4, 6), (1, 3, 2), (11, 13, 1)])
+@pytest.mark.parametrize(
+    ("height", "width", "bins"), [(8, 12, 3), (7, 5, 6), (4, 4, 6), (1, 3, 2), (11, 13, 1)]
+)
 def test_pooling_by_matrices_equals_adaptive_pooling(height, width, bins):
     features = torch.randn(2, 3, height, width)
     torch.testing.assert_close(adaptive_average_pool(features, bins), F.adaptive_avg_pool2d(features, bins))

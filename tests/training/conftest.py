@@ -54,6 +54,9 @@ def build_model(seed=0, **kwargs):
         "label2id": {"red": 0, "green": 1, "blue": 2},
         "auxiliary_channels": 8,
         "pool_scales": (1, 2),
+        "temperature": 0.3,
+        "class_loss_weight": 1.0,
+        "use_auxiliary_head": False,
         **kwargs,
     }
     return ProLabForSemanticSegmentation(ProLabConfig(**fields))
@@ -69,7 +72,7 @@ def recipe():
     return TrainingRecipe(
         max_iterations=6,
         batch_size=2,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         warmup_iterations=1,
         num_workers=0,
         eval_every=3,

@@ -40,12 +40,12 @@ def stop_at(step):
 
 
 def test_it_learns_and_exports_what_auto_classes_load(tmp_path, recipe):
-    recipe = recipe.replace(max_iterations=60, learning_rate=1e-2, eval_every=30, save_every=30)
-    model = build_model(class_loss_weight=1.0)
+    recipe = recipe.replace(max_iterations=30, batch_size=4, eval_every=15, save_every=15)
+    model = build_model()
     result = train(model, Stripes(), Stripes(4), recipe, tmp_path / "run", **QUIET)
     assert result.best_mean_iou > 0.8
     assert result.scores.num_pictures == 4
-    assert (result.step, [entry["step"] for entry in result.evaluations]) == (60, [30, 60])
+    assert (result.step, [entry["step"] for entry in result.evaluations]) == (30, [15, 30])
     loaded = AutoModelForSemanticSegmentation.from_pretrained(result.output_dir)
     assert_equal_weights(weights(loaded), weights(model))
     assert loaded.config.id2label == {0: "red", 1: "green", 2: "blue"}
@@ -106,15 +106,14 @@ def test_resume_goes_back_past_a_damaged_checkpoint(tmp_path, recipe, caplog):
 
 
 def test_the_best_checkpoint_is_exported(tmp_path, recipe):
-    # The rate is so high that the second half ruins what the first has learned.
-    recipe = recipe.replace(max_iterations=8, save_every=1, eval_every=1, keep_checkpoints=1, seed=3)
-    model = build_model(class_loss_weight=1.0)
+    recipe = recipe.replace(save_every=1, eval_every=1, keep_checkpoints=1)
+    model = build_model()
     result = train(model, Stripes(4), Stripes(2), recipe, tmp_path, **QUIET)
     scores = {entry["step"]: entry["mean_iou"] for entry in result.evaluations}
     assert result.best_mean_iou == max(scores.values())
     assert result.exported_step == result.best_step == max(scores, key=scores.get)
     kept = {path.name for path in (tmp_path / "checkpoints").glob("step-*")}
-    assert kept == {f"step-{step:08d}" for step in {8, result.best_step}}
+    assert kept == {f"step-{step:08d}" for step in {6, result.best_step}}
     best = build_model(seed=1)
     load_model_weights(tmp_path / "checkpoints" / f"step-{result.best_step:08d}", best)
     assert_equal_weights(weights(model), weights(best))
@@ -187,22 +186,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, recipe):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_picture_is_named_and_nothing_is_lost(tmp_path, recipe, workers):
-    recipe = recipe.replace(num_workers=workers, save_every=100, eval_every=100, batch_size=1, seed=5)
+    recipe = recipe.replace(num_workers=workers, save_every=100, eval_every=100, seed=0)
     with pytest.raises(ValueError) as raised:
         train(build_model(), Stripes(8, broken=6), None, recipe, tmp_path, **QUIET)
     message = str(raised.value)
     assert message.startswith("picture stripes_6.png cannot be decoded (at training step ")
-    step = int(message.removesuffix(").").rsplit(" ", 1)[1])
-    assert step > 1
+    # The first epoch of seed 0 reads 2, 4, 3, 6, 5, 0, 1, 7.
+    assert message.endswith("(at training step 2).")
     last = checkpoints.newest_valid_checkpoint(tmp_path / "checkpoints")
-    assert checkpoints.checkpoint_step(last) == step - 1
+    assert checkpoints.checkpoint_step(last) == 1
 
 
 def test_resuming_with_other_numbers_says_so(tmp_path, recipe, caplog):
     train(build_model(), Stripes(5), None, recipe, tmp_path, **QUIET)
     longer = recipe.replace(max_iterations=8, learning_rate=1e-3, log_every=2)
     train(build_model(), Stripes(5), None, longer, tmp_path, resume=True, **QUIET)
-    assert "max_iterations: 6 -> 8; learning_rate: 0.003 -> 0.001." in caplog.text
+    assert "max_iterations: 6 -> 8; learning_rate: 0.01 -> 0.001." in caplog.text
     lines = (tmp_path / "training_log.jsonl").read_text().splitlines()
     last = [line for line in map(json.loads, lines) if line["event"] == "step"][-1]
     assert (last["step"], last["learning_rate"]) == (8, 0.0)
@@ -231,21 +230,25 @@ def test_events_reach_callbacks(tmp_path, recipe):
     seen = []
     train(build_model(), Stripes(4), Stripes(2), recipe, tmp_path, callbacks=[seen.append], **QUIET)
     kinds = [(event.kind, event.step) for event in seen]
-    assert kinds == [
-        ("step", 1),
-        ("step", 2),
-        ("checkpoint", 2),
-        ("step", 3),
-        ("checkpoint", 3),
-        ("evaluation", 3),
-        ("step", 4),
-        ("checkpoint", 4),
-        ("step", 5),
-        ("step", 6),
-        ("checkpoint", 6),
-        ("evaluation", 6),
-        ("export", 6),
-    ] or ("checkpoint", 3) not in kinds
+    assert (
+        kinds
+        == [
+            ("step", 1),
+            ("step", 2),
+            ("checkpoint", 2),
+            ("step", 3),
+            ("checkpoint", 3),
+            ("evaluation", 3),
+            ("step", 4),
+            ("checkpoint", 4),
+            ("step", 5),
+            ("step", 6),
+            ("checkpoint", 6),
+            ("evaluation", 6),
+            ("export", 6),
+        ]
+        or ("checkpoint", 3) not in kinds
+    )
     assert {event.total for event in seen} == {6}
 
 

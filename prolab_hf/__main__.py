@@ -1,0 +1,5 @@
+"""`python -m prolab_hf` is the `prolab` command."""
+
+from prolab_hf.cli import main
+
+main()

@@ -1,0 +1,94 @@
+"""The `prolab` command: thin functions that call the rooms of the library."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+import typer
+from huggingface_hub.errors import StrictDataclassError
+
+from prolab_hf.cli.data_commands import check_data
+from prolab_hf.cli.quickstart_command import quickstart
+from prolab_hf.cli.space_commands import space_app
+from prolab_hf.cli.train_commands import train
+from prolab_hf.cli.use_commands import evaluate, explain, segment
+
+app = typer.Typer(
+    name="prolab",
+    help="Semantic segmentation that answers in properties: describe classes, train, evaluate, explain, share.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+WORDS, PIXELS, USE, SHARE = "Words", "Pixels", "Use a model", "Share"
+app.add_typer(space_app, name="space", rich_help_panel=WORDS)
+app.command("check-data", rich_help_panel=PIXELS)(check_data)
+app.command("train", rich_help_panel=PIXELS)(train)
+app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
+app.command("segment", rich_help_panel=USE)(segment)
+app.command("explain", rich_help_panel=USE)(explain)
+app.command("quickstart", rich_help_panel=USE)(quickstart)
+
+# What a user can mend: bad values, paths and missing extras. Everything else is our failure or the machine's.
+USER_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+    ImportError,
+    StrictDataclassError,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command and ends the process: 0 = done, 2 = a user's mistake (one line), 1 = a failure.
+
+    Args:
+        arguments: Words of the command line; `None` takes those of the process.
+    """
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """As `main`, but returns the exit code.
+
+    Args:
+        arguments: Words of the command line; `None` takes those of the process.
+    """
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except click.exceptions.Abort:
+        return _complain("Stopped.", 1)
+    except KeyboardInterrupt as error:
+        return _complain(str(error) or "Stopped.", 1)
+    except USER_ERRORS as error:
+        return _complain(_one_line(error), 2)
+    except Exception as error:
+        # Errors of the Hub and of a wrong model id come as OSError without a number.
+        user_mistake = isinstance(error, OSError) and error.errno is None
+        return _complain(_one_line(error), 2 if user_mistake else 1)
+    return code if isinstance(code, int) else 0
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"The disk is full: {error}. Free some space and run the same command again."
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
+
+
+def _complain(message: str, code: int) -> int:
+    """One line on standard error; with PROLAB_TRACEBACK=1 the traceback before it."""
+    if os.environ.get("PROLAB_TRACEBACK") == "1":
+        traceback.print_exc()
+    typer.echo(f"prolab: {message}", err=True)
+    return code

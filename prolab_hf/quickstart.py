@@ -1,0 +1,227 @@
+"""The main job from end to end on a drawn data set: property space, training, evaluation, reload, explanation.
+
+Nothing is downloaded and no step is shortened: this is what a user does with pictures of their own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForSemanticSegmentation,
+    ResNetConfig,
+    pipeline,
+)
+
+from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS, DrawnScenes
+from prolab_hf.evaluation.inference import evaluate_model, segment
+from prolab_hf.explanation.colors import class_colors
+from prolab_hf.explanation.contributions import Explanation, explain
+from prolab_hf.explanation.overlays import overlay
+from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.training.published_recipes import get_recipe
+from prolab_hf.training.recipe import TrainingRecipe
+from prolab_hf.training.recipe_data import eval_dataset, train_dataset
+from prolab_hf.training.trainer import train
+
+SPACE = "scenes"
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 480, 32, 60
+FIGURE = "quickstart.png"
+
+
+@dataclass(frozen=True)
+class QuickstartResult:
+    """What the quickstart made and measured.
+
+    Attributes:
+        output_dir: Folder of the trained model, loadable with `from_pretrained`.
+        figure: The picture that it painted.
+        test: Figures on test pictures of the trained classes (see `evaluate_model`).
+        extended: The same on pictures that also contain the class added by description.
+        held_out: Name of that class.
+        explanation: Why one of its pixels was given to it.
+    """
+
+    output_dir: Path
+    figure: Path
+    test: dict[str, Any]
+    extended: dict[str, Any]
+    held_out: str
+    explanation: Explanation
+
+
+def run_quickstart(
+    output_dir: str | Path,
+    *,
+    recipe: TrainingRecipe | None = None,
+    num_train: int = NUM_TRAIN,
+    num_test: int = NUM_TEST,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    show_progress: bool = True,
+) -> QuickstartResult:
+    """Draws scenes, trains ProLab on them, evaluates, reloads it and adds a class by describing it.
+
+    Args:
+        output_dir: Folder for model, logs and picture.
+        recipe: Other numbers than those of the recipe `"quickstart"`.
+        num_train: Drawn training pictures.
+        num_test: Drawn test pictures.
+        overwrite: Discard what is in `output_dir`.
+        say: Receives one line per step.
+        show_progress: Show a progress bar while training.
+
+    Raises:
+        FileExistsError: `output_dir` is not empty and `overwrite` is false.
+    """
+    recipe = recipe or get_recipe("quickstart")
+    output_dir = Path(output_dir)
+    space = PropertySpace.from_pretrained(SPACE)
+    say(f"1. Property space: {space.num_classes} classes described by {space.num_properties} shared properties.")
+    model, processor = new_model(space, recipe)
+    say(f"2. Training on {num_train} drawn pictures, from random weights.")
+    train(
+        model,
+        train_dataset(DrawnScenes("train", num_train), recipe, processor),
+        eval_dataset(DrawnScenes("validation", NUM_VALIDATION), recipe, processor),
+        recipe,
+        output_dir,
+        processor,
+        overwrite=overwrite,
+        show_progress=show_progress,
+    )
+    say(f"3. Saved to {output_dir}; reloading it with AutoModelForSemanticSegmentation.")
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(output_dir).eval()
+    loaded_processor = AutoImageProcessor.from_pretrained(output_dir)
+    test = evaluate_model(loaded, loaded_processor, DrawnScenes("test", num_test))
+    say(f"4. Mean IoU on {num_test} new pictures: {test['mean_iou']:.3f}.")
+    sample = DrawnScenes("test", num_test)[0]
+    found = pipeline("image-segmentation", model=loaded, image_processor=loaded_processor)(sample.image)
+    say(f'5. pipeline("image-segmentation") finds: {", ".join(item["label"] for item in found)}.')
+    before = [segment(loaded, loaded_processor, scene.image).labels for scene in _shown_scenes()]
+    extended = _add_held_out(loaded, say)
+    figures = evaluate_model(loaded, loaded_processor, DrawnScenes("test", num_test, include_held_out=True))
+    iou = class_iou(figures, HELD_OUT_CLASS)
+    say(f"   IoU of {HELD_OUT_CLASS!r}, never trained on: {iou:.3f}; all classes: {figures['mean_iou']:.3f}.")
+    explanation = _explain_held_out(loaded, loaded_processor)
+    path = output_dir / FIGURE
+    _draw(loaded, loaded_processor, before, extended, explanation).save(path)
+    say(f"7. The picture: {path}")
+    return QuickstartResult(output_dir, path, test, figures, HELD_OUT_CLASS, explanation)
+
+
+def new_model(
+    space: PropertySpace, recipe: TrainingRecipe
+) -> tuple[ProLabForSemanticSegmentation, ProLabImageProcessorPil]:
+    """A small network that two cores can train from scratch: a ResNet of 0.3 M parameters under UPerNet."""
+    torch.manual_seed(recipe.seed)
+    backbone = ResNetConfig(
+        embedding_size=24, hidden_sizes=[24, 48, 64, 96], depths=[1, 1, 1, 1], layer_type="basic"
+    )
+    model = ProLabForSemanticSegmentation.from_backbone(
+        backbone,
+        space,
+        hidden_size=recipe.hidden_size,
+        auxiliary_channels=recipe.hidden_size,
+        class_loss_weight=recipe.class_loss_weight,
+    )
+    processor = ProLabImageProcessorPil(do_resize=False, size_divisor=32)
+    return model, processor
+
+
+def class_iou(results: Mapping[str, Any], class_name: str) -> float:
+    """The IoU of one class in what `evaluate_model` returned."""
+    return next(entry["iou"] for entry in results["per_class"] if entry["name"] == class_name)
+
+
+def _add_held_out(model: ProLabForSemanticSegmentation, say: Callable[[str], None]) -> list[str]:
+    """Adds the class that no training picture shows, by its description alone; nothing is trained."""
+    descriptions = SCENE_DESCRIPTIONS[HELD_OUT_CLASS]
+    extended = model.property_space.add_classes({HELD_OUT_CLASS: descriptions})
+    model.set_property_space(extended)
+    say(f"6. Adding the class {HELD_OUT_CLASS!r} by describing it: {'; '.join(descriptions)}.")
+    return extended.class_names
+
+
+def _shown_scenes(number: int = 3) -> list[Any]:
+    """The first test pictures in which the held-out class covers a good part."""
+    scenes = DrawnScenes("test", NUM_TEST, include_held_out=True)
+    new = len(scenes.class_names or ()) - 1
+    shown = sorted(range(len(scenes)), key=lambda i: -np.mean(scenes[i].mask == new))[:number]
+    return [scenes[i] for i in sorted(shown)]
+
+
+def _explain_held_out(model: ProLabForSemanticSegmentation, processor: Any) -> Explanation:
+    scene = _shown_scenes(1)[0]
+    region = scene.mask == model.config.num_labels - 1
+    return explain(model, processor, scene.image, region=region, class_name=HELD_OUT_CLASS)
+
+
+def _draw(
+    model: ProLabForSemanticSegmentation,
+    processor: Any,
+    before: list[torch.Tensor],
+    class_names: list[str],
+    explanation: Explanation,
+) -> Image.Image:
+    """Rows of picture, truth, answer before and after the new class; below them the reasons."""
+    scenes = _shown_scenes()
+    titles = ["picture", "what was drawn", "answer of the trained model", f"after describing “{HELD_OUT_CLASS}”"]
+    figure = Figure(figsize=(13, 3.05 * len(scenes) + 2.2), dpi=110, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        len(scenes) + 1, 4, height_ratios=[*[1] * len(scenes), 0.62], hspace=0.06, wspace=0.04,
+        left=0.02, right=0.98, top=0.955, bottom=0.02,
+    )
+    for row, (scene, earlier) in enumerate(zip(scenes, before)):
+        now = segment(model, processor, scene.image).labels
+        truth = torch.from_numpy(scene.mask.astype(np.int64))
+        maps = [overlay(scene.image, ids, class_names, opacity=0.85, legend=False) for ids in (truth, earlier, now)]
+        for column, panel in enumerate([scene.image, *maps]):
+            axes = figure.add_subplot(grid[row, column])
+            axes.imshow(panel, interpolation="nearest")
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(titles[column], fontsize=12, color="#22262e", pad=8)
+    axes = figure.add_subplot(grid[len(scenes), :2])
+    axes.set_axis_off()
+    for index, (name, color) in enumerate(zip(class_names, class_colors(len(class_names)))):
+        column, row = index % 5, index // 5
+        x, y = column * 0.2, 0.72 - row * 0.24
+        axes.add_patch(_swatch(x, y, color))
+        axes.text(x + 0.05, y + 0.05, name, fontsize=11, va="center", color="#22262e", parse_math=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    _draw_reasons(figure.add_subplot(grid[len(scenes), 2:]), explanation)
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+
+
+def _swatch(x: float, y: float, color: tuple[int, int, int]) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x, y), 0.035, 0.12, color=np.asarray(color) / 255)
+
+
+def _draw_reasons(axes: Any, explanation: Explanation) -> None:
+    """Bars of the strongest properties of the new class in the last picture."""
+    shares = explanation.contributions[:6][::-1]
+    axes.barh([name for name, _ in shares], [share for _, share in shares], color="#2f6fb7", height=0.62)
+    axes.set_title(
+        f"why “{explanation.class_name}”: properties that make up its score of {explanation.score:.2f}",
+        fontsize=11, color="#22262e", loc="left",
+    )
+    axes.tick_params(axis="y", length=0, labelsize=10)
+    axes.tick_params(axis="x", labelsize=9)
+    axes.set_box_aspect(0.28)
+    axes.set_anchor("E")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,77 @@
+"""From a recipe to the network that it describes."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedConfig
+
+from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.training.recipe import TrainingRecipe
+
+DEFAULT_BACKBONE = "facebook/convnext-tiny-224"
+# Shapes of the published backbones, so that a plan needs no network.
+_VIT_SHAPES: dict[str, dict[str, Any]] = {
+    "facebook/deit-base-patch16-224": {"model_type": "vit"},
+    "microsoft/beit-large-patch16-224-pt22k-ft22k": {"model_type": "beit"},
+    "timm/beitv2_large_patch16_224.in1k_ft_in22k": {"model_type": "beit"},
+}
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+
+def build_model(
+    recipe: TrainingRecipe,
+    space: PropertySpace,
+    *,
+    backbone: str | Path | PreTrainedConfig | None = None,
+    pretrained: bool = True,
+) -> ProLabForSemanticSegmentation:
+    """The network of a recipe for the classes of a space.
+
+    Args:
+        recipe: Decoder, supervision, backbone.
+        space: The property space.
+        backbone: Instead of the recipe's: Hub id, folder, timm name or configuration.
+        pretrained: Load the backbone's weights; `False` gives random ones and needs no network.
+
+    Raises:
+        ValueError: The recipe names no backbone and none was given, or the backbone cannot be built.
+    """
+    source = backbone if backbone is not None else recipe.backbone
+    if source is None:
+        raise ValueError(
+            f"The recipe {recipe.name or '(unnamed)'!r} names no backbone; give one: a timm network, a folder or a "
+            f"Hub id such as {DEFAULT_BACKBONE!r}."
+        )
+    if recipe.vit_adapter:
+        source = _vit_adapter(recipe, source, pretrained=pretrained)
+    torch.manual_seed(recipe.seed)
+    return ProLabForSemanticSegmentation.from_backbone(
+        source, space, pretrained=pretrained, **recipe.model_kwargs()
+    )
+
+
+def _vit_adapter(recipe: TrainingRecipe, source: Any, *, pretrained: bool) -> Any:
+    """A ViT-Adapter around a plain vision transformer: a module with weights, or its configuration."""
+    from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
+    from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
+
+    config = source if isinstance(source, PreTrainedConfig) else _vit_config(str(source), local=not pretrained)
+    if recipe.backbone_image_size is not None and not pretrained:
+        config.image_size = recipe.backbone_image_size
+    is_beit = config.model_type == "beit"
+    fields: dict[str, Any] = {"drop_path_rate": recipe.drop_path or 0.0, "use_layer_scale": not is_beit}
+    if is_beit:
+        fields["init_values"] = 1e-6
+    if not pretrained or isinstance(source, PreTrainedConfig):
+        return ViTAdapterConfig(vit_config=config, **fields)
+    return ViTAdapterBackbone.from_vit(str(source), **fields)
+
+
+def _vit_config(name: str, *, local: bool) -> PreTrainedConfig:
+    if name in _VIT_SHAPES and local:
+        large = _LARGE if "large" in name else {}
+        extra = {"use_relative_position_bias": True} if "beit" in name else {}
+        return AutoConfig.for_model(**_VIT_SHAPES[name], **large, **extra)
+    return AutoConfig.from_pretrained(name)

@@ -1,0 +1,233 @@
+"""What a run will take, without running it: parameters, operations, memory, steps, hours."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from prolab_hf.training.recipe import TrainingRecipe
+
+PEAK_TERAFLOPS = {"bf16": 312.0, "fp16": 312.0, "no": 156.0}
+UTILIZATION = 0.35
+BACKWARD_FACTOR = 3.0  # forward + about twice as much backward
+_PASSES_MEASURED = 2  # pictures: pyramid pooling at scale 1 cannot normalize a single one
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """An estimate of what a run takes.
+
+    Attributes:
+        recipe: The recipe.
+        num_parameters: All parameters.
+        num_trainable: Those that are trained.
+        forward_flops: Floating-point operations (2 per multiply-add) of one forward pass of one training crop.
+        activation_bytes: What one crop keeps for the backward pass, loss at full resolution not counted.
+        state_bytes: Weights, gradients and both moments of AdamW.
+        num_pictures: Length of the training set, if known.
+        total_iterations: Optimizer steps.
+        pictures_per_step: Over all devices.
+        accumulation: Forward passes per step and device.
+        num_processes: Number of devices.
+        precision: Mixed precision that the hours assume.
+        gpu_hours: Estimated, of one device; with several in parallel the run takes 1 / n of it.
+        assumptions: What the estimate rests on.
+    """
+
+    recipe: TrainingRecipe
+    num_parameters: int
+    num_trainable: int
+    forward_flops: int
+    activation_bytes: int
+    state_bytes: int
+    num_pictures: int | None
+    total_iterations: int
+    pictures_per_step: int
+    accumulation: int
+    num_processes: int
+    precision: str
+    gpu_hours: float
+    assumptions: Sequence[str]
+
+    @property
+    def device_bytes(self) -> int:
+        """Estimated memory of one device."""
+        return self.state_bytes + self.activation_bytes * self.recipe.batch_size
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The plan as (what, how much)."""
+        recipe = self.recipe
+        height, width = recipe.crop_height_width
+        epochs = ""
+        if self.num_pictures:
+            epochs = f" ({self.total_iterations * self.pictures_per_step / self.num_pictures:,.1f} epochs)"
+        return [
+            ("recipe", recipe.name or "(own)"),
+            ("parameters", f"{self.num_parameters / 1e6:,.2f} M ({self.num_trainable / 1e6:,.2f} M trained)"),
+            ("forward pass", f"{self.forward_flops / 1e9:,.1f} GFLOP per {height} x {width} crop"),
+            ("activations", f"{self.activation_bytes / 2**20:,.0f} MiB per crop"),
+            ("weights, gradients, AdamW", f"{self.state_bytes / 2**20:,.0f} MiB"),
+            ("memory per device", f"{self.device_bytes / 2**30:,.1f} GiB at batch size {recipe.batch_size}"),
+            (
+                "pictures per step",
+                f"{self.pictures_per_step} = {self.num_processes} device(s) x {recipe.batch_size} x "
+                f"{self.accumulation} accumulated",
+            ),
+            ("steps", f"{self.total_iterations:,}{epochs}"),
+            ("learning rate", self._schedule()),
+            ("weight decay, layer decay", f"{recipe.weight_decay:g}, {recipe.layer_decay or 'off'}"),
+            ("augmentation", self._augmentation()),
+            ("supervision", self._supervision()),
+            ("test", self._test()),
+            ("mixed precision", self.precision),
+            ("estimated time", f"{self.gpu_hours:,.1f} GPU hours"),
+        ]
+
+    def _schedule(self) -> str:
+        recipe = self.recipe
+        warmup = recipe.warmup_for(self.total_iterations)
+        return (
+            f"{recipe.learning_rate:g}, warm-up {warmup:,} steps from a factor {recipe.warmup_ratio:g}, "
+            f"decay to {recipe.min_learning_rate:g} with power {recipe.poly_power:g}"
+        )
+
+    def _augmentation(self) -> str:
+        recipe = self.recipe
+        scale = "own size" if recipe.base_scale is None else f"{recipe.base_scale[0]} x {recipe.base_scale[1]}"
+        low, high = recipe.scale_range
+        color = ", photometric distortion" if recipe.photometric_distortion else ""
+        return (
+            f"{scale} times {low:g} to {high:g}, crop with at most {recipe.category_max_ratio:.0%} of one class, "
+            f"flip {recipe.flip_probability:g}{color}"
+        )
+
+    def _supervision(self) -> str:
+        recipe = self.recipe
+        normalized = "normalized" if recipe.normalize_pixel_embeddings else "not normalized"
+        return (
+            f"property loss x {recipe.property_loss_weight:g}, class loss x {recipe.class_loss_weight:g}, "
+            f"auxiliary head x {recipe.auxiliary_loss_weight:g}, T {recipe.temperature:g}, {normalized}, "
+            f"void pixels {recipe.void_pixels!r}"
+        )
+
+    def _test(self) -> str:
+        recipe = self.recipe
+        mode = recipe.test_mode
+        if mode == "slide":
+            mode += f" {recipe.test_crop_size} / {recipe.test_stride}"
+        if recipe.test_scale is None:
+            return f"{mode}, pictures as they are"
+        long, short = recipe.test_scale
+        return f"{mode}, {long} x {short} kept ratio, multiples of {recipe.test_size_multiple}"
+
+    def to_table(self) -> Table:
+        """The plan as a table for the terminal, with its assumptions below."""
+        table = Table("what", "how much", title="Training plan", caption="\n".join(self.assumptions))
+        for row in self.rows():
+            table.add_row(*row)
+        return table
+
+
+def plan(
+    recipe: TrainingRecipe,
+    model: nn.Module,
+    *,
+    num_pictures: int | None = None,
+    num_processes: int = 1,
+    peak_teraflops: float | None = None,
+    utilization: float = UTILIZATION,
+) -> TrainingPlan:
+    """Counts what a run takes, on the meta device: no weight is touched and nothing is computed.
+
+    Args:
+        recipe: The recipe.
+        model: The model, on any device (also meta).
+        num_pictures: Length of the training set; needed where the recipe counts epochs.
+        num_processes: Number of devices.
+        peak_teraflops: Of the device at the run's precision; an A100's dense peak where not given.
+        utilization: Share of the peak that the run reaches.
+
+    Raises:
+        ValueError: The recipe counts epochs and `num_pictures` is unknown.
+    """
+    if recipe.max_iterations is None and num_pictures is None:
+        raise ValueError(
+            f"The recipe trains for {recipe.epochs:g} epochs, so the number of training pictures is needed; "
+            "give the data, or max_iterations."
+        )
+    total = recipe.total_iterations(num_pictures or 0, num_processes=num_processes)
+    accumulation = recipe.accumulation_for(num_processes)
+    pictures = recipe.batch_size * num_processes * accumulation
+    precision = "bf16" if recipe.mixed_precision == "auto" else recipe.mixed_precision
+    flops, activations = _measure(model, recipe, half=precision != "no")
+    parameters = list(model.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    num_parameters = sum(p.numel() for p in parameters)
+    peak = peak_teraflops or PEAK_TERAFLOPS[precision]
+    work = flops * BACKWARD_FACTOR * total * pictures
+    return TrainingPlan(
+        recipe=recipe,
+        num_parameters=num_parameters,
+        num_trainable=trainable,
+        forward_flops=flops,
+        activation_bytes=activations,
+        state_bytes=4 * (num_parameters + 3 * trainable),
+        num_pictures=num_pictures,
+        total_iterations=total,
+        pictures_per_step=pictures,
+        accumulation=accumulation,
+        num_processes=num_processes,
+        precision=precision,
+        gpu_hours=work / (peak * 1e12 * utilization) / 3600,
+        assumptions=(
+            f"Hours: {peak:g} TFLOP/s peak (an A100 at {'half precision' if precision != 'no' else 'TF32'}"
+            f"{', given' if peak_teraflops else ''}), {utilization:.0%} of it reached, a step costs "
+            f"{BACKWARD_FACTOR:g} forward passes, evaluation and data loading not counted.",
+            "Operations: matrix products and convolutions. Memory: tensors kept for backward, counted on the "
+            "meta device; without the loss, allocator overhead and the framework itself.",
+        ),
+    )
+
+
+def _measure(model: nn.Module, recipe: TrainingRecipe, *, half: bool) -> tuple[int, int]:
+    """FLOPs of a forward pass and bytes kept for the backward pass, both per crop."""
+    # A copy on the meta device shares nothing with the model and costs nothing.
+    config: Any = model.config
+    with torch.device("meta"):
+        copy: Any = type(model)(config)
+    copy.train()
+    height, width = recipe.crop_height_width
+    pixel_values = torch.empty(_PASSES_MEASURED, 3, height, width, device="meta")
+    own = {id(tensor) for tensor in (*copy.parameters(), *copy.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def remember(tensor: Tensor) -> Tensor:
+        if id(tensor) not in own and not isinstance(tensor, nn.Parameter):
+            kept[id(tensor)] = tensor  # holding it keeps its id unique
+        return tensor
+
+    counter = FlopCounterMode(display=False)
+    autocast = torch.autocast("cuda", dtype=torch.bfloat16, enabled=False)
+    with counter, autocast, torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        copy(pixel_values=pixel_values)
+    size = sum(_storage_bytes(tensor) for tensor in _without_views(kept.values()))
+    # Half precision keeps most of it in two bytes instead of four.
+    size = size // 2 if half else size
+    return counter.get_total_flops() // _PASSES_MEASURED, math.ceil(size / _PASSES_MEASURED)
+
+
+def _without_views(tensors: Any) -> list[Tensor]:
+    """One tensor per storage: views do not take memory of their own."""
+    storages: dict[int, Tensor] = {}
+    for tensor in tensors:
+        storages.setdefault(tensor.untyped_storage()._cdata, tensor)
+    return list(storages.values())
+
+
+def _storage_bytes(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes()

@@ -1,0 +1,152 @@
+"""`explain` on a real tiny model: sums, agreement with the label map, runner-up, words and errors."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from prolab_hf.evaluation.inference import segment
+from prolab_hf.explanation.contributions import explain
+
+SIMILARITIES = ["sigmoid_cosine", "cosine", "sigmoid_l2"]
+
+
+@torch.no_grad()
+def class_scores(model, processor, picture):
+    """Class scores `(classes, height, width)` whose arg-max is the label map."""
+    logits = model(**processor(images=picture, return_tensors="pt")).logits
+    return F.interpolate(logits, (picture.height, picture.width), mode="bilinear", align_corners=False)[0]
+
+
+def total(shares):
+    return sum(value for _, value in shares)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_point_contributions_sum_to_the_score_of_the_label_map(make_model, processor, picture, similarity):
+    model = make_model(similarity)
+    scores = class_scores(model, processor, picture)
+    labels = segment(model, processor, picture)
+    for x, y in [(0, 0), (130, 96), (60, 40), (17, 88)]:
+        explanation = explain(model, processor, picture, point=(x, y))
+        assert explanation.class_name == explanation.predicted_class == labels.class_at(x, y)
+        assert len(explanation.contributions) == 8
+        assert total(explanation.contributions) == pytest.approx(explanation.score, abs=1e-9)
+        assert explanation.score == pytest.approx(float(scores[:, y, x].max()), abs=1e-5)
+        shares = [share for _, share in explanation.contributions]
+        assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_region_contributions_sum_to_the_mean_score(make_model, processor, picture, similarity):
+    model = make_model(similarity)
+    region = np.zeros((97, 131), dtype=bool)
+    region[20:50, 30:90] = True
+    scores = class_scores(model, processor, picture)[:, region].mean(dim=1)
+    explanation = explain(model, processor, picture, region=region)
+    assert explanation.score == pytest.approx(float(scores.max()), abs=1e-5)
+    assert total(explanation.contributions) == pytest.approx(explanation.score, abs=1e-9)
+    assert explanation.to_dict()["region_pixels"] == 1800
+    as_picture = Image.fromarray(region.astype(np.uint8) * 255)
+    for same in (torch.from_numpy(region), as_picture):
+        assert explain(model, processor, picture, region=same).score == explanation.score
+
+
+def test_runner_up_and_what_separates_it(model, processor, picture):
+    explanation = explain(model, processor, picture, point=(60, 40))
+    ranked = class_scores(model, processor, picture)[:, 40, 60].sort(descending=True)
+    rival = explanation.runner_up
+    assert rival.class_name == model.config.id2label[int(ranked.indices[1])]
+    assert rival.score == pytest.approx(float(ranked.values[1]), abs=1e-5)
+    assert rival.margin == pytest.approx(explanation.score - rival.score)
+    assert total(rival.deciding) == pytest.approx(rival.margin)
+    sizes = [abs(difference) for _, difference in rival.deciding]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_another_class_can_be_asked_for(model, processor, picture):
+    predicted = explain(model, processor, picture, point=(60, 40)).class_name
+    other = next(name for name in model.config.id2label.values() if name != predicted)
+    explanation = explain(model, processor, picture, point=(60, 40), class_name=other)
+    assert (explanation.class_name, explanation.predicted_class) == (other, predicted)
+    assert explanation.runner_up.class_name == predicted and explanation.runner_up.margin < 0
+    text = explanation.to_text()
+    assert f"is not {other}" in text and f"but {predicted}" in text and f"{other} trails {predicted}" in text
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_missing_and_unexpected_properties(make_model, processor, picture, similarity):
+    model = make_model(similarity)
+    explanation = explain(model, processor, picture, point=(60, 40))
+    row = model.config.class_properties[model.config.label2id[explanation.class_name]]
+    names = model.config.property_names
+    scores = dict(explanation.property_scores)
+    middle = (max(scores.values()) + min(scores.values())) / 2 if similarity == "cosine" else 0.5
+    assert explanation.expected == [names[k] for k in sorted(row)]
+    inside = set(explanation.expected)
+    assert {name for name, _ in explanation.missing} == {n for n in inside if scores[n] < middle}
+    assert {name for name, _ in explanation.unexpected} == {
+        n for n in set(names) - inside if scores[n] >= middle
+    }
+
+
+def test_data_and_text(model, processor, picture):
+    explanation = explain(model, processor, picture, point=(60, 40), top=2)
+    data = json.loads(json.dumps(explanation.to_dict(), allow_nan=False))
+    assert data["point"] == [60, 40] and data["region_pixels"] is None
+    assert sum(entry["share"] for entry in data["contributions"]) == pytest.approx(data["score"])
+    short = explanation.to_dict(top=2)
+    assert len(short["contributions"]) == 2
+    shown = sum(entry["share"] for entry in short["contributions"])
+    assert shown + short["other_contributions"] == pytest.approx(short["score"])
+    text = explanation.to_text()
+    assert text.startswith(f"The pixel at (60, 40) is {explanation.class_name} (score ")
+    assert explanation.contributions[0][0] in text
+    assert f"leads {explanation.runner_up.class_name}" in text
+    region = np.ones((97, 131), dtype=bool)
+    assert "The region of 12,707 pixels" in explain(model, processor, picture, region=region).to_text()
+
+
+def test_properties_of_equal_name_are_told_apart(make_model, processor, picture):
+    model = make_model()
+    model.config.property_names = ["same"] * 8
+    explanation = explain(model, processor, picture, point=(3, 3))
+    assert {name for name, _ in explanation.contributions} == {"same", *(f"same ({k})" for k in range(2, 9))}
+    assert total(
+        [(e["property"], e["share"]) for e in explanation.to_dict()["contributions"]]
+    ) == pytest.approx(explanation.score)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "received neither"),
+        ({"point": (1, 1), "region": np.ones((97, 131))}, "received both"),
+        ({"point": (131, 5)}, r"\(131, 5\) lies outside of the picture of 131 x 97.*0 to 130"),
+        ({"point": (5, -1)}, r"\(5, -1\) lies outside"),
+        ({"point": (1, 2, 3)}, "two numbers"),
+        ({"point": (float("nan"), 2)}, "two numbers"),
+        ({"region": np.zeros((97, 131))}, "region is empty"),
+        ({"region": np.ones((131, 97))}, r"region has shape \(131, 97\).*must have shape \(97, 131\)"),
+        ({"point": (1, 1), "class_name": "cow"}, "no class 'cow'; the classes are sky, road"),
+        ({"point": (1, 1), "top": 0}, "top is 0"),
+    ],
+)
+def test_wrong_questions_are_named(model, processor, picture, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        explain(model, processor, picture, **arguments)
+
+
+def test_a_model_without_properties_cannot_explain(processor, picture):
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    plain = SegformerForSemanticSegmentation(
+        SegformerConfig(
+            hidden_sizes=[8, 8, 8, 8], depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8
+        )
+    )
+    with pytest.raises(ValueError, match="SegformerForSemanticSegmentation has no properties"):
+        explain(plain, processor, picture, point=(1, 1))

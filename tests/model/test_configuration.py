@@ -1,0 +1,100 @@
+"""The configuration: what it refuses, what it keeps, and how it follows transformers' habits."""
+
+import json
+
+import pytest
+from transformers import AutoConfig, ConvNextConfig
+
+from prolab_hf import ProLabConfig, PropertySpace
+
+ROWS = [[0, 1], [1, 2, 3], [4, 5]]
+
+
+def small(**fields):
+    return ProLabConfig(**{"num_properties": 6, "num_labels": 3, "class_properties": ROWS} | fields)
+
+
+def test_round_trip_keeps_every_field(tmp_path):
+    config = small(
+        backbone_config=ConvNextConfig(hidden_sizes=[4, 8, 12, 16], out_features=["stage1", "stage4"]),
+        property_names=list("abcdef"),
+        temperature=0.01,
+        similarity="sigmoid_l2",
+    )
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(loaded, ProLabConfig)
+    ours, theirs = config.to_dict(), loaded.to_dict()
+    assert {k for k in ours if ours[k] != theirs[k]} <= {
+        "_name_or_path",
+        "transformers_version",
+        "pool_scales",
+        "aspp_dilations",
+    }
+    assert list(loaded.pool_scales) == [1, 2, 3, 6]
+    assert json.loads((tmp_path / "config.json").read_text())["class_properties"] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"decoder": "unet"}, "decoder is 'unet'; allowed: 'uper', 'segformer', 'aspp'"),
+        ({"similarity": "dot"}, "similarity is 'dot'; allowed"),
+        ({"property_loss": "dice"}, "property_loss is 'dice'; allowed"),
+        ({"void_pixels": "drop"}, "void_pixels is 'drop'; allowed: 'mask', 'dilute'"),
+        ({"temperature": 0}, "temperature is 0; it must be greater than 0"),
+        ({"class_loss_weight": -1}, "class_loss_weight is -1; it must not be negative"),
+        ({"classifier_dropout_prob": 1}, r"classifier_dropout_prob is 1; it must be in \[0, 1\)"),
+        ({"property_loss": "bce", "similarity": "cosine"}, "needs scores in"),
+        ({"property_names": ["a"]}, "property_names has 1 entries; num_properties is 6"),
+        ({"class_properties": [[0], [6], [1]]}, r"class_properties of class 'LABEL_1' has indices \[6\]"),
+        ({"class_properties": [[0], [], [1]]}, "has no property"),
+        ({"temperatur": 0.1}, "no field 'temperatur'; did you mean 'temperature'"),
+        ({"class_property": ROWS}, "did you mean 'class_properties'"),
+    ],
+)
+def test_refuses_with_field_value_and_what_is_allowed(fields, message):
+    with pytest.raises(ValueError, match=message):
+        small(**fields)
+
+
+def test_whole_numbers_are_numbers():
+    assert small(temperature=1, class_loss_weight=2).temperature == 1
+
+
+def test_another_number_of_labels_drops_the_rows_with_a_warning(tmp_path, caplog):
+    small().save_pretrained(tmp_path)
+    changed = ProLabConfig.from_pretrained(tmp_path, num_labels=7)
+    assert changed.num_labels == 7
+    assert changed.class_properties is None
+    assert "describes 3 classes but num_labels is 7" in caplog.text
+
+
+def test_rows_and_labels_must_agree_when_saved(tmp_path):
+    config = small()
+    config.id2label = {0: "a", 1: "b"}
+    with pytest.raises(Exception, match="class_properties has 3 rows for 2 labels"):
+        config.save_pretrained(tmp_path)
+
+
+def test_classes_change_through_the_configuration_alone(tmp_path):
+    small().save_pretrained(tmp_path)
+    changed = ProLabConfig.from_pretrained(
+        tmp_path, id2label={0: "x", 1: "y"}, label2id={"x": 0, "y": 1}, class_properties=[[0], [5]]
+    )
+    assert changed.class_properties == [[0], [5]]
+    assert changed.num_labels == 2
+    changed.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(("backbone", "expected"), [("dinov2", True), ("convnext", False), ("swin", False)])
+def test_plain_transformers_get_a_feature_pyramid(backbone, expected):
+    assert ProLabConfig(backbone_config={"model_type": backbone}).feature_pyramid is expected
+
+
+def test_configuration_of_a_space_describes_it():
+    space = PropertySpace.random_codes(["cat", "dog", "car"], num_properties=12, density=0.3, seed=0)
+    config = ProLabConfig(**space.to_config_kwargs())
+    assert config.id2label == {0: "cat", 1: "dog", 2: "car"}
+    assert config.class_properties == space.class_properties
+    assert PropertySpace.from_config(config, space.property_embeddings) == space
