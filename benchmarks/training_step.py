@@ -57,10 +57,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     names = [f"class {k}" for k in range(options.classes)]
-    space = PropertySpace.random_codes(
-        names, num_properties=options.properties, density=min(0.25, 10 / options.properties), seed=0,
-        embedding_dim=options.embedding_dim,
-    )
+    density = min(0.25, 10 / options.properties)
+    space = PropertySpace.random_codes(names, num_properties=options.properties, density=density)
+    space = space.replace(property_embeddings=torch.randn(options.properties, options.embedding_dim))
     kinds = ("category", "property", "property + class")
     models = {kind: build(kind, options, space) for kind in kinds}
     optimizers = {kind: torch.optim.AdamW(model.parameters(), lr=1e-4) for kind, model in models.items()}

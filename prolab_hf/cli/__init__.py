@@ -11,6 +11,7 @@ import typer
 from huggingface_hub.errors import StrictDataclassError
 
 from prolab_hf.cli.data_commands import check_data
+from prolab_hf.cli.describe_command import describe
 from prolab_hf.cli.quickstart_command import quickstart
 from prolab_hf.cli.space_commands import space_app
 from prolab_hf.cli.train_commands import train
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 WORDS, PIXELS, USE, SHARE = "Words", "Pixels", "Use a model", "Share"
+app.command("describe", rich_help_panel=WORDS)(describe)
 app.add_typer(space_app, name="space", rich_help_panel=WORDS)
 app.command("check-data", rich_help_panel=PIXELS)(check_data)
 app.command("train", rich_help_panel=PIXELS)(train)

@@ -30,8 +30,8 @@ def check_data(
     coding: Annotated[
         str,
         typer.Option(
-            help="What the masks' values mean: ids, ids:void=11, shifted, table:FILE.json, palette:FILE.json, "
-            "or a JSON file."
+            help="What the masks' values mean: ids, ids:void=11, shifted, table:FILE.json, "
+            "palette:FILE.json, or a JSON file."
         ),
     ] = "ids",
     space: Annotated[str | None, typer.Option(help="Property space whose classes the masks hold.")] = None,

@@ -141,15 +141,16 @@ class Benchmark:
         chosen = self.variants[variant]
         for base in (root, *(root / name for name in self.roots)):
             for layout in chosen.layouts:
-                images, masks = (
-                    base / part.format(split=self.splits[split]) for part in (layout.images, layout.masks)
-                )
+                folder = self.splits[split]
+                images = base / layout.images.format(split=folder)
+                masks = base / layout.masks.format(split=folder)
                 if images.is_dir() and masks.is_dir():
-                    pairs = _pairs(base, layout, images, masks, self.splits[split])
+                    pairs = _pairs(base, layout, images, masks, folder)
                     return PairSource(pairs, coding=chosen.coding, class_names=self.class_names, root=base)
         looked = " or ".join(f"{layout.images} + {layout.masks}" for layout in chosen.layouts)
         raise FileNotFoundError(
-            f"data folder {root} is not {self.title} as downloaded: it has no {looked} (split {self.splits[split]})"
+            f"data folder {root} is not {self.title} as downloaded: it has no {looked} "
+            f"(split {self.splits[split]})"
         )
 
     def load_from_hub(self, split: str = "val") -> HubSource:

@@ -1,4 +1,4 @@
-"""What is in a data source, before a training run finds out: ids, sizes, shares, and everything that is wrong."""
+"""What is in a data source, before a training run finds out: ids, sizes, shares, and all that is wrong."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

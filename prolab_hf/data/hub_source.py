@@ -141,6 +141,10 @@ def _load_dataset(name: str, split: str, config_name: str | None, revision: str 
         return loaded
     try:
         return datasets.load_dataset(name, config_name, split=split, revision=revision)
+    except ConnectionError as error:
+        raise FileNotFoundError(
+            f"{name} is no folder here, and no data set of that name can be reached: {error}"
+        ) from error
     except RuntimeError as error:
         if "scripts are no longer supported" in str(error):
             raise ValueError(

@@ -33,7 +33,11 @@ class SegmentationSource(Protocol):
 
     class_names: list[str] | None
     num_classes: int
-    ignore_index: int
+
+    @property
+    def ignore_index(self) -> int:
+        """Value of void pixels in the masks."""
+        ...
 
     def __len__(self) -> int:
         """Number of samples."""

@@ -141,7 +141,7 @@ class TrainTransform:
             canvas = torch.zeros(3, height, width)  # zero is the mean after normalization
             canvas[:, : labels.shape[0], : labels.shape[1]] = pixels
             return {"pixel_values": canvas, "labels": torch.from_numpy(padded)}
-        return {"pixel_values": pixels, "labels": torch.from_numpy(labels.astype(np.int64))}
+        return {"pixel_values": pixels, "labels": torch.from_numpy(labels.astype(np.int64, order="C"))}
 
 
 class EvalTransform:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from prolab_hf.data.sources import read_picture
+from prolab_hf.data.reading import read_picture
 from prolab_hf.evaluation.sliding_window import LogitsFunction
 
 Picture = str | Path | Image.Image | np.ndarray

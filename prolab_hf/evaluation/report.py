@@ -55,7 +55,8 @@ def means_table(results: Mapping[str, Any]) -> Table:
 def _caption(results: Mapping[str, Any]) -> str:
     averaged = "present in truth or prediction" if results["average"] == "union" else "present in the truth"
     pictures, pixels = results["num_pictures"], results["num_pixels"]
-    return f"{pictures:,} pictures, {pixels:,} labeled pixels; means over the classes {averaged}."
+    unit = "picture" if pictures == 1 else "pictures"
+    return f"{pictures:,} {unit}, {pixels:,} labeled pixels; means over the classes {averaged}."
 
 
 def _percent(value: float | None) -> str:

@@ -46,13 +46,14 @@ def _palette(number: int) -> tuple[Color, ...]:
     # Neither nearly black nor nearly white, and not gray: gray means void.
     pleasant = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.9) & (chroma > 0.06)
     candidates, lab = candidates[pleasant], lab[pleasant]
-    chosen = [tuple(color) for color in _FIRST]
+    chosen: list[Color] = list(_FIRST)
     distance = np.min([np.linalg.norm(lab - _oklab(np.array(c)), axis=-1) for c in _FIRST], axis=0)
     while len(chosen) < number:
         best = int(distance.argmax())
         if distance[best] < 1e-6:
             return tuple((chosen * (number // len(chosen) + 1))[:number])
-        chosen.append(tuple(int(v) for v in candidates[best]))
+        red, green, blue = candidates[best].tolist()
+        chosen.append((red, green, blue))
         distance = np.minimum(distance, np.linalg.norm(lab - lab[best], axis=-1))
     return tuple(chosen)
 

@@ -231,8 +231,9 @@ def _draw_scale(axes: Axes) -> None:
     """The meaning of the heat colors."""
     axes.imshow(HEAT(np.linspace(0.12, 0.95, 256))[None, :, :3], aspect="auto", extent=(0, 1, 0, 1))
     axes.set_xticks([0, 1], labels=["not seen (0)", "seen (1)"])
-    for label, side in zip(axes.get_xticklabels(), ("left", "right")):
-        label.set_horizontalalignment(side)
+    first, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0, labelsize=8.5, colors=MUTED_COLOR)
     axes.spines[:].set_visible(False)

@@ -200,15 +200,14 @@ def _beit_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def original_backbone_keys(config: ViTAdapterConfig) -> dict[str, str | None]:
+def original_backbone_keys(config: ViTAdapterConfig) -> dict[str, str]:
     """The reference's tensor behind each of ours.
 
     Args:
         config: As `backbone_config_from_original` gives it.
 
     Returns:
-        Our name to the reference's. Query, key and value share the reference's one `qkv` tensor. `None` stands
-        for what the reference does not have (the class token of its ViT, which is not used here either).
+        Our name to the reference's. Query, key and value share the reference's one `qkv` tensor.
     """
     return {name: _original_name(name, config) for name in _expected(config)}
 
@@ -218,10 +217,8 @@ def _expected(config: ViTAdapterConfig) -> dict[str, Tensor]:
         return ViTAdapterBackbone(config).state_dict()
 
 
-def _original_name(name: str, config: ViTAdapterConfig) -> str | None:
+def _original_name(name: str, config: ViTAdapterConfig) -> str:
     beit = config.vit_config.model_type == "beit"
-    if name == "vit.embeddings.cls_token" and not beit:
-        return None
     projection = PROJECTION.search(name)
     if beit and projection and projection["kind"] == "bias":
         return f"blocks.{name.split('.')[2]}.attn.{projection['letter']}_bias"
@@ -247,7 +244,7 @@ def convert_original_backbone_state_dict(
     """
     expected = _expected(config)
     names = {name: _original_name(name, config) for name in expected}
-    known = set(names.values()) - {None}
+    known = set(names.values())
     missing = sorted(known - state_dict.keys())
     unexpected = sorted(name for name in state_dict.keys() - known if not WITHOUT_EFFECT.match(name))
     problems = [f"{word}: {', '.join(list_)}" for word, list_ in (("missing", missing), ("unexpected", unexpected)) if list_]
@@ -256,8 +253,7 @@ def convert_original_backbone_state_dict(
     converted, misshapen = {}, []
     for name, like in expected.items():
         original = names[name]
-        tensor = torch.zeros(like.shape) if original is None else _tensor(name, state_dict[original], like)
-        converted[name] = tensor
+        tensor = converted[name] = _tensor(name, state_dict[original], like)
         if tensor.shape != like.shape:
             misshapen.append(f"{original} is {tuple(state_dict[original].shape)}")
     if misshapen:

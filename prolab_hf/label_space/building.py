@@ -61,10 +61,8 @@ def build_space(
     if twins:
         raise ValueError(
             f"The classes {twins[0][0]!r} and {twins[0][1]!r} have equal rows, so no picture could tell them "
-            "apart "
-            f"({len(twins)} such pair{'s' if len(twins) > 1 else ''}). Describe what only one of them shows, "
-            "or ask "
-            "for more properties."
+            f"apart ({len(twins)} such pair{'s' if len(twins) > 1 else ''}). Describe what only one of them "
+            "shows, or ask for more properties."
         )
     cosine = np.einsum("nd,nd->n", vectors, groups.centers[groups.labels])
     cosine /= np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
@@ -92,8 +90,7 @@ def _check_count(num_properties: int | str, available: int) -> None:
     if num_properties > available:
         raise ValueError(
             f"num_properties is {num_properties}, but there are only {available} different descriptions; ask "
-            "for "
-            "fewer properties or write more descriptions."
+            "for fewer properties or write more descriptions."
         )
 
 

@@ -188,8 +188,7 @@ def _separation_advice(pair: Mapping[str, Any]) -> str:
         item = merged[0]
         return (
             f"{item[first][0]!r} and {item[second][0]!r} fell into the property {item['property']!r}: reword "
-            "one "
-            "so that it says how they differ."
+            "one so that it says how they differ."
         )
     return f"They share {len(pair['shared'])} properties word for word: add what only one of them shows."
 

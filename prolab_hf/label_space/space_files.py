@@ -115,7 +115,8 @@ def _cached(repo_id: str, file_name: str, subfolder: str, options: dict[str, Any
     try:
         return Path(str(cached_file(repo_id, file_name, subfolder=subfolder, **options)))
     except OSError as error:
-        # Every failure of the Hub is the cause of this error; a repository that merely lacks the file has none.
+        # Every failure of the Hub is the cause of this error; a repository that merely lacks the file has
+        # none.
         if error.__cause__ is None:
             place = f" in {subfolder!r}" if subfolder else ""
             raise ValueError(
@@ -206,8 +207,7 @@ def _check_version(path: Path, fields: dict[str, Any]) -> None:
     if version < FORMAT_VERSION:
         raise ValueError(
             f"{path}: format_version {version} is older than format {FORMAT_VERSION}, which this prolab_hf "
-            "reads; "
-            "build the space anew from its descriptions."
+            "reads; build the space anew from its descriptions."
         )
 
 

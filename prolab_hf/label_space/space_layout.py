@@ -1,4 +1,4 @@
-"""Where things stand in pictures of a space: order of rows and columns, tree of classes, map of properties."""
+"""Where things stand in pictures of a space: order of rows and columns, class tree, map of properties."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -106,8 +106,7 @@ def _refuse_new_twins(before: "PropertySpace", after: "PropertySpace", advice: s
         if twins not in old:
             raise ValueError(
                 f"The classes {twins[0]!r} and {twins[1]!r} would have equal rows, so no picture could tell "
-                "them "
-                f"apart. {advice}"
+                f"them apart. {advice}"
             )
 
 
@@ -271,8 +270,10 @@ def _known_assignments(space: "PropertySpace", texts: Mapping[str, Sequence[str]
         for sentence in sentences:
             if sentence.lower() not in known:
                 raise ValueError(
-                    f"The description {sentence!r} of {name!r} is new to the space, so it takes the text encoder "
-                    f"that the space was built with ({space.encoder.get('name', 'not recorded')}): give encoder=. "
+                    f"The description {sentence!r} of {name!r} is new to the space, so it takes the text "
+                    "encoder "
+                    f"that the space was built with ({space.encoder.get('name', 'not recorded')}): give "
+                    "encoder=. "
                     "Without one, only property names and descriptions of existing classes can be used."
                 )
     return {name: [known[sentence.lower()] for sentence in sentences] for name, sentences in texts.items()}
@@ -317,14 +318,12 @@ def _check_same_encoder(space: "PropertySpace", encoder: "TextEncoder") -> None:
     if names[0] != names[1]:
         raise ValueError(
             f"The space was built with the encoder {names[0]!r}, got {names[1]!r} with other weights; "
-            "vectors of "
-            "two encoders do not compare."
+            "vectors of two encoders do not compare."
         )
     warnings.warn(
         f"The encoder {names[1]!r} has other weights than the one the space was built with (another revision "
-        "or "
-        "number format?); the nearest properties may differ.",
-        stacklevel=4,
+        "or number format?); the nearest properties may differ.",
+        stacklevel=5,
     )
 
 
@@ -339,7 +338,6 @@ def _warn_far(space: "PropertySpace", sentences: list[str], cosine: np.ndarray, 
         more = f" and {len(far) - 5} more" if len(far) > 5 else ""
         warnings.warn(
             f"{len(far)} of {len(sentences)} descriptions are far from every property (cosine below "
-            f"{limit:.2f}): "
-            f"{shown}{more}. Reword them, or build the space anew with them.",
-            stacklevel=4,
+            f"{limit:.2f}): {shown}{more}. Reword them, or build the space anew with them.",
+            stacklevel=5,
         )

@@ -67,8 +67,7 @@ def checked_embeddings(values: Any, num_properties: int) -> torch.Tensor:
     if table.ndim != 2 or table.shape[0] != num_properties or table.shape[1] == 0:
         raise ValueError(
             f"property_embeddings must have the shape ({num_properties}, embedding_dim), one row per "
-            "property "
-            f"name, got {tuple(table.shape)}."
+            f"property name, got {tuple(table.shape)}."
         )
     bad = (~torch.isfinite(table).all(dim=1)).nonzero().flatten().tolist()
     if bad:
@@ -93,8 +92,7 @@ def checked_matrix(values: Any, num_classes: int, num_properties: int) -> torch.
     if tuple(table.shape) != (num_classes, num_properties):
         raise ValueError(
             f"class_property_matrix must have the shape ({num_classes}, {num_properties}) of class and "
-            "property "
-            f"names, got {tuple(table.shape)}."
+            f"property names, got {tuple(table.shape)}."
         )
     wrong = ((table != 0) & (table != 1)).nonzero()
     if len(wrong):
@@ -174,8 +172,7 @@ def checked_assignments(
         if set(indices) != set(rows[name]):
             raise ValueError(
                 f"assignments of {name!r} gives the properties {sorted(set(indices))}, but its row of the "
-                "matrix "
-                f"has {list(rows[name])}."
+                f"matrix has {list(rows[name])}."
             )
         clean[name] = indices
     return clean

@@ -357,7 +357,7 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
                 raise ValueError(f"ViTAdapterConfig has no field {name!r}{hint}")
         if not isinstance(vit, PreTrainedModel):
             vit = AutoModel.from_pretrained(vit, **(hub_kwargs or {}))
-        pretrained = vit.base_model
+        pretrained = vit if hasattr(vit, "embeddings") else vit.base_model
         transformer_layers(pretrained)
         backbone = cls(ViTAdapterConfig(vit_config=pretrained.config, **fields)).to(pretrained.dtype)
         weights = pretrained.state_dict()

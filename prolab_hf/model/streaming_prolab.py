@@ -5,12 +5,11 @@ resolution, and the loss is one number, so this module goes over the label rows 
 evaluates the loss and its gradient in the same buffers and adds the transposed interpolation to the gradient at
 feature resolution. Beyond that gradient it needs memory for a few rows only, and backward is one multiplication.
 
-Interpolation is separable: each feature row is widened to label width once (`_FeatureRows`), and a block of label
-rows is a small matrix product of the widened rows around it (`_Window`).
+There are two ways through the rows, equal in result: `stream_rows` for the CPU takes one image and a few rows at a
+time in buffers that stay in the cache, `stream_blocks` for a GPU takes all images and many rows in large operations.
 """
 
 import threading
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain
@@ -20,16 +19,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .pixel_losses_prolab import KERNELS, PixelBlock, Scratch
-from .resize_prolab import linear_axis
+from .pixel_losses_prolab import KERNELS, PixelBlock, PixelLoss, Scratch
+from .resize_prolab import LinearAxis, linear_axis
 from .threads_prolab import run_on_threads
 
-CPU_BLOCK_ELEMENTS = 2**19  # 2 MiB in float32: the three or four buffers of a block stay in the cache
+CPU_BLOCK_ELEMENTS = 2**20  # 4 MiB in float32: the three or four buffers of a block stay in the cache
 CPU_BLOCK_ROWS = 16
-GPU_BLOCK_ELEMENTS = 2**25  # few large kernels; 128 MiB per buffer
-GPU_BLOCK_ROWS = 128
+GPU_BLOCK_ELEMENTS = 2**25  # few large operations; 128 MiB per buffer
 MIN_LABEL_ROWS_PER_TASK = 32
-MIN_FEATURE_ROWS_PER_TASK = 4  # so that a feature row belongs to two shares at most and sums do not depend on order
+MIN_FEATURE_ROWS_PER_TASK = (
+    4  # so that a feature row belongs to two shares at most and sums do not depend on order
+)
 
 
 class StreamInputs(NamedTuple):
@@ -72,236 +72,192 @@ class StreamGradients(NamedTuple):
         return StreamGradients(self.logits[part], None if self.scale is None else self.scale[:, part])
 
 
-class Block(NamedTuple):
-    """Label rows `start:stop`, each a mix of two feature rows with the weight of the second."""
-
-    start: int
-    stop: int
-    lower: list[int]
-    upper: list[int]
-    weight: list[float]
-
-    @property
-    def sources(self) -> list[int]:
-        """The feature rows of the block, ascending."""
-        return sorted({*self.lower, *self.upper})
-
-
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """Float64 for float64 (gradient checks), float32 for everything else."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def _transposed(matrices: Tensor, memory: Tensor) -> Tensor:
-    """Contiguous `(n, a, b)` to contiguous `(n, b, a)`, in given memory of at least that size."""
-    count, rows, columns = matrices.shape
-    out = memory.view(-1)[: matrices.numel()].view(count, columns, rows)
-    if matrices.is_cuda:
-        return out.copy_(matrices.transpose(1, 2))
-    for target, matrix in zip(out, matrices):
-        target.copy_(matrix.t())  # torch transposes in cache blocks only where a tensor has two dimensions
-    return out
+def _evaluate(
+    inputs: StreamInputs,
+    gradients: StreamGradients | None,
+    label_rows: slice,
+    logits: Tensor,
+    scratch: Scratch,
+) -> tuple[Tensor, PixelLoss]:
+    """Summed loss of some label rows, and the gradient by their upsampled logits `(pixels, channels)`.
+
+    Adds the gradient by the scale to `gradients`, and overwrites the logits.
+    """
+    rows = inputs.rows[label_rows].reshape(-1)
+    scale = None if inputs.scale is None else inputs.scale[label_rows].reshape(-1, 1)
+    if scale is not None:
+        logits.mul_(scale)
+    loss = KERNELS[inputs.kind](
+        PixelBlock(logits, rows, inputs.table, scratch, scale is not None, gradients is not None)
+    )
+    losses, direction, factor = loss
+    if not inputs.count_void:
+        counted = rows != inputs.table.shape[0] - 1
+        losses, factor = losses * counted, factor * counted
+    if direction is not None and scale is not None and gradients is not None and gradients.scale is not None:
+        inner = torch.mul(logits, direction, out=scratch.take("inner", rows.shape[0])).sum(dim=1)
+        scale = scale[:, 0]
+        gradients.scale[label_rows] = (inner * factor / scale).view_as(gradients.scale[label_rows])
+        factor = factor * scale
+    return losses.sum(), PixelLoss(losses, direction, factor)
 
 
 class _FeatureRows:
-    """Reads feature rows widened to label width, channels last, and adds gradients of such rows back.
+    """Rows of one image's features, widened to label width with channels last, and back.
 
-    The images of the batch and several feature rows form one long list of pixels, because gathering from and adding
-    to the first dimension of a matrix is fast on every device.
+    `first` has the channels first, as the features usually have, and `narrow` last: torch transposes in cache blocks
+    only between two contiguous matrices.
     """
 
-    def __init__(
-        self, inputs: StreamInputs, gradient: Tensor | None, lock: AbstractContextManager, most_rows: int
-    ) -> None:
-        self.logits, self.factor, self.gradient, self.lock = inputs.logits, inputs.factor, gradient, lock
-        batch_size, channels, _, width = inputs.logits.shape
-        device, lines, label_width = inputs.logits.device, most_rows * batch_size, inputs.rows.shape[-1]
-        axis = linear_axis(width, label_width, dtype=inputs.table.dtype, device=device)
-        starts = torch.arange(lines, device=device)[:, None] * width
-        self.left, self.right = (starts + axis.lower).view(-1), (starts + axis.upper).view(-1)
-        self.weight = axis.weight.repeat(lines)[:, None]
-        self.narrow = inputs.table.new_empty(lines * width, channels)
-        self.channels_first = inputs.table.new_empty(lines * width, channels)
-        self.wide = inputs.table.new_empty(lines * label_width, channels)
+    def __init__(self, inputs: StreamInputs, gradient: Tensor | None, lock: AbstractContextManager) -> None:
+        self.logits, self.factor = inputs.logits[0], inputs.factor
+        self.gradient, self.lock = None if gradient is None else gradient[0], lock
+        channels, _, width = self.logits.shape
+        axis = linear_axis(width, inputs.rows.shape[-1], dtype=inputs.table.dtype, device=self.logits.device)
+        self.left, self.right, self.weight = axis.lower, axis.upper, axis.weight[:, None]
+        self.first = inputs.table.new_empty(channels, width)
+        self.narrow = inputs.table.new_empty(width, channels)
+        self.wide = inputs.table.new_empty(inputs.rows.shape[-1], channels)
+        self.unused: list[tuple[Tensor, Tensor]] = []
 
-    def read(self, sources: slice, out: Tensor) -> None:
-        """Writes rows times the factor to `out`, `(rows * batch_size * label_width, channels)`."""
-        rows = self.logits[:, :, sources].permute(2, 0, 1, 3)
-        first = self.channels_first.view(-1)[: rows.numel()].view(rows.shape).copy_(rows)
-        narrow = _transposed(first.flatten(0, 1), self.narrow).mul_(self.factor).flatten(0, 1)
-        pixels = len(out)
-        torch.index_select(narrow, 0, self.left[:pixels], out=out)
-        right = torch.index_select(narrow, 0, self.right[:pixels], out=self.wide[:pixels])
-        torch.lerp(out, right, self.weight[:pixels], out=out)
+    def take(self, row: int) -> tuple[Tensor, Tensor]:
+        """A row `(label_width, channels)` times the factor, and zeros to collect its gradient in."""
+        wide, gradient = (
+            self.unused.pop() if self.unused else (torch.empty_like(self.wide), torch.zeros_like(self.wide))
+        )
+        self.first.copy_(self.logits[:, row])
+        self.narrow.copy_(self.first.t()).mul_(self.factor)
+        torch.index_select(self.narrow, 0, self.left, out=wide)
+        torch.index_select(self.narrow, 0, self.right, out=self.wide)
+        torch.lerp(wide, self.wide, self.weight, out=wide)
+        return wide, gradient
 
-    def add(self, sources: slice, gradients: Tensor) -> None:
-        """Adds gradients `(rows * batch_size * label_width, channels)` of rows; leaves zeros in their place."""
+    def give_back(self, row: int, memory: tuple[Tensor, Tensor]) -> None:
+        """Adds the collected gradient of a row to the image's."""
+        self.unused.append(memory)
         if self.gradient is None:
             return
-        target = self.gradient[:, :, sources].permute(2, 0, 1, 3)
-        rows, batch_size, channels, width = target.shape
-        pixels, lines = len(gradients), rows * batch_size
-        narrow = self.narrow[: lines * width].zero_()
-        right = torch.mul(gradients, self.weight[:pixels], out=self.wide[:pixels])
-        narrow.index_add_(0, self.right[:pixels], right)
-        narrow.index_add_(0, self.left[:pixels], gradients.sub_(right))
-        gradients.zero_()
-        first = _transposed(narrow.view(lines, width, channels), self.channels_first)
-        with self.lock:  # the rows between two shares of an image collect from both
-            target.add_(first.view(target.shape))
+        gradient = memory[1]
+        torch.mul(gradient, self.weight, out=self.wide)
+        self.narrow.zero_().index_add_(0, self.right, self.wide)
+        self.narrow.index_add_(0, self.left, gradient.sub_(self.wide)).mul_(self.factor)
+        gradient.zero_()
+        self.first.copy_(self.narrow.t())
+        with self.lock:  # a row between two shares of an image collects from both
+            self.gradient[:, row].add_(self.first)
 
 
-class _Window:
-    """The widened feature rows around the current block, and the gradient that each has collected so far.
-
-    Feature rows come and go in ascending order: they fill the places of the window in a circle.
-    """
-
-    def __init__(
-        self,
-        inputs: StreamInputs,
-        gradients: StreamGradients | None,
-        lock: AbstractContextManager,
-        capacity: int,
-    ) -> None:
-        _, batch_size, label_width = inputs.rows.shape
-        shape = capacity, batch_size * label_width, inputs.logits.shape[1]
-        # On the CPU one row at a time stays in the cache; a GPU wants few large operations.
-        self.most_rows = 1 if inputs.logits.device.type == "cpu" else capacity
-        self.source = _FeatureRows(inputs, gradients.logits if gradients else None, lock, self.most_rows)
-        self.rows = inputs.table.new_zeros(shape)
-        self.gradients = inputs.table.new_zeros(shape) if gradients else None
-        self.held: list[int] = []
-        self.first_place = 0
-
-    def move_to(self, block: Block) -> Tensor:
-        """Lets go of rows that are needed no more, reads new ones; returns weights `(label rows, capacity)`."""
-        sources = block.sources
-        self.release(sum(row < sources[0] for row in self.held))
-        new = sources[len(self.held) :]
-        for feature_rows, places in self._runs(new, self.first_place + len(self.held)):
-            self.source.read(feature_rows, self.rows[places].flatten(0, 1))
-        self.held += new
-        capacity = len(self.rows)
-        place = {row: (self.first_place + i) % capacity for i, row in enumerate(self.held)}
-        weights = [[0.0] * capacity for _ in block.lower]
-        for mix, lower, upper, weight in zip(weights, block.lower, block.upper, block.weight):
-            mix[place[lower]] += 1 - weight
-            mix[place[upper]] += weight
-        return self.rows.new_tensor(weights)
-
-    def release(self, count: int | None = None) -> None:
-        """Hands back the gradients of the first `count` rows, all by default."""
-        count = len(self.held) if count is None else count
-        if self.gradients is not None:
-            for feature_rows, places in self._runs(self.held[:count], self.first_place):
-                self.source.add(feature_rows, self.gradients[places].flatten(0, 1))
-        self.held = self.held[count:]
-        self.first_place += count
-
-    def _runs(self, rows: list[int], first_place: int) -> Iterator[tuple[slice, slice]]:
-        """Cuts rows into runs that are consecutive in the features and in the window."""
-        start = 0
-        for stop in range(1, len(rows) + 1):
-            place = (first_place + start) % len(self.rows)
-            length = stop - start
-            if (
-                stop == len(rows)
-                or rows[stop] != rows[stop - 1] + 1
-                or place + length == len(self.rows)
-                or length == self.most_rows
-            ):
-                yield slice(rows[start], rows[start] + length), slice(place, place + length)
-                start = stop
-
-
-def _plan(inputs: StreamInputs, share: range, block_rows: int) -> list[Block]:
-    """Blocks of at most `block_rows` label rows that cover the share."""
-    axis = linear_axis(
-        inputs.logits.shape[2], inputs.rows.shape[0], dtype=inputs.table.dtype, device=torch.device("cpu")
-    )
-    lower, upper, weight = axis.lower.tolist(), axis.upper.tolist(), axis.weight.tolist()
-    blocks = []
-    for start in share[::block_rows]:
-        part = slice(start, min(start + block_rows, share.stop))
-        blocks.append(Block(part.start, part.stop, lower[part], upper[part], weight[part]))
-    return blocks
-
-
-def _evaluate(
-    inputs: StreamInputs, block: Block, logits: Tensor, scratch: Scratch, gradients: StreamGradients | None
-) -> tuple[Tensor, Tensor | None]:
-    """Summed loss of a block and the gradient by its upsampled logits; adds the gradient by the scale."""
-    part = slice(block.start, block.stop)
-    rows = inputs.rows[part].reshape(-1)
-    scale = None if inputs.scale is None else inputs.scale[part].reshape(-1)
-    if scale is not None:
-        logits.mul_(scale[:, None])
-    losses, direction, factor = KERNELS[inputs.kind](
-        PixelBlock(
-            logits,
-            rows,
-            inputs.table,
-            scratch,
-            keep_logits=scale is not None,
-            need_gradient=gradients is not None,
-        )
-    )
-    if not inputs.count_void:
-        counted = rows != len(inputs.table) - 1
-        losses, factor = losses * counted, factor * counted
-    if direction is None or gradients is None:
-        return losses.sum(), None
-    if scale is not None and gradients.scale is not None:
-        inner = torch.mul(logits, direction, out=scratch.take("inner", len(rows))).sum(dim=1)
-        gradients.scale[part] = (inner * factor / scale).view_as(gradients.scale[part])
-        factor = factor * scale
-    return losses.sum(), direction.mul_((factor * inputs.factor)[:, None])
-
-
-def stream(
+def stream_rows(
     inputs: StreamInputs,
     gradients: StreamGradients | None,
     *,
     share: range | None = None,
-    block_rows: int | None = None,
     lock: AbstractContextManager | None = None,
+    block_rows: int | None = None,
 ) -> Tensor:
-    """Sum of the losses of a share of the label rows; adds their gradients.
+    """Sum of the losses of one image, or of a share of its label rows; adds their gradients.
 
     Args:
-        inputs: Logits, targets and the kind of loss.
+        inputs: Of a batch of one image.
         gradients: Where to add the gradients; `None` for the loss alone.
-        share: Label rows to go over; all by default.
-        block_rows: Label rows at a time; chosen by device and size by default.
-        lock: Guards `gradients.logits` against other shares of the same image.
+        share: The label rows; all by default.
+        lock: Guards the gradient against other shares of the same image.
+        block_rows: Label rows at a time; by default as many as stay in the cache.
+
+    Returns:
+        Scalar.
+    """
+    label_height, _, label_width = inputs.rows.shape
+    channels, share = inputs.logits.shape[1], share or range(label_height)
+    block_rows = block_rows or max(1, min(CPU_BLOCK_ROWS, CPU_BLOCK_ELEMENTS // (label_width * channels)))
+    axis = linear_axis(
+        inputs.logits.shape[2], label_height, dtype=inputs.table.dtype, device=inputs.logits.device
+    )
+    lower, upper = axis.lower.tolist(), axis.upper.tolist()
+    source = _FeatureRows(inputs, gradients and gradients.logits, lock or threading.Lock())
+    scratch = Scratch(block_rows * label_width, channels, like=inputs.table)
+    held: dict[int, tuple[Tensor, Tensor]] = {}
+    totals = []
+    for start in share[::block_rows]:
+        block = range(start, min(start + block_rows, share.stop))
+        for row in [row for row in held if row < lower[start]]:
+            source.give_back(row, held.pop(row))
+        for row in sorted({*lower[block.start : block.stop], *upper[block.start : block.stop]} - held.keys()):
+            held[row] = source.take(row)
+        logits = scratch.take("logits", len(block) * label_width)
+        for index, mixed in zip(block, logits.view(len(block), label_width, channels)):
+            torch.lerp(held[lower[index]][0], held[upper[index]][0], axis.weight[index], out=mixed)
+        total, loss = _evaluate(inputs, gradients, slice(block.start, block.stop), logits, scratch)
+        totals.append(total)
+        if loss.direction is not None:
+            by_row = loss.direction.view(len(block), label_width, channels)
+            factor = loss.factor.view(len(block), label_width, 1)
+            above = factor * axis.weight[block.start : block.stop, None, None]
+            below = factor - above
+            for index, direction, to_lower, to_upper in zip(block, by_row, below, above):
+                held[lower[index]][1].addcmul_(direction, to_lower)
+                held[upper[index]][1].addcmul_(direction, to_upper)
+    for row, memory in held.items():
+        source.give_back(row, memory)
+    return torch.stack(totals).sum()
+
+
+def _mixed(values: Tensor, axis: LinearAxis, dim: int) -> Tensor:
+    """Interpolates one dimension."""
+    weight = axis.weight.view(-1, *[1] * (values.dim() - dim - 1))
+    return torch.lerp(values.index_select(dim, axis.lower), values.index_select(dim, axis.upper), weight)
+
+
+def _unmixed(gradients: Tensor, axis: LinearAxis, dim: int, size: int) -> Tensor:
+    """The transpose of `_mixed`, back to `size` positions."""
+    to_upper = gradients * axis.weight.view(-1, *[1] * (gradients.dim() - dim - 1))
+    out = gradients.new_zeros(*gradients.shape[:dim], size, *gradients.shape[dim + 1 :])
+    return out.index_add_(dim, axis.upper, to_upper).index_add_(dim, axis.lower, gradients - to_upper)
+
+
+def stream_blocks(
+    inputs: StreamInputs, gradients: StreamGradients | None, *, block_rows: int | None = None
+) -> Tensor:
+    """Sum of the losses of a batch; adds their gradients.
+
+    Args:
+        inputs: Of a batch.
+        gradients: Where to add the gradients; `None` for the loss alone.
+        block_rows: Label rows at a time; by default about 128 MiB of logits.
 
     Returns:
         Scalar.
     """
     label_height, batch_size, label_width = inputs.rows.shape
-    channels = inputs.logits.shape[1]
-    row_elements = batch_size * label_width * channels
-    if block_rows is None:
-        gpu = inputs.logits.device.type != "cpu"
-        limit, elements = (GPU_BLOCK_ROWS, GPU_BLOCK_ELEMENTS) if gpu else (CPU_BLOCK_ROWS, CPU_BLOCK_ELEMENTS)
-        block_rows = max(1, min(limit, elements // row_elements))
-    with torch.no_grad(), torch.autocast(inputs.logits.device.type, enabled=False):
-        blocks = _plan(inputs, share or range(label_height), block_rows)
-        capacity = max(len(block.sources) for block in blocks)
-        window = _Window(inputs, gradients, lock or threading.Lock(), capacity)
-        scratch = Scratch(block_rows * batch_size * label_width, channels, like=window.rows)
-        totals = []
-        for block in blocks:
-            mixing = window.move_to(block)
-            logits = scratch.take("logits", len(mixing) * batch_size * label_width)
-            torch.mm(mixing, window.rows.flatten(1), out=logits.view(len(mixing), -1))
-            total, gradient = _evaluate(inputs, block, logits, scratch, gradients)
-            totals.append(total)
-            if gradient is not None and window.gradients is not None:
-                window.gradients.flatten(1).addmm_(mixing.t(), gradient.view(len(mixing), -1))
-        window.release()
-        return torch.stack(totals).sum()
+    _, channels, height, width = inputs.logits.shape
+    dtype, device = inputs.table.dtype, inputs.logits.device
+    block_rows = block_rows or max(1, GPU_BLOCK_ELEMENTS // (batch_size * label_width * channels))
+    columns = linear_axis(width, label_width, dtype=dtype, device=device)
+    axis = linear_axis(height, label_height, dtype=dtype, device=device)
+    on_host = linear_axis(height, label_height, dtype=dtype, device=torch.device("cpu"))
+    lower, upper = on_host.lower.tolist(), on_host.upper.tolist()
+    scratch = Scratch(min(block_rows, label_height) * batch_size * label_width, channels, like=inputs.table)
+    totals = []
+    for start in range(0, label_height, block_rows):
+        stop = min(start + block_rows, label_height)
+        low, high = lower[start], upper[stop - 1] + 1
+        block = LinearAxis(
+            axis.lower[start:stop] - low, axis.upper[start:stop] - low, axis.weight[start:stop]
+        )
+        features = inputs.logits[:, :, low:high].to(dtype).permute(2, 0, 3, 1) * inputs.factor
+        logits = _mixed(_mixed(features, columns, 2), block, 0)
+        total, loss = _evaluate(inputs, gradients, slice(start, stop), logits.view(-1, channels), scratch)
+        totals.append(total)
+        if gradients is not None and loss.direction is not None:
+            by_logits = (loss.direction * (loss.factor * inputs.factor)[:, None]).view_as(logits)
+            by_features = _unmixed(_unmixed(by_logits, block, 0, high - low), columns, 2, width)
+            gradients.logits[:, :, low:high] += by_features.permute(1, 3, 0, 2)
+    return torch.stack(totals).sum()
 
 
 def _stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) -> Tensor:
@@ -315,7 +271,8 @@ def _stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) 
     def task(image: int, part: int, lock: AbstractContextManager) -> None:
         share = range(label_height * part // parts, label_height * (part + 1) // parts)
         mine = None if gradients is None else gradients.image(image)
-        totals[image * parts + part] = stream(inputs.image(image), mine, share=share, lock=lock)
+        with torch.no_grad():  # a mode of each thread
+            totals[image * parts + part] = stream_rows(inputs.image(image), mine, share=share, lock=lock)
 
     locks = [threading.Lock() for _ in range(batch_size)]
     run_on_threads([partial(task, i, part, lock) for i, lock in enumerate(locks) for part in range(parts)])
@@ -346,14 +303,17 @@ def _streamed_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Total loss and its gradients by logits and scale; empty where not needed. One node for torch.compile."""
     inputs = StreamInputs(logits, rows, table, scale, kind, factor, count_void)
-    total, by_logits, by_scale = _empty_outputs(logits, rows, table, scale, kind, factor, count_void, need_gradient)
+    total, by_logits, by_scale = _empty_outputs(
+        logits, rows, table, scale, kind, factor, count_void, need_gradient
+    )
     gradients = None
     if need_gradient:
         gradients = StreamGradients(by_logits.zero_(), None if scale is None else by_scale)
     if rows.numel() == 0:
         return total.zero_(), by_logits, by_scale
-    run = stream if logits.device.type != "cpu" else _stream_on_threads
-    return total.copy_(run(inputs, gradients)), by_logits, by_scale
+    run = _stream_on_threads if logits.device.type == "cpu" else stream_blocks
+    with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
+        return total.copy_(run(inputs, gradients)), by_logits, by_scale
 
 
 @_streamed_loss.register_fake
@@ -380,7 +340,9 @@ def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, outp
     ctx.scaled = inputs[3] is not None
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(
+    ctx: torch.autograd.function.FunctionCtx, grad: Tensor, *_: Tensor
+) -> tuple[Tensor | None, ...]:
     by_logits, by_scale = ctx.saved_tensors
     scale = by_scale * grad if ctx.scaled else None
     return (by_logits * grad).to(ctx.dtype), None, None, scale, None, None, None, None
@@ -420,7 +382,9 @@ def streamed_loss(
 
 
 @torch.library.custom_op(
-    free_operator_name("class_rows"), mutates_args=(), schema="(Tensor labels, int num_classes, int ignore_index) -> Tensor"
+    free_operator_name("class_rows"),
+    mutates_args=(),
+    schema="(Tensor labels, int num_classes, int ignore_index) -> Tensor",
 )
 def class_rows(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     """Row of the class table per pixel, label rows first; one node for torch.compile because it looks at values.

@@ -37,20 +37,25 @@ def transformer_layers(vit: nn.Module) -> nn.ModuleList:
 
 
 def keep_encoder_only(vit: nn.Module, *, use_prefix_tokens: bool) -> None:
-    """Removes the parts after the last block and freezes the input tokens that are not used.
+    """Removes the parts after the last block and the input tokens that are not used.
 
-    An unused parameter that expects a gradient stops distributed training.
+    A parameter without a gradient stops distributed training, and freezing does not survive `from_pretrained`. The
+    tokens become empty buffers outside the state dict, which the transformer's own initialization can still touch.
     """
     for name in ("layernorm", "norm"):
         if hasattr(vit, name):
             setattr(vit, name, nn.Identity())
     if hasattr(vit, "pooler"):
         vit.pooler = None
-    unused = ("mask_token",) if use_prefix_tokens else ("mask_token", *PREFIX_TOKENS)
-    for name in unused:
-        token = getattr(vit.embeddings, name, None)
+    embeddings = vit.embeddings
+    for name in ("mask_token",) if use_prefix_tokens else ("mask_token", *PREFIX_TOKENS):
+        token = getattr(embeddings, name, None)
         if token is not None:
-            token.requires_grad_(False)
+            delattr(embeddings, name)
+            embeddings.register_buffer(name, token.new_empty(1, 0, token.shape[-1]), persistent=False)
+    positions = getattr(embeddings, "position_embeddings", None)
+    if positions is not None:
+        positions.requires_grad_(True)  # masked autoencoders keep theirs fixed
 
 
 def _patch_projection(vit: nn.Module) -> nn.Conv2d:

@@ -59,7 +59,8 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Pat
         The finished folder.
 
     Raises:
-        RuntimeError: It could not be written (full disk, no permission); the earlier checkpoints are untouched.
+        RuntimeError: It could not be written (full disk, no permission); the earlier checkpoints are
+            untouched.
     """
     target = checkpoint_path(root, step)
     temporary = root / f"{_TEMPORARY}{target.name}"
@@ -110,7 +111,7 @@ def _failure_message(root: Path, target: Path, error: Exception) -> str:
 
 
 def find_problem(path: Path) -> str | None:
-    """Why a checkpoint must not be used, or `None` if every file is there with the size and hash it should have."""
+    """Why a checkpoint must not be used; `None` if every file has the size and hash that it should have."""
     marker_path = path / MARKER
     if not marker_path.is_file():
         return f"{MARKER} is missing: it was not written to the end"
@@ -143,7 +144,7 @@ def list_checkpoints(root: Path) -> list[Path]:
 
 
 def newest_valid_checkpoint(root: Path) -> Path | None:
-    """The newest checkpoint whose files are all as they were written; damaged ones are skipped with a warning."""
+    """The newest checkpoint whose files are all as they were written; others are skipped with a warning."""
     for path in reversed(list_checkpoints(root)):
         problem = find_problem(path)
         if problem is None:

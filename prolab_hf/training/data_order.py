@@ -1,8 +1,8 @@
 """Which pictures a step sees: one endless stream of shuffled epochs that can be entered at any step.
 
-The stream of a data set is its permutation of epoch 0, then of epoch 1, and so on; step n takes the n-th slice.
-Batches may span two epochs, so no picture is dropped and a data set may be smaller than a batch. Nothing depends on
-what was read before, which is what makes a resumed run equal to an uninterrupted one.
+The stream of a data set is its permutation of epoch 0, then of epoch 1, and so on; step n takes the n-th
+slice. Batches may span two epochs, so no picture is dropped and a data set may be smaller than a batch.
+Nothing depends on what was read before, which is what makes a resumed run equal to an uninterrupted one.
 """
 
 import functools
@@ -66,7 +66,7 @@ class StepOrder(Sampler[list[tuple[int, int]]]):
 
 
 class EpochView(Dataset[Any]):
-    """A data set addressed by (epoch, index), so that one loader serves all epochs without a pause between them.
+    """A data set addressed by (epoch, index): one loader serves all epochs without a pause between them.
 
     Args:
         dataset: A map-style data set; `set_epoch` is called where it has one.
@@ -157,8 +157,8 @@ def eval_loader(
 def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
     """The loader's batches; what goes wrong in a reading process is raised as if it had happened here.
 
-    torch prefixes such errors with a traceback of the other process, which would hide the one line that names the
-    file.
+    torch prefixes such errors with a traceback of the other process, which would hide the one line that
+    names the file.
 
     Raises:
         ValueError: A picture or mask cannot be used, as the data set says.

@@ -27,7 +27,8 @@ def evaluate_on_processes(
     """Scores of the model over a data set; each process takes every n-th picture and the counts are summed.
 
     Args:
-        model: Not wrapped for data parallelism (a wrapped one would wait for processes that have fewer pictures).
+        model: Not wrapped for data parallelism (a wrapped one would wait for processes that have fewer
+            pictures).
         dataset: Gives `pixel_values` and `labels` per index; labels may have another size than pictures.
         recipe: Test mode, window and batch size.
         accelerator: Of the run.

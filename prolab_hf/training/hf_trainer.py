@@ -1,7 +1,8 @@
 """`transformers.Trainer` on the same model, data and recipe.
 
-The plain `Trainer` is enough: these functions give it the arguments, optimizer, metrics and callback that it needs
-to do the same as `train`. What its defaults would get wrong for segmentation is noted beside each value.
+The plain `Trainer` is enough: these functions give it the arguments, optimizer, metrics and callback that
+it needs to do the same as `train`. What its defaults would get wrong for segmentation is noted beside each
+value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,8 +103,8 @@ def build_trainer(
     """
     if recipe.ema_decay is not None:
         raise ValueError(
-            f"ema_decay is {recipe.ema_decay}; transformers.Trainer keeps no averaged weights. Set it to None or use "
-            "prolab_hf.training.trainer.train."
+            f"ema_decay is {recipe.ema_decay}; transformers.Trainer keeps no averaged weights. Set it to None "
+            "or use prolab_hf.training.trainer.train."
         )
     if eval_dataset is None:
         overrides = {"eval_strategy": "no", "load_best_model_at_end": False, **overrides}
@@ -130,7 +131,7 @@ def build_trainer(
 
 
 class EpochCallback(TrainerCallback):
-    """Tells the data set which epoch begins, so that augmentation is drawn anew and a resume repeats it exactly.
+    """Tells the data set which epoch begins: augmentation is drawn anew, and a resume repeats it exactly.
 
     Args:
         dataset: Has `set_epoch`, or is left alone.
@@ -144,7 +145,7 @@ class EpochCallback(TrainerCallback):
     ) -> None:
         """Called by the Trainer."""
         if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(int(state.epoch or 0))
+            self.dataset.set_epoch(int((state.epoch or 0) + 1e-6))
 
 
 class _Collator:

@@ -1,23 +1,36 @@
 """From a recipe to the network that it describes."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
+from transformers.utils import is_timm_available
 
+from prolab_hf.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.training.recipe import TrainingRecipe
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_BACKBONE = "facebook/convnext-tiny-224"
 # Shapes of the published backbones, so that a plan needs no network.
+_BEIT_LARGE: dict[str, Any] = {
+    "model_type": "beit",
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "use_relative_position_bias": True,
+}
 _VIT_SHAPES: dict[str, dict[str, Any]] = {
     "facebook/deit-base-patch16-224": {"model_type": "vit"},
-    "microsoft/beit-large-patch16-224-pt22k-ft22k": {"model_type": "beit"},
-    "timm/beitv2_large_patch16_224.in1k_ft_in22k": {"model_type": "beit"},
+    "microsoft/beit-large-patch16-224-pt22k-ft22k": _BEIT_LARGE,
+    "timm/beitv2_large_patch16_224.in1k_ft_in22k": _BEIT_LARGE,
 }
-_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
 
 def build_model(
@@ -41,8 +54,8 @@ def build_model(
     source = backbone if backbone is not None else recipe.backbone
     if source is None:
         raise ValueError(
-            f"The recipe {recipe.name or '(unnamed)'!r} names no backbone; give one: a timm network, a folder or a "
-            f"Hub id such as {DEFAULT_BACKBONE!r}."
+            f"The recipe {recipe.name or '(unnamed)'!r} names no backbone; give one: a timm network, a "
+            f"folder or a Hub id such as {DEFAULT_BACKBONE!r}."
         )
     if recipe.vit_adapter:
         source = _vit_adapter(recipe, source, pretrained=pretrained)
@@ -52,12 +65,57 @@ def build_model(
     )
 
 
+def backbone_statistics(
+    recipe: TrainingRecipe, backbone: str | Path | PreTrainedConfig | None = None
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation per channel that a backbone was pretrained with.
+
+    Args:
+        recipe: Where it names them, these are used.
+        backbone: Instead of the recipe's.
+
+    Returns:
+        Mean and standard deviation; ImageNet's where nothing is known.
+    """
+    source = backbone if backbone is not None else recipe.backbone
+    mean, std = recipe.image_mean, recipe.image_std
+    found: Any = None
+    if (mean is None or std is None) and isinstance(source, str | Path):
+        found = _timm_statistics(str(source)) or _processor_statistics(str(source))
+    if found is None:
+        found = IMAGENET_MEAN, IMAGENET_STD
+    return mean or found[0], std or found[1]
+
+
+def _timm_statistics(name: str) -> Any:
+    if not is_timm_available():
+        return None
+    import timm
+
+    name = name.removeprefix("timm/")
+    if not timm.is_model(name):
+        return None
+    entry = timm.get_pretrained_cfg(name)
+    return None if entry is None else (entry.mean, entry.std)
+
+
+def _processor_statistics(name: str) -> Any:
+    try:
+        processor = AutoImageProcessor.from_pretrained(name)
+    except (OSError, ValueError):
+        logger.warning("%s has no image processor: pictures are normalized as ImageNet's.", name)
+        return None
+    return processor.image_mean, processor.image_std
+
+
 def _vit_adapter(recipe: TrainingRecipe, source: Any, *, pretrained: bool) -> Any:
     """A ViT-Adapter around a plain vision transformer: a module with weights, or its configuration."""
     from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
     from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
 
-    config = source if isinstance(source, PreTrainedConfig) else _vit_config(str(source), local=not pretrained)
+    config: Any = (
+        source if isinstance(source, PreTrainedConfig) else _vit_config(str(source), local=not pretrained)
+    )
     if recipe.backbone_image_size is not None and not pretrained:
         config.image_size = recipe.backbone_image_size
     is_beit = config.model_type == "beit"
@@ -71,7 +129,5 @@ def _vit_adapter(recipe: TrainingRecipe, source: Any, *, pretrained: bool) -> An
 
 def _vit_config(name: str, *, local: bool) -> PreTrainedConfig:
     if name in _VIT_SHAPES and local:
-        large = _LARGE if "large" in name else {}
-        extra = {"use_relative_position_bias": True} if "beit" in name else {}
-        return AutoConfig.for_model(**_VIT_SHAPES[name], **large, **extra)
+        return AutoConfig.for_model(**_VIT_SHAPES[name])
     return AutoConfig.from_pretrained(name)

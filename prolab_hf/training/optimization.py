@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 
 # First match decides. "reference": names of the original code, where the transformer is the backbone itself.
 # "transformers": the transformer may sit anywhere inside the backbone (ViT-Adapter wraps it), its blocks are
-# called layer, layers or blocks, and everything that comes before them is in `embeddings` (timm: patch_embed...).
+# called layer, layers or blocks, and everything that comes before them is in `embeddings` (timm:
+# patch_embed...).
 _INPUT_NAMES = {
     "reference": re.compile(r"^backbone\.(cls_token|mask_token|pos_embed|patch_embed\.)"),
     "transformers": re.compile(
@@ -64,9 +65,10 @@ def group_parameters(
 ) -> list[dict[str, Any]]:
     """Sorts parameters into AdamW groups.
 
-    One-dimensional parameters (biases, norms, layer scales) and names matching `recipe.no_decay_names` are not
-    weight-decayed. With `layer_decay`, group i learns at `learning_rate * layer_decay ** (num_layers + 1 - i)`.
-    As in the reference, position embeddings (three-dimensional) are decayed. Frozen parameters are left out.
+    One-dimensional parameters (biases, norms, layer scales) and names matching `recipe.no_decay_names` are
+    not weight-decayed. With `layer_decay`, group i learns at
+    `learning_rate * layer_decay ** (num_layers + 1 - i)`. As in the reference, position embeddings
+    (three-dimensional) are decayed. Frozen parameters are left out.
 
     Args:
         named_parameters: What `model.named_parameters()` gives.
@@ -77,7 +79,8 @@ def group_parameters(
         appearance.
 
     Raises:
-        ValueError: Nothing is trainable, or layer decay was asked for and no parameter is in a numbered layer.
+        ValueError: Nothing is trainable, or layer decay was asked for and no parameter is in a numbered
+            layer.
     """
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in named_parameters:
@@ -105,8 +108,8 @@ def group_parameters(
         raise ValueError("The model has no trainable parameter; every parameter has requires_grad=False.")
     if recipe.layer_decay is not None and not any("layer_1_" in key for key in groups):
         raise ValueError(
-            f"layer_decay is {recipe.layer_decay}, but no parameter belongs to a numbered transformer layer of "
-            "the backbone; set layer_decay to None for this backbone."
+            f"layer_decay is {recipe.layer_decay}, but no parameter belongs to a numbered transformer layer "
+            "of the backbone; set layer_decay to None for this backbone."
         )
     return list(groups.values())
 
@@ -140,9 +143,9 @@ def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Ada
 def learning_rate_factor(step: int, recipe: TrainingRecipe, total_iterations: int) -> float:
     """Share of a group's learning rate at a step: polynomial decay under a linear warm-up.
 
-    `poly = (1 - step / total) ** power`, lifted so that it ends at `min_learning_rate / learning_rate`; during
-    warm-up it is multiplied by `1 - (1 - step / warmup) * (1 - warmup_ratio)` (the schedule of mmcv, which the
-    published runs used).
+    `poly = (1 - step / total) ** power`, lifted so that it ends at `min_learning_rate / learning_rate`;
+    during warm-up it is multiplied by `1 - (1 - step / warmup) * (1 - warmup_ratio)` (the schedule of mmcv,
+    which the published runs used).
 
     Args:
         step: Steps done so far, from 0.
@@ -159,24 +162,33 @@ def learning_rate_factor(step: int, recipe: TrainingRecipe, total_iterations: in
 
 
 def build_scheduler(
-    optimizer: torch.optim.Optimizer, recipe: TrainingRecipe, total_iterations: int
+    optimizer: torch.optim.Optimizer, recipe: TrainingRecipe, total_iterations: int, *, first_step: int = 0
 ) -> LambdaLR:
     """The schedule of `learning_rate_factor`; call its `step()` once per optimizer step.
 
     Args:
-        optimizer: Any torch optimizer (not one that Accelerate wrapped).
+        optimizer: Any torch optimizer (not one that Accelerate wrapped), its groups at their full rates.
         recipe: Warm-up, power and smallest rate.
         total_iterations: Length of the run.
+        first_step: Steps done before.
     """
-    factor: Callable[[int], float] = lambda step: learning_rate_factor(step, recipe, total_iterations)  # noqa: E731
-    return LambdaLR(optimizer, factor)
+
+    def factor(step: int) -> float:
+        return learning_rate_factor(step, recipe, total_iterations)
+
+    scheduler = LambdaLR(optimizer, factor)
+    if first_step:
+        scheduler.last_epoch = first_step
+        for group, full_rate in zip(optimizer.param_groups, scheduler.base_lrs):
+            group["lr"] = float(full_rate) * factor(first_step)
+    return scheduler
 
 
 class AveragedWeights:
     """Exponential moving average of a model's floating-point weights and buffers.
 
-    The average starts as a copy. Its decay at step n is `min(decay, (1 + n) / (10 + n))`, so that a short run is
-    not dominated by its random start.
+    The average starts as a copy. Its decay at step n is `min(decay, (1 + n) / (10 + n))`, so that a short
+    run is not dominated by its random start.
 
     Args:
         model: The model to follow.

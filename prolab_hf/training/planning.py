@@ -26,7 +26,8 @@ class TrainingPlan:
         recipe: The recipe.
         num_parameters: All parameters.
         num_trainable: Those that are trained.
-        forward_flops: Floating-point operations (2 per multiply-add) of one forward pass of one training crop.
+        forward_flops: Floating-point operations (2 per multiply-add) of one forward pass of one training
+            crop.
         activation_bytes: What one crop keeps for the backward pass, loss at full resolution not counted.
         state_bytes: Weights, gradients and both moments of AdamW.
         num_pictures: Length of the training set, if known.
@@ -98,12 +99,14 @@ class TrainingPlan:
 
     def _augmentation(self) -> str:
         recipe = self.recipe
-        scale = "own size" if recipe.base_scale is None else f"{recipe.base_scale[0]} x {recipe.base_scale[1]}"
+        scale = (
+            "own size" if recipe.base_scale is None else f"{recipe.base_scale[0]} x {recipe.base_scale[1]}"
+        )
         low, high = recipe.scale_range
         color = ", photometric distortion" if recipe.photometric_distortion else ""
         return (
-            f"{scale} times {low:g} to {high:g}, crop with at most {recipe.category_max_ratio:.0%} of one class, "
-            f"flip {recipe.flip_probability:g}{color}"
+            f"{scale} times {low:g} to {high:g}, crop with at most {recipe.category_max_ratio:.0%} of one "
+            f"class, flip {recipe.flip_probability:g}{color}"
         )
 
     def _supervision(self) -> str:

@@ -1,15 +1,18 @@
 """The seven published configurations by name, and small ones of our own.
 
 Numbers: the authors' configuration files. Where code and file disagree the recipe says what the published run
-did: the auxiliary loss had weight 1.0 (the reference never multiplied by its 0.4) and void pixels diluted the mean.
+did: the auxiliary loss had weight 1.0 (the reference never multiplied by its 0.4) and void pixels diluted
+    the mean.
 """
 
 from pathlib import Path
 from typing import Any
 
+from prolab_hf.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from prolab_hf.training.recipe import TrainingRecipe
 
-# Common to all published runs: UPerNet with an auxiliary head, AdamW, 1,500 steps of warm-up, linear decay to 0.
+# Common to all published runs: UPerNet with an auxiliary head, AdamW, 1,500 steps of warm-up, linear decay
+# to 0.
 _PUBLISHED: dict[str, Any] = {
     "vit_adapter": True,
     "decoder": "uper",
@@ -26,6 +29,8 @@ _PUBLISHED: dict[str, Any] = {
     "category_max_ratio": 0.75,
     "flip_probability": 0.5,
     "photometric_distortion": True,
+    "image_mean": IMAGENET_MEAN,
+    "image_std": IMAGENET_STD,
     "test_mode": "slide",
     "test_size_multiple": 32,
     "eval_every": 16_000,

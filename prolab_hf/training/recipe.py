@@ -43,7 +43,8 @@ class TrainingRecipe:
         poly_power: Exponent of the polynomial decay (1.0 = linear).
         min_learning_rate: Where the decay ends.
         max_gradient_norm: Clip gradients to this norm; `None` = off.
-        ema_decay: Decay per step of an averaged copy of the weights that is evaluated and exported; `None` = off.
+        ema_decay: Decay per step of an averaged copy of the weights that is evaluated and exported; `None`
+            = off.
         mixed_precision: `"no"`, `"bf16"`, `"fp16"` or `"auto"` (the best that the device has).
         channels_last: Keep pictures and feature maps channels-last in memory, which some devices and networks
             (depthwise convolutions on a CPU) are faster with.
@@ -57,7 +58,8 @@ class TrainingRecipe:
         final_weights: `"best"` (highest mean IoU of the evaluations) or `"last"`: what the run exports.
         eval_batch_size: Pictures per forward pass in evaluation; above 1 they must have one size.
         crop_size: Height and width of a training crop, or one number for both.
-        base_scale: (Long edge, short edge) that pictures are fitted into before random scaling; `None` = as they are.
+        base_scale: (Long edge, short edge) that pictures are fitted into before random scaling; `None` = as
+            they are.
         scale_range: Bounds of the random scale factor.
         category_max_ratio: Largest share of a crop that one class may have before another crop is tried.
         flip_probability: Of a horizontal flip.
@@ -67,6 +69,8 @@ class TrainingRecipe:
         test_stride: Of the sliding window.
         test_scale: (Long edge, short edge) that test pictures are fitted into; `None` = as they are.
         test_size_multiple: With `test_scale`, test sizes are rounded up to multiples of this; 1 = off.
+        image_mean: Mean per channel that pictures are normalized with; `None` = the backbone's own.
+        image_std: Standard deviation per channel; `None` = the backbone's own.
         backbone: What `ProLabForSemanticSegmentation.from_backbone` takes (Hub id, folder, timm name).
         vit_adapter: Wrap the plain vision transformer `backbone` in a ViT-Adapter.
         backbone_image_size: Picture size that the backbone is built for, where it matters (BEiT).
@@ -76,7 +80,8 @@ class TrainingRecipe:
         hidden_size: Width of the decoder.
         temperature: T of the property scores.
         normalize_pixel_embeddings: Normalized pixel embeddings.
-        auxiliary_loss_weight: 1.0 in the published runs, whose code never applied the 0.4 of its configuration.
+        auxiliary_loss_weight: 1.0 in the published runs, whose code never applied the 0.4 of its
+            configuration.
         property_loss_weight: Weight of the property loss.
         class_loss_weight: Weight of the class loss; 0 in the paper.
         void_pixels: `"mask"`, or `"dilute"` as in the published runs.
@@ -129,6 +134,8 @@ class TrainingRecipe:
     test_stride: int | tuple[int, int] | None = None
     test_scale: tuple[int, int] | None = None
     test_size_multiple: int = 1
+    image_mean: tuple[float, float, float] | None = None
+    image_std: tuple[float, float, float] | None = None
     backbone: str | None = None
     vit_adapter: bool = False
     backbone_image_size: int | None = None
@@ -173,8 +180,8 @@ class TrainingRecipe:
         per_pass = self.batch_size * num_processes
         if self.total_batch_size % per_pass:
             raise ValueError(
-                f"total_batch_size {self.total_batch_size} is not a multiple of batch_size {self.batch_size} x "
-                f"{num_processes} device(s); change batch_size or the number of devices."
+                f"total_batch_size {self.total_batch_size} is not a multiple of batch_size {self.batch_size} "
+                f"x {num_processes} device(s); change batch_size or the number of devices."
             )
         return self.total_batch_size // per_pass
 

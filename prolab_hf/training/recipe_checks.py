@@ -1,4 +1,4 @@
-"""What the fields of a training recipe may hold; kept apart so that `recipe.py` reads as a table of numbers."""
+"""What the fields of a training recipe may hold; apart, so that `recipe.py` reads as a table of numbers."""
 
 import dataclasses
 import math
@@ -58,7 +58,13 @@ NUMBERS = {  # field: (lower bound, is it allowed, upper bound, is it allowed)
 }
 SIZES = ("crop_size", "test_crop_size", "test_stride")
 SCALES = ("base_scale", "test_scale")
-FLAGS = ("channels_last", "sync_batch_norm", "photometric_distortion", "vit_adapter", "normalize_pixel_embeddings")
+FLAGS = (
+    "channels_last",
+    "sync_batch_norm",
+    "photometric_distortion",
+    "vit_adapter",
+    "normalize_pixel_embeddings",
+)
 
 
 def check_recipe(recipe: "TrainingRecipe") -> None:
@@ -105,6 +111,15 @@ def _check_pairs(recipe: "TrainingRecipe") -> None:
     good = isinstance(low_high, tuple) and len(low_high) == 2 and all(map(_is_number, low_high))
     if not (good and 0 < low_high[0] <= low_high[1]):
         raise ValueError(f"scale_range is {low_high!r}; it must be two factors with 0 < smallest <= largest.")
+    for name, smallest in (("image_mean", -INFINITY), ("image_std", 0)):
+        value = getattr(recipe, name)
+        good = (
+            isinstance(value, tuple)
+            and len(value) == 3
+            and all(_is_number(v) and v > smallest for v in value)
+        )
+        if value is not None and not good:
+            raise ValueError(f"{name} is {value!r}; it must be three numbers, one per channel (std above 0).")
     betas = recipe.betas
     if not (
         isinstance(betas, tuple) and len(betas) == 2 and all(_is_number(b) and 0 <= b < 1 for b in betas)
@@ -118,7 +133,8 @@ def _check_pairs(recipe: "TrainingRecipe") -> None:
 def _check_together(recipe: "TrainingRecipe") -> None:
     if (recipe.max_iterations is None) == (recipe.epochs is None):
         raise ValueError(
-            f"max_iterations is {recipe.max_iterations!r} and epochs is {recipe.epochs!r}; give exactly one of them."
+            f"max_iterations is {recipe.max_iterations!r} and epochs is {recipe.epochs!r}; "
+            "give exactly one of them."
         )
     if recipe.layer_decay is not None and recipe.num_layers is None:
         raise ValueError(
@@ -137,8 +153,8 @@ def _check_together(recipe: "TrainingRecipe") -> None:
         )
     if recipe.test_size_multiple > 1 and recipe.test_scale is None:
         raise ValueError(
-            f"test_size_multiple is {recipe.test_size_multiple} but test_scale is None, which leaves pictures as they "
-            "are; give test_scale, too."
+            f"test_size_multiple is {recipe.test_size_multiple} but test_scale is None, which leaves pictures "
+            "as they are; give test_scale, too."
         )
     if recipe.min_learning_rate > recipe.learning_rate:
         raise ValueError(

@@ -154,8 +154,9 @@ def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = F
         missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
         other = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
         raise ValueError(
-            f"The checkpoint {checkpoint} is of another model: {len(missing)} tensors are missing {missing[:2]}, "
-            f"{len(extra)} are left over {extra[:2]}, {len(other)} have another shape {other[:2]}."
+            f"The checkpoint {checkpoint} is of another model: {len(missing)} tensors are missing "
+            f"{missing[:2]}, {len(extra)} are left over {extra[:2]}, {len(other)} have another shape "
+            f"{other[:2]}."
         )
     model.load_state_dict(state)
 
@@ -214,8 +215,8 @@ def warn_of_changes(progress: Progress, recipe: TrainingRecipe, num_pictures: in
     """
     if progress.num_pictures != num_pictures:
         raise ValueError(
-            f"The run to resume was trained on {progress.num_pictures} pictures, this data set has {num_pictures}; "
-            "resume with the same data, or start a new run from the exported model."
+            f"The run to resume was trained on {progress.num_pictures} pictures, this data set has "
+            f"{num_pictures}; resume with the same data, or start a new run from the exported model."
         )
     now = recipe.to_dict()
     changed = [

@@ -217,6 +217,6 @@ def test_dictionary_is_json_and_the_table_shows_names_literally():
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(class_table(results), means_table(results))
     text = console.export_text()
-    assert "[red]sky[/red]" in text and "33.33 %" in text and "1 pictures, 7 labeled pixels" in text
+    assert "[red]sky[/red]" in text and "33.33 %" in text and "1 picture, 7 labeled pixels" in text
     with pytest.raises(ValueError, match="2 class names for 4 classes"):
         counts.scores().to_dict(["a", "b"])

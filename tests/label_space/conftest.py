@@ -9,9 +9,7 @@ import torch
 
 from prolab_hf.label_space.property_space import PropertySpace
 
-WORDS = (
-    "four wheels metal windows long box green leaves brown trunk flat ground blades round small large".split()
-)
+WORDS = ["four", "wheels", "metal", "windows", "long", "box", "green", "leaves", "brown", "trunk", "flat"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a space is: its parts, the checks on them, equality, and the way into a model's configuration and back."""
+"""What a space is: its parts, the checks on them, equality, the way into a configuration and back."""
 
 from types import SimpleNamespace
 

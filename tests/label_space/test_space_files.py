@@ -224,7 +224,7 @@ def test_whatever_can_be_made_can_be_saved_and_read(tmp_path, class_names, sente
     assert PropertySpace.from_pretrained(tmp_path / "made") == space
 
 
-# ------------------------------------------------------------------------------------------------ where it is found
+# ---------------------------------------------------------------------------------- where it is found
 
 
 def test_bundled_spaces_load_under_any_spelling():
@@ -261,7 +261,7 @@ def test_subfolder(folder, space):
     assert PropertySpace.from_pretrained(folder.parent, subfolder="toy") == space
 
 
-# -------------------------------------------------------------------------------------------------------- card
+# ----------------------------------------------------------------------------------------------- card
 
 
 def test_card_is_written_and_renewed_but_never_over_a_foreign_one(space, tmp_path):

@@ -135,7 +135,7 @@ def test_adding_twice_the_same_is_refused_with_advice(built, encoder):
 
 
 def test_far_descriptions_warn_with_the_sentence(built, encoder):
-    with pytest.warns(UserWarning, match=r"'zebra stripes'.*cosine"):
+    with pytest.warns(UserWarning, match=r"cosine below.*'zebra stripes' ->"):
         built.add_classes({"zebra": ["zebra stripes", "flat ground"]}, encoder=encoder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -143,7 +143,7 @@ def test_far_descriptions_warn_with_the_sentence(built, encoder):
 
 
 @pytest.mark.parametrize(
-    ("descriptions", "words"),
+    ("new", "words"),
     [
         ({"car": ["x"]}, ["'car'", "exists"]),
         ({"van": []}, ["'van'", "no description"]),
@@ -152,9 +152,9 @@ def test_far_descriptions_warn_with_the_sentence(built, encoder):
         ({" ": ["x"]}, ["class names[0]"]),
     ],
 )
-def test_adding_bad_descriptions(built, encoder, descriptions, words):
+def test_adding_bad_descriptions(built, encoder, new, words):
     with pytest.raises(ValueError) as error:
-        built.add_classes(descriptions, encoder=encoder)
+        built.add_classes(new, encoder=encoder)
     for word in words:
         assert word in str(error.value)
 

@@ -111,7 +111,8 @@ def test_layer_decay_on_a_network_without_layers_is_refused():
 
 
 def test_schedule_by_hand():
-    # 100 steps, warm-up 10, ratio 0.1: factor(step) = (1 - step/100) * (1 - (1 - step/10) * 0.9) for step < 10.
+    # 100 steps, warm-up 10, ratio 0.1: factor(step) = (1 - step/100) * (1 - (1 - step/10) * 0.9) for step <
+    # 10.
     recipe = TrainingRecipe(max_iterations=100, learning_rate=1.0, warmup_iterations=10, warmup_ratio=0.1)
     expected = {0: 0.1, 5: 0.95 * 0.55, 9: 0.91 * 0.91, 10: 0.9, 50: 0.5, 99: 0.01, 100: 0.0, 120: 0.0}
     for step, value in expected.items():

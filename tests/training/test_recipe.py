@@ -7,7 +7,8 @@ import torch
 from prolab_hf.training.published_recipes import get_recipe, recipe_names
 from prolab_hf.training.recipe import TrainingRecipe
 
-# PAPER.md section 1.4, row by row: K, T, normalized, crop, scale, steps, lr, decay, layer decay, batch, window, fp16.
+# PAPER.md section 1.4, row by row: K, T, normalized, crop, scale, steps, lr, decay, layer decay, batch,
+# window, fp16.
 PUBLISHED = {
     "ade20k-deit-base": (
         256,

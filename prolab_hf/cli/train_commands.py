@@ -1,0 +1,247 @@
+"""`prolab train`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+# The command imports what it needs when it runs, so that `prolab --help` stays quick.
+if TYPE_CHECKING:
+    from prolab_hf.data.sources import SegmentationSource
+    from prolab_hf.label_space.property_space import PropertySpace
+    from prolab_hf.training.recipe import TrainingRecipe
+
+NO_SPLIT = "none"
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Folder with pictures and masks, metadata file, `datasets` set, BENCHMARK:FOLDER, or "
+            "scenes; not needed with --dry-run."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints, log and the trained model.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Name of a recipe (see --list-recipes) or a JSON file; 'small' if left out."),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Property space: bundled name, folder or Hub id; the recipe's if left out."),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="timm name, folder or Hub id; the recipe's if left out.")
+    ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained/--random", help="Load the backbone's weights, or start from random ones."),
+    ] = True,
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    eval_split: Annotated[
+        str, typer.Option(help=f"Split to evaluate on; '{NO_SPLIT}' to leave it out.")
+    ] = "val",
+    eval_data: Annotated[str | None, typer.Option(help="Where that split is, if elsewhere.")] = None,
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Meaning of mask values: ids, shifted, ids:void=11, table:FILE.json, palette:FILE.json."
+        ),
+    ] = "ids",
+    image_column: Annotated[str | None, typer.Option(help="Column with pictures.")] = None,
+    mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
+    folders: Annotated[
+        tuple[str, str], typer.Option(help="Names of the folders with pictures and masks.")
+    ] = (
+        "images",
+        "masks",
+    ),
+    epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
+    max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures per device and pass.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    num_workers: Annotated[int | None, typer.Option(help="Processes that read pictures.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the recipe; may be repeated."),
+    ] = None,
+    devices: Annotated[int, typer.Option(help="With --dry-run: number of devices to plan for.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard the run in --out.")] = False,
+    list_recipes: Annotated[
+        bool, typer.Option("--list-recipes", help="Print the names of all recipes.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Train a segmentation model on properties.
+
+    Checkpoints are whole or not there: Ctrl-C stops after the current step and writes one, and the same
+        command with
+    --resume goes on exactly where it was. On several devices start it through `accelerate launch`.
+
+    Examples:
+      prolab train data/street --space cityscapes --backbone convnext_tiny --epochs 40 --out runs/street
+
+      prolab train --recipe ade20k-deit-base --dry-run --devices 8
+    """
+    if list_recipes:
+        _print_recipes()
+        return
+    changes = {
+        "epochs": epochs,
+        "max_iterations": max_iterations,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "num_workers": num_workers,
+        "backbone": backbone,
+        "property_space": space,
+    }
+    chosen = _choose_recipe(recipe, out if resume else None, changes, set_ or [])
+    if chosen.property_space is None:
+        raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
+    opening = {
+        "coding": labels,
+        "image_column": image_column,
+        "mask_column": mask_column,
+        "folders": folders,
+    }
+    if dry_run:
+        _print_plan(data, train_split, chosen, opening, devices)
+        return
+    if data is None or out is None:
+        raise ValueError("Give the data (first argument) and --out, or --dry-run to see the plan only.")
+    splits = {"train": (data, train_split)}
+    if eval_split != NO_SPLIT:
+        splits["eval"] = (eval_data or data, eval_split)
+    _run(chosen, splits, opening, out, pretrained=pretrained, resume=resume, overwrite=overwrite, quiet=quiet)
+
+
+def _choose_recipe(
+    name: str | None, resumed: Path | None, changes: dict[str, Any], assignments: list[str]
+) -> "TrainingRecipe":
+    """The named recipe, or that of the run to resume, with the changes of the command line."""
+    from prolab_hf.training.output_folder import RECIPE_FILE
+    from prolab_hf.training.published_recipes import get_recipe
+
+    if name is None and resumed is not None and (resumed / RECIPE_FILE).is_file():
+        name = str(resumed / RECIPE_FILE)
+    given = {field: value for field, value in changes.items() if value is not None}
+    return get_recipe(name or "small").replace(**{**given, **dict(map(_assignment, assignments))})
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    field, sign, value = text.partition("=")
+    if not sign:
+        raise ValueError(f"--set {text!r} is not FIELD=VALUE.")
+    try:
+        return field.strip(), json.loads(value)
+    except ValueError:
+        return field.strip(), value.strip()  # plain text, such as bf16
+
+
+def _load_space(recipe: "TrainingRecipe") -> "PropertySpace":
+    from prolab_hf.label_space.property_space import PropertySpace
+
+    return PropertySpace.from_pretrained(recipe.property_space or "")
+
+
+def _open(location: str, split: str, space: "PropertySpace", opening: dict[str, Any]) -> "SegmentationSource":
+    """A source whose ids mean the classes of the space, unless it knows its own names."""
+    from prolab_hf.data.opening import open_source
+
+    knows_names = (Path(location) / "classes.txt").is_file()
+    return open_source(location, split, class_names=None if knows_names else space.class_names, **opening)
+
+
+def _align(space: "PropertySpace", source: "SegmentationSource", location: str) -> "PropertySpace":
+    """The space with exactly the source's classes, in the source's order: class id = row."""
+    names = source.class_names
+    if names is None or list(names) == list(space.class_names):
+        return space
+    unknown = [name for name in names if name not in space.class_names]
+    if unknown:
+        raise ValueError(
+            f"The data {location} has {len(unknown)} classes that the property space {space.name!r} does not "
+            f"describe, such as {', '.join(map(repr, unknown[:5]))}; add them with `prolab space "
+            "add-class`, or choose the space of this data set."
+        )
+    return space.select_classes(list(names))
+
+
+def _run(
+    recipe: "TrainingRecipe",
+    splits: dict[str, tuple[str, str]],
+    opening: dict[str, Any],
+    out: Path,
+    *,
+    pretrained: bool,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    from prolab_hf.training.model_building import backbone_statistics, build_model
+    from prolab_hf.training.recipe_data import eval_dataset, image_processor, train_dataset
+    from prolab_hf.training.trainer import train as train_model
+
+    space = _load_space(recipe)
+    sources = {name: _open(*place, space, opening) for name, place in splits.items()}
+    space = _align(space, sources["train"], splits["train"][0])
+    if "eval" in sources and sources["eval"].class_names != sources["train"].class_names:
+        raise ValueError(f"The classes of {splits['eval'][0]} are not those of {splits['train'][0]}.")
+    model = build_model(recipe, space, pretrained=pretrained and not resume)
+    mean, std = backbone_statistics(recipe)
+    processor = image_processor(recipe, model.config, image_mean=list(mean), image_std=list(std))
+    model.config.semantic_loss_ignore_index = sources["train"].ignore_index
+    result = train_model(
+        model,
+        train_dataset(sources["train"], recipe, processor),
+        eval_dataset(sources["eval"], recipe, processor) if "eval" in sources else None,
+        recipe,
+        out,
+        processor,
+        resume=resume,
+        overwrite=overwrite,
+        show_progress=not quiet,
+    )
+    console = Console()
+    if result.scores is not None:
+        from prolab_hf.evaluation.report import class_table
+
+        console.print(class_table(result.scores.to_dict(space.class_names), title=f"Step {result.step}"))
+    best = (
+        ""
+        if result.best_mean_iou is None
+        else f", best mIoU {result.best_mean_iou:.4f} at step {result.best_step}"
+    )
+    console.print(f"Trained {result.step} steps{best}. The model is in {result.output_dir}.", markup=False)
+
+
+def _print_plan(
+    data: str | None, split: str, recipe: "TrainingRecipe", opening: dict[str, Any], devices: int
+) -> None:
+    import torch
+
+    from prolab_hf.training.model_building import build_model
+    from prolab_hf.training.planning import plan
+
+    space = _load_space(recipe)
+    num_pictures = None if data is None else len(_open(data, split, space, opening))
+    with torch.device("meta"):
+        model = build_model(recipe, space, pretrained=False)
+    Console().print(plan(recipe, model, num_pictures=num_pictures, num_processes=devices).to_table())
+
+
+def _print_recipes() -> None:
+    from prolab_hf.training.published_recipes import get_recipe, recipe_names
+
+    console = Console()
+    for name in recipe_names():
+        recipe = get_recipe(name)
+        length = f"{recipe.max_iterations:,} steps" if recipe.max_iterations else f"{recipe.epochs:g} epochs"
+        console.print(f"{name:26} {recipe.backbone or '(any backbone)'}, {length}", highlight=False)

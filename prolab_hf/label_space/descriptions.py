@@ -1,0 +1,217 @@
+"""What a language model is asked for a class, and what is accepted as its answer.
+
+The prompt follows the structure of section 3.1 of the paper: kind of thing, shape, material and color, parts and
+neighbors, variations. Every description must name one thing that can be seen in a picture; examples of our own
+show the wording, so that the same idea is worded alike for all classes.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROMPT_VERSION = "prolab_hf-1"
+
+Message = dict[str, str]
+
+EXAMPLES: dict[str, list[str]] = {
+    "bicycle": [
+        "vehicle with two wheels",
+        "open frame of thin bars",
+        "seen from the side, longer than tall",
+        "made of painted metal",
+        "black rubber tires",
+        "thin shiny spokes",
+        "curved handlebars",
+        "small seat on a post",
+        "parked on a sidewalk or ridden on a road",
+    ],
+    "river": [
+        "body of water",
+        "long winding shape",
+        "flat horizontal surface",
+        "blue, green or brown color",
+        "ripples and small waves",
+        "reflects the sky and the banks",
+        "lined with grass, rocks or trees",
+        "crossed by bridges",
+        "outdoors in a landscape",
+    ],
+    "curtain": [
+        "piece of cloth that hangs down",
+        "tall rectangular shape",
+        "soft vertical folds",
+        "made of thin fabric",
+        "plain color or a printed pattern",
+        "hangs from a rod near the ceiling",
+        "in front of a window",
+        "indoors in a room",
+        "drawn open or closed",
+    ],
+}
+
+_BULLET = re.compile(r"^\s*(?:[-*•–]|\d{1,2}[.)])\s+(.*\S)\s*$")
+_QUOTES = "\"'`“”‘’ "
+
+
+@dataclass(frozen=True)
+class DescriptionRules:
+    """What counts as a good answer.
+
+    Attributes:
+        min_count: Fewest descriptions of a class.
+        max_count: Most; further ones are cut off.
+        min_words: Fewest words of a description.
+        max_words: Most words.
+    """
+
+    min_count: int = 8
+    max_count: int = 14
+    min_words: int = 1
+    max_words: int = 14
+
+    def __post_init__(self) -> None:
+        for least, most in (("min_count", "max_count"), ("min_words", "max_words")):
+            if not 1 <= getattr(self, least) <= getattr(self, most):
+                raise ValueError(
+                    f"{least} is {getattr(self, least)} and {most} is {getattr(self, most)}; "
+                    f"allowed: 1 <= {least} <= {most}."
+                )
+
+
+def description_messages(
+    class_name: str, class_names: Sequence[str], rules: DescriptionRules, problems: Sequence[str] = ()
+) -> list[Message]:
+    """The chat that asks for the descriptions of one class.
+
+    Args:
+        class_name: The class.
+        class_names: All classes of the set, so that near twins can be told apart.
+        rules: How many descriptions, how long.
+        problems: What was wrong with the last answer.
+    """
+    others = [name for name in class_names if name != class_name]
+    system = (
+        "You describe classes of things for a computer vision system that recognizes them in pictures. "
+        f"Write {rules.min_count} to {rules.max_count} short descriptions, one a line, each starting with '- '. "
+        "Go in this order: what kind of thing it is; its shape and orientation; its material, texture and color; "
+        "its parts and what is next to it; how it varies and where it stands. "
+        "Each line names one thing that can be seen, in lower case, without the name of the class, in English. "
+        "Word the same idea the same way for every class. Write nothing else."
+    )
+    messages = [{"role": "system", "content": system}]
+    for example, lines in EXAMPLES.items():
+        messages.append({"role": "user", "content": f"Describe: {example}"})
+        messages.append({"role": "assistant", "content": "\n".join(f"- {line}" for line in lines)})
+    question = f"Describe: {class_name}"
+    if others:
+        question += f"\nIt must be told apart from: {', '.join(others[:40])}"
+    if problems:
+        question += f"\nYour last answer could not be used: {'; '.join(problems)}. Try again."
+    messages.append({"role": "user", "content": question})
+    return messages
+
+
+def parse_reply(reply: str) -> list[str]:
+    """The descriptions in a reply: its list lines, lower case, without bullets, quotes and final stops."""
+    found = []
+    for line in reply.splitlines():
+        match = _BULLET.match(line)
+        if match:
+            text = " ".join(match[1].strip(_QUOTES).rstrip(".;,").strip(_QUOTES).lower().split())
+            if text:
+                found.append(text)
+    return found
+
+
+def accepted_descriptions(reply: str, rules: DescriptionRules) -> tuple[list[str], list[str]]:
+    """Checks a reply.
+
+    Args:
+        reply: Text of the language model.
+        rules: How many descriptions, how long.
+
+    Returns:
+        The descriptions, at most `rules.max_count`, and the problems; with problems the reply is unusable.
+    """
+    lines = parse_reply(reply)
+    unique = list(dict.fromkeys(lines))
+    problems = []
+    foreign = [text for text in unique if not _is_english_text(text)]
+    lengths = [(text, len(text.split())) for text in unique]
+    misfit = [text for text, words in lengths if not rules.min_words <= words <= rules.max_words]
+    if foreign:
+        problems.append(f"{len(foreign)} lines are not in English letters, for example {foreign[0][:60]!r}")
+    if misfit:
+        problems.append(
+            f"{len(misfit)} lines do not have {rules.min_words} to {rules.max_words} words, "
+            f"for example {misfit[0][:60]!r}"
+        )
+    if len(lines) - len(unique) > len(lines) // 3:
+        problems.append(f"{len(lines) - len(unique)} of {len(lines)} lines repeat others")
+    good = [text for text in unique if text not in foreign and text not in misfit]
+    if len(good) >= rules.min_count:
+        # A few bad lines among enough good ones are dropped, not asked for again.
+        return good[: rules.max_count], []
+    problems.append(f"{len(good)} usable lines starting with '- ' instead of at least {rules.min_count}")
+    return good, problems
+
+
+def _is_english_text(text: str) -> bool:
+    letters = [character for character in text if character.isalpha()]
+    latin = [character for character in letters if character.isascii()]
+    return len(letters) >= 3 and len(latin) >= 0.9 * len(letters)
+
+
+class DescriptionCache:
+    """Accepted answers on disk, one JSON line each, so that no question is ever asked twice.
+
+    A line is written whole and flushed before the next question, so an interrupted run resumes where it stopped; a
+    half-written last line (a crash, a full disk) is ignored.
+
+    Args:
+        path: File, made on the first answer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._answers: dict[str, list[str]] = {}
+        self._needs_line_break = False
+        if path.is_file():
+            text = path.read_text("utf-8", errors="replace")
+            self._needs_line_break = bool(text) and not text.endswith("\n")
+            for line in text.splitlines():
+                self._read(line)
+
+    def _read(self, line: str) -> None:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(entry, dict) and isinstance(entry.get("key"), str):
+            texts = entry.get("descriptions")
+            if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+                self._answers[entry["key"]] = texts
+
+    @staticmethod
+    def key(model: str, messages: Sequence[Mapping[str, str]]) -> str:
+        """Digest of everything that the answer depends on."""
+        content = json.dumps([PROMPT_VERSION, model, list(messages)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def get(self, key: str) -> list[str] | None:
+        """The accepted answer to a question, if there is one."""
+        return self._answers.get(key)
+
+    def put(self, key: str, class_name: str, descriptions: list[str]) -> None:
+        """Keeps an accepted answer."""
+        self._answers[key] = descriptions
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        entry = {"key": key, "class": class_name, "descriptions": descriptions}
+        with self.path.open("a", encoding="utf-8") as file:
+            if self._needs_line_break:
+                file.write("\n")
+                self._needs_line_break = False
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")

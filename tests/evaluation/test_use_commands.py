@@ -1,0 +1,135 @@
+"""`prolab evaluate`, `segment` and `explain` on a saved model, through the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import AutoImageProcessor, pipeline
+
+from prolab_hf.cli import run
+from prolab_hf.evaluation.inference import segment
+
+
+@pytest.fixture(scope="module")
+def saved(model, processor, picture, tmp_path_factory):
+    """A folder with model and processor, a picture beside it, and a labeled data set."""
+    root = tmp_path_factory.mktemp("saved")
+    model.save_pretrained(root / "model")
+    processor.save_pretrained(root / "model")
+    picture.save(root / "street.png")
+    # The saved processor may come back with its other backend, whose resizing differs in the last bit.
+    reloaded = AutoImageProcessor.from_pretrained(root / "model")
+    labels = segment(model, reloaded, picture).labels.numpy().astype(np.uint8)
+    for kind, content in (("images", picture), ("masks", Image.fromarray(labels))):
+        (root / "data" / "test" / kind).mkdir(parents=True)
+        content.save(root / "data" / "test" / kind / "street.png")
+    return root
+
+
+@pytest.fixture
+def folder(saved, tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_evaluate_writes_json_and_prints_the_table(saved, folder, capsys):
+    arguments = [
+        "evaluate",
+        saved / "data",
+        "--split",
+        "test",
+        "--model",
+        saved / "model",
+        "--boundary",
+        "0.02",
+    ]
+    assert run([*map(str, arguments), "--out", "result.json"]) == 0
+    results = json.loads((folder / "result.json").read_text())
+    assert results["mean_iou"] == 1.0 and results["pixel_accuracy"] == 1.0, "the labels are the model's own"
+    assert results["mean_boundary_iou"] == 1.0 and results["num_pictures"] == 1
+    assert [row["name"] for row in results["per_class"]] == ["sky", "road", "tree", "car", "person"]
+    printed = capsys.readouterr().out
+    assert "mean IoU" in printed and "100.00 %" in printed and "person" in printed
+
+
+def test_segment_gives_the_labels_of_the_pipeline(saved, folder, picture, capsys):
+    arguments = [
+        "segment",
+        saved / "street.png",
+        "--model",
+        saved / "model",
+        "--out",
+        "over.png",
+        "--labels",
+        "ids",
+    ]
+    assert run([str(argument) for argument in arguments]) == 0
+    over = Image.open(folder / "over.png")
+    assert over.width > 7 * picture.width, "enlarged, with a legend"
+    ids = np.asarray(Image.open(folder / "ids" / "street.png"))
+    for entry in pipeline("image-segmentation", model=str(saved / "model"))(str(saved / "street.png")):
+        index = ["sky", "road", "tree", "car", "person"].index(entry["label"])
+        np.testing.assert_array_equal(np.asarray(entry["mask"]) > 0, ids == index)
+    assert "over.png: " in capsys.readouterr().out
+
+
+def test_segment_several_pictures_goes_on_after_a_broken_one(saved, folder, picture, capsys):
+    picture.save(folder / "a.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    arguments = ["segment", "a.png", "broken.png", str(saved / "street.png"), "--model", str(saved / "model")]
+    assert run([*arguments, "--out", "all", "--mode", "slide", "--flip"]) == 2
+    assert sorted(path.name for path in (folder / "all").iterdir()) == ["a_overlay.png", "street_overlay.png"]
+    errors = capsys.readouterr().err
+    assert "broken.png" in errors and "1 of 3 pictures" in errors
+
+
+def test_explain_as_text_json_and_figure(saved, folder, capsys):
+    arguments = ["explain", str(saved / "street.png"), "--model", str(saved / "model"), "--point", "60,40"]
+    assert run([*arguments, "--top", "2"]) == 0
+    assert "The pixel at (60, 40) is" in capsys.readouterr().out
+    assert run([*arguments, "--json", "--out", "why.png"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert sum(entry["share"] for entry in data["contributions"]) == pytest.approx(data["score"])
+    assert Image.open(folder / "why.png").width == 1430
+    mask = np.zeros((97, 131), np.uint8)
+    mask[10:20] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    arguments[-2:] = ["--region", "mask.png"]
+    assert run([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["region_pixels"] == 1310
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["segment", "PICTURE", "--model", "nowhere/at/all"], "There is no model folder nowhere/at/all"),
+        (["segment", "PICTURE", "--model", "."], "The folder . has no config.json"),
+        (["segment", "absent.png", "--model", "MODEL"], "There is no picture absent.png"),
+        (["segment", "PICTURE", "--model", "MODEL", "--out", "no/such/folder.png"], "There is no folder"),
+        (["segment", "PICTURE", "--model", "MODEL", "--out", "PICTURE"], "is the picture itself"),
+        (["segment", "PICTURE", "PICTURE", "--model", "MODEL", "--out", "all"], "have the same name"),
+        (["segment", "PICTURE", "--model", "MODEL", "--scales", "1,big"], "--scales is '1,big'"),
+        (["segment", "PICTURE", "--model", "MODEL", "--crop-size", "64"], "belong to mode='slide'"),
+        (["segment", "PICTURE", "--model", "MODEL", "--device", "tpu9"], "device 'tpu9'"),
+        (["explain", "PICTURE", "--model", "MODEL", "--point", "5"], "--point is '5'"),
+        (
+            ["explain", "PICTURE", "--model", "MODEL", "--point", "500,1"],
+            "(500, 1) lies outside of the picture",
+        ),
+        (["explain", "PICTURE", "--model", "MODEL"], "Give either --point X,Y or --region MASK"),
+        (["evaluate", "DATA", "--split", "val", "--model", "MODEL"], "has no"),
+        (
+            ["evaluate", "DATA", "--split", "test", "--model", "MODEL", "--out", "."],
+            ". is a folder; name a file",
+        ),
+    ],
+)
+def test_mistakes_end_with_one_line_and_code_2(saved, folder, capsys, arguments, message):
+    places = {"PICTURE": saved / "street.png", "MODEL": saved / "model", "DATA": saved / "data"}
+    assert run([str(places.get(argument, argument)) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("prolab: ") and error.count("\n") == 1
+    assert list(folder.iterdir()) in ([], [folder / "all"])

@@ -1,0 +1,150 @@
+"""Building a space: the matrix by hand, names, errors, the same result twice."""
+
+import numpy as np
+import pytest
+import torch
+
+from prolab_hf.label_space.building import build_space
+from prolab_hf.label_space.property_space import PropertySpace
+
+
+def points(texts):
+    """Encoder whose vectors are written in the texts: "x 3" is three degrees away from the axis "x"."""
+    vectors = []
+    for text in texts:
+        axis, degrees = text.split()
+        angle = np.radians(float(degrees))
+        vector = np.zeros(6)
+        vector["xyz".index(axis)] = np.cos(angle)
+        vector[3 + "xyz".index(axis)] = np.sin(angle)
+        vectors.append(vector)
+    return np.stack(vectors)
+
+
+POINTS = {"a": ["x 0", "y 1"], "b": ["y 3", "z 0", "x 4"], "c": ["z 4", "z 8"]}
+
+
+def test_hand_computed_space():
+    space = PropertySpace.build(POINTS, encoder=points, num_properties=3, name="hand")
+    # Clusters x, y, z in order of appearance.
+    assert space.assignments == {"a": [0, 1], "b": [1, 2, 0], "c": [2, 2]}
+    assert space.class_property_matrix.tolist() == [[1, 1, 0], [1, 1, 1], [0, 0, 1]]
+    assert space.property_names[:2] == ["x 0", "y 1"] and space.property_names[2] == "z 4"
+    mean = points(["x 0", "x 4"]).mean(axis=0)
+    expected = torch.from_numpy(mean / np.linalg.norm(mean)).float()
+    assert torch.allclose(space.property_embeddings[0], expected, atol=1e-7)
+    assert space.encoder["name"] == "points" and space.encoder["embedding_dim"] == 6
+    assert space.clustering["algorithm"] == "kmeans" and space.clustering["seed"] == 0
+    assert "scikit-learn" in space.clustering["library"]
+
+
+def test_the_same_twice_and_another_seed_is_recorded(descriptions, encoder):
+    first = PropertySpace.build(descriptions, encoder=encoder, num_properties=7)
+    assert PropertySpace.build(descriptions, encoder=encoder, num_properties=7) == first
+    other = PropertySpace.build(descriptions, encoder=encoder, num_properties=7, seed=5)
+    assert other.clustering["seed"] == 5
+    assert other.property_embeddings.shape == first.property_embeddings.shape
+
+
+def test_equal_sentences_share_a_property_and_count_as_often_as_they_occur():
+    counted = {"a": ["x 0", "y 0"], "b": ["x 0", "z 0"], "c": ["X 8", "z 0", "y 0"], "d": ["x 0"]}
+    space = PropertySpace.build(counted, encoder=points, num_properties=3)
+    assert [space.assignments[name][0] for name in "abcd"] == [0, 0, 0, 0]
+    mean = points(["x 0", "x 0", "x 0", "x 8"]).mean(axis=0)
+    assert np.allclose(space.property_embeddings[0].numpy(), mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_property_names_by_list_and_by_mapping():
+    names = ["along x", "along y", "along z"]
+    space = PropertySpace.build(POINTS, encoder=points, num_properties=3, property_names=names)
+    assert space.property_names == names
+    space = PropertySpace.build(
+        POINTS, encoder=points, num_properties=3, property_names={"x 0": "along x", "z 4": "along z"}
+    )
+    assert space.property_names == ["along x", "y 1", "along z"]
+
+
+def test_default_names_stay_unique():
+    # Two clusters whose central sentences differ only by case stay apart when case counts.
+    cased = {"a": ["x 0", "y 0"], "b": ["z 0"]}
+    space = PropertySpace.build(cased, encoder=points, num_properties=3)
+    assert len(set(space.property_names)) == 3
+
+
+def test_knee_finds_the_groups_that_are_there():
+    generator = np.random.default_rng(0)
+    centers = np.linalg.qr(generator.standard_normal((16, 16)))[0][:12]
+    table = {
+        f"{group} {copy}": centers[group] + 0.01 * generator.standard_normal(16)
+        for group in range(12)
+        for copy in range(8)
+    }
+    descriptions = {
+        f"class {index}": [f"{(index + step) % 12} {index % 8}" for step in range(2 + index % 3)]
+        for index in range(12)
+    } | {"rest": list(table)}
+    space = PropertySpace.build(
+        descriptions, encoder=lambda texts: np.stack([table[text] for text in texts]), num_properties="knee"
+    )
+    assert 10 <= space.num_properties <= 15
+    assert [len(point) for point in space.clustering["knee_curve"]] == [2] * len(
+        space.clustering["knee_curve"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "options", "words"),
+    [
+        ({}, {}, ["class names", "empty"]),
+        ({"a": []}, {}, ["'a'", "no description"]),
+        ({"a": "x 0"}, {}, ["'a'", "list"]),
+        ({"a": ["x 0"], "b": ["  "]}, {}, ["'b'", "non-empty"]),
+        ({"a": ["x 0"], "a ": ["y 0"]}, {}, ["unique", "'a'"]),
+        (POINTS, {"num_properties": 8}, ["8", "7 different descriptions"]),
+        (POINTS, {"num_properties": 0}, ["num_properties", "0"]),
+        (POINTS, {"num_properties": True}, ["num_properties", "True"]),
+        (POINTS, {"num_properties": "many"}, ["num_properties", "'many'"]),
+        (POINTS, {"algorithm": "magic"}, ["'magic'", "kmeans"]),
+        (POINTS, {"num_properties": 1}, ["'a'", "'b'", "equal rows", "2 such pairs"]),
+        (POINTS, {"property_names": ["one"]}, ["1 names", "3 properties"]),
+        (POINTS, {"property_names": ["p", "p", "q"]}, ["property_names", "unique"]),
+        (POINTS, {"property_names": {"w 0": "w"}}, ["'w 0'"]),
+    ],
+)
+def test_errors_name_the_cause(descriptions, options, words):
+    with pytest.raises(ValueError) as error:
+        PropertySpace.build(descriptions, **({"encoder": points, "num_properties": 3} | options))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite(value):
+    def broken(texts):
+        vectors = points(texts)
+        vectors[-1, 0] = value
+        return vectors
+
+    with pytest.raises(ValueError, match="NaN or infinity for 'x 0'"):
+        PropertySpace.build({"a": ["x 0"]}, encoder=broken, num_properties=1)
+
+
+def test_far_limit_is_recorded_for_later_classes(descriptions, encoder):
+    space = PropertySpace.build(descriptions, encoder=encoder, num_properties=7)
+    assert 0 < space.clustering["far_cosine"] <= 0.5
+
+
+def test_every_algorithm_builds(descriptions, encoder):
+    for algorithm in ("kmeans", "spherical", "balanced", "split_opposites"):
+        space = PropertySpace.build(descriptions, encoder=encoder, num_properties=6, algorithm=algorithm)
+        assert space.num_properties == 6 and space.clustering["algorithm"] == algorithm
+        assert float(space.class_property_matrix.sum(dim=0).min()) >= 1
+
+
+def test_subclasses_build_themselves(descriptions, encoder):
+    class MySpace(PropertySpace):
+        pass
+
+    options = {"num_properties": 6, "seed": 0, "algorithm": "kmeans"}
+    assert type(build_space(MySpace, descriptions, encoder=encoder, clustering=options)) is MySpace
+    assert type(MySpace.build(descriptions, encoder=encoder, num_properties=6).remove("car")) is MySpace
