@@ -38,7 +38,7 @@ setup(
     # The spaces live at the top of the repository, where people look for them, and inside the wheel.
     package_dir={"prolab_hf.property_spaces": "property_spaces"},
     package_data={
-        "prolab_hf": ["py.typed", "hub/*.md", "hub/*.md.j2", "explanation/*.html"],
+        "prolab_hf": ["py.typed", "hub/*.md.j2", "label_space/*.html", "explanation/*.html"],
         "prolab_hf.property_spaces": ["*/property_space.json", "*/property_space.safetensors", "*/README.md"],
     },
     install_requires=[
@@ -56,6 +56,7 @@ setup(
         "typer>=0.15",
         "rich>=13.7",
         "Jinja2>=3.1",
+        "PyYAML>=6.0",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["prolab = prolab_hf.cli:main"]},

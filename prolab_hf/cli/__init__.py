@@ -13,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from prolab_hf.cli.data_commands import check_data
 from prolab_hf.cli.describe_command import describe
 from prolab_hf.cli.quickstart_command import quickstart
+from prolab_hf.cli.share_commands import card, convert, push
 from prolab_hf.cli.space_commands import space_app
 from prolab_hf.cli.train_commands import train
 from prolab_hf.cli.use_commands import evaluate, explain, segment
@@ -34,6 +35,9 @@ app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
 app.command("segment", rich_help_panel=USE)(segment)
 app.command("explain", rich_help_panel=USE)(explain)
 app.command("quickstart", rich_help_panel=USE)(quickstart)
+app.command("card", rich_help_panel=SHARE)(card)
+app.command("push", rich_help_panel=SHARE)(push)
+app.command("convert", rich_help_panel=SHARE)(convert)
 
 # What a user can mend: bad values, paths and missing extras. Everything else is our failure or the machine's.
 USER_ERRORS = (

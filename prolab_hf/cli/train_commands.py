@@ -185,7 +185,9 @@ def _run(
     overwrite: bool,
     quiet: bool,
 ) -> None:
+    from prolab_hf.training.checkpoints import list_checkpoints
     from prolab_hf.training.model_building import backbone_statistics, build_model
+    from prolab_hf.training.output_folder import CHECKPOINTS_FOLDER
     from prolab_hf.training.recipe_data import eval_dataset, image_processor, train_dataset
     from prolab_hf.training.trainer import train as train_model
 
@@ -194,7 +196,8 @@ def _run(
     space = _align(space, sources["train"], splits["train"][0])
     if "eval" in sources and sources["eval"].class_names != sources["train"].class_names:
         raise ValueError(f"The classes of {splits['eval'][0]} are not those of {splits['train'][0]}.")
-    model = build_model(recipe, space, pretrained=pretrained and not resume)
+    goes_on = resume and bool(list_checkpoints(out / CHECKPOINTS_FOLDER))
+    model = build_model(recipe, space, pretrained=pretrained and not goes_on)
     mean, std = backbone_statistics(recipe)
     processor = image_processor(recipe, model.config, image_mean=list(mean), image_std=list(std))
     model.config.semantic_loss_ignore_index = sources["train"].ignore_index

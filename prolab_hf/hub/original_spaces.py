@@ -1,11 +1,6 @@
 """Property spaces of the reference implementation: embedding banks (`.pth`) and descriptor files (JSON)."""
 
-import codecs
 import json
-import pickle
-import re
-import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from prolab_hf.hub.safe_unpickling import load_tensors_safely
 from prolab_hf.label_space.property_space import PropertySpace
 
 _BANK_SUFFIX = "_embeddings_and_labels"
 MAX_JSON_BYTES = 64 * 2**20
-# What torch's restricted unpickler raises on bytes that are no pickle, or no pickle it accepts.
-_UNREADABLE: tuple[type[Exception], ...] = (
-    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, ValueError),
-    *(LookupError, TypeError, AttributeError, AssertionError, OverflowError),
-)
 
 
 def property_space_from_original(
@@ -98,16 +89,7 @@ def read_original_bank(path: str | Path) -> tuple[np.ndarray, np.ndarray, dict[s
         ValueError: The file is no embedding bank, or holds objects other than arrays, tensors and plain
             values.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No embedding bank at {path}.")
-    try:
-        with torch.serialization.safe_globals(_numpy_globals()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"{path}: not an embedding bank that can be read safely ({_reason(error)})."
-        ) from error
+    content = load_tensors_safely(path, what="embedding bank")
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold a dictionary, got {type(content).__name__}.")
     keys = [key for key in content if isinstance(key, str) and key.endswith(_BANK_SUFFIX)]
@@ -121,23 +103,6 @@ def read_original_bank(path: str | Path) -> tuple[np.ndarray, np.ndarray, dict[s
         raise ValueError(f"{path}: the entry {keys[0]!r} must hold two arrays, the bank and its labels.")
     bank, labels = _table(pair[0], f"{path}: bank"), _table(pair[1], f"{path}: labels")
     return bank, labels, _class_descriptions(content.get("descriptions"), labels.shape[1])
-
-
-def _reason(error: Exception) -> str:
-    """The cause without torch's advice, which ends in switching the safety off."""
-    text = " ".join(str(error).split())
-    found = re.search(r"(?i)(unsupported (?:global|class|operand):? ?[\w.]+)", text)
-    return found[1] if found else f"{type(error).__name__}: {text.split('. ')[0][:200]}"
-
-
-def _numpy_globals() -> list[Any]:
-    """What a pickled numpy array of numbers needs, under numpy's old and new module names."""
-    reconstruct = np.zeros(1).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [np.ndarray, np.dtype, codecs.encode]
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        allowed += [(reconstruct, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
-    return allowed + [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")]
 
 
 def _class_descriptions(value: Any, num_classes: int) -> dict[str, list[str]] | None:

@@ -271,10 +271,9 @@ def _known_assignments(space: "PropertySpace", texts: Mapping[str, Sequence[str]
             if sentence.lower() not in known:
                 raise ValueError(
                     f"The description {sentence!r} of {name!r} is new to the space, so it takes the text "
-                    "encoder "
-                    f"that the space was built with ({space.encoder.get('name', 'not recorded')}): give "
-                    "encoder=. "
-                    "Without one, only property names and descriptions of existing classes can be used."
+                    f"encoder that the space was built with ({space.encoder.get('name', 'not recorded')}): "
+                    "give encoder=. Without one, only property names and descriptions of existing classes "
+                    "can be used."
                 )
     return {name: [known[sentence.lower()] for sentence in sentences] for name, sentences in texts.items()}
 

@@ -88,8 +88,12 @@ class ViTAdapterConfig(BackboneConfigMixin, PreTrainedConfig):
             out_features = list(self.stage_names)
         self.set_output_features_output_indices(out_features=out_features, out_indices=out_indices)
         _refuse_misspelled(kwargs, type(self))
-        super().__post_init__(**kwargs)
+        # A copy, because the inherited method writes into it: the caller's may belong to a living model.
         self.vit_config = copy.deepcopy(self.vit_config)
+        attention = getattr(self.vit_config, "_attn_implementation", None)
+        super().__post_init__(**kwargs)
+        if self._attn_implementation is None:
+            self.vit_config._attn_implementation = attention
         if getattr(self.vit_config, "drop_path_rate", 0):
             logger.info("The vit_config's drop_path_rate is set to 0; the ViT-Adapter's own counts for all blocks.")
             self.vit_config.drop_path_rate = 0.0

@@ -1,7 +1,8 @@
 """The norm of bilinearly upsampled embeddings, from inner products at feature resolution.
 
-An upsampled embedding is a mix of the four embeddings around it. Its squared norm is the quadratic form of the four
-weights with their inner products, so the `embedding_dim` channels are never upsampled, only four maps of products.
+An upsampled embedding is a mix of the four embeddings around it. Its squared norm is the quadratic form of
+the four weights with their inner products, so the `embedding_dim` channels are never upsampled, only four
+maps of products.
 """
 
 from functools import partial
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .resize_prolab import LinearAxis, linear_axis
-from .streaming_prolab import compute_dtype, free_operator_name
+from .loss_operator_prolab import free_operator_name
+from .streaming_prolab import compute_dtype
 from .threads_prolab import run_on_threads
 
 NORMALIZE_EPS = 1e-12  # of torch.nn.functional.normalize
@@ -18,8 +20,8 @@ CPU_CHUNK_ELEMENTS = 2**16
 GPU_CHUNK_ELEMENTS = 2**24
 
 _ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)
-# Index of the map, where its values lie, and the two (rows, columns) whose products it sums over channels: right
-# neighbor, lower neighbor, and both diagonals in one map, because they always share a weight.
+# Index of the map, where its values lie, and the two (rows, columns) whose products it sums over channels:
+# right neighbor, lower neighbor, and both diagonals in one map, because they always share a weight.
 _PAIRS = (
     (1, (_ALL, _FIRST), (_ALL, _FIRST), (_ALL, _LAST)),
     (2, (_FIRST, _ALL), (_FIRST, _ALL), (_LAST, _ALL)),
@@ -71,8 +73,9 @@ def neighbor_products(embeddings: Tensor) -> Tensor:
         embeddings: `(batch_size, embedding_dim, height, width)`.
 
     Returns:
-        `(batch_size, 4, height, width)`: with itself, with the right neighbor, with the lower neighbor, and the sum
-        of the two diagonal products of the square whose upper left corner it is; 0 where a neighbor is missing.
+        `(batch_size, 4, height, width)`: with itself, with the right neighbor, with the lower neighbor, and
+        the sum of the two diagonal products of the square whose upper left corner it is; 0 where a neighbor
+        is missing.
     """
     batch_size, _, height, width = embeddings.shape
     out = embeddings.new_empty(batch_size, 4, height, width, dtype=compute_dtype(embeddings))
@@ -115,7 +118,7 @@ neighbor_products.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _mixed_products(own: Tensor, cross: Tensor, axis: LinearAxis) -> Tensor:
-    """Products of mixes along dimension 0, from products with themselves (`own`) and with the next (`cross`)."""
+    """Products of mixes along dimension 0, from products with themselves and with their next."""
     weight = axis.weight[:, None, None]
     near, far = own.index_select(0, axis.lower), own.index_select(0, axis.upper)
     between = cross.index_select(0, axis.lower)
@@ -130,7 +133,8 @@ def upsampled_inverse_norm(embeddings: Tensor, size: tuple[int, int]) -> Tensor:
         size: `(label_height, label_width)`.
 
     Returns:
-        `(label_height, batch_size, label_width)`, at most 1e12 as in `torch.nn.functional.normalize`; differentiable.
+        `(label_height, batch_size, label_width)`, at most 1e12 as in `torch.nn.functional.normalize`;
+        differentiable.
     """
     height, width = embeddings.shape[-2:]
     dtype, device = compute_dtype(embeddings), embeddings.device

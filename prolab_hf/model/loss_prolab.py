@@ -1,16 +1,17 @@
 """Losses of ProLab: properties of a pixel against the properties of its class, and class cross-entropy.
 
-All of them take maps at feature resolution and labels at any resolution. Projection onto the properties and bilinear
-upsampling are both linear, so upsampling the projections equals projecting the upsampled embeddings; the upsampled
-map itself is never stored (`streaming_prolab`).
+All of them take maps at feature resolution and labels at any resolution. Projection onto the properties and
+bilinear upsampling are both linear, so upsampling the projections equals projecting the upsampled embeddings;
+the upsampled map itself is never stored (`streaming_prolab`).
 """
 
 import torch
 from torch import Tensor
 
 from .embedding_norm_prolab import upsampled_inverse_norm
+from .loss_operator_prolab import class_rows, streamed_loss
 from .pixel_losses_prolab import COSINE_EPS
-from .streaming_prolab import class_rows, compute_dtype, streamed_loss
+from .streaming_prolab import compute_dtype
 
 VOID_PIXELS = ("mask", "dilute")
 REGRESSION_KINDS = ("bce", "mse")
@@ -38,10 +39,10 @@ def property_cosine_loss(
         class_property_matrix: `(num_classes, num_properties)`, constant.
         temperature: Divides the logits before the sigmoid; greater than 0.
         ignore_index: The label of void pixels.
-        void_pixels: `"mask"` leaves void pixels out of the mean (0 if no pixel is left); `"dilute"` lets each add 1
-            to the sum and stay in the mean, as the published training did.
-        pixel_embeddings: `(batch_size, embedding_dim, height, width)` whose projections the logits are, in order to
-            compare normalized embeddings: logits are divided by the norm of the upsampled embedding.
+        void_pixels: `"mask"` leaves void pixels out of the mean (0 if no pixel is left); `"dilute"` lets each
+            add 1 to the sum and stay in the mean, as the published training did.
+        pixel_embeddings: `(batch_size, embedding_dim, height, width)` whose projections the logits are, in
+            order to compare normalized embeddings: logits are divided by the norm of the upsampled embedding.
         apply_sigmoid: Whether scores are `sigmoid(z / T)`, or the logits `z` themselves.
 
     Returns:
@@ -86,8 +87,8 @@ def property_regression_loss(
         kind: `"bce"`, binary cross-entropy, or `"mse"`, squared error.
         temperature: Divides the logits before the sigmoid; greater than 0.
         ignore_index: The label of void pixels.
-        void_pixels: `"mask"` leaves void pixels out of the mean (0 if no pixel is left); `"dilute"` trains them
-            towards no property at all, as the published code in effect did.
+        void_pixels: `"mask"` leaves void pixels out of the mean (0 if no pixel is left); `"dilute"` trains
+            them towards no property at all, as the published code in effect did.
         pixel_embeddings: `(batch_size, embedding_dim, height, width)` as for `property_cosine_loss`.
         apply_sigmoid: Whether scores are `sigmoid(z / T)`, or the logits `z` themselves (`"mse"` only).
 
@@ -95,14 +96,16 @@ def property_regression_loss(
         Scalar in float32 (float64 for float64 logits), differentiable in the logits and the embeddings.
 
     Raises:
-        ValueError: Shapes that do not fit, an unknown `kind` or `void_pixels`, `"bce"` without a sigmoid, or labels
-            outside the classes.
+        ValueError: Shapes that do not fit, an unknown `kind` or `void_pixels`, `"bce"` without a sigmoid, or
+            labels outside the classes.
     """
     _check(property_logits, labels, class_property_matrix, temperature, void_pixels)
     if kind not in REGRESSION_KINDS:
         raise ValueError(f"kind must be one of {REGRESSION_KINDS}, got {kind!r}")
     if kind == "bce" and not apply_sigmoid:
-        raise ValueError("kind='bce' needs scores in [0, 1], so apply_sigmoid=True; use kind='mse' for raw logits")
+        raise ValueError(
+            "kind='bce' needs scores in [0, 1], so apply_sigmoid=True; use kind='mse' for raw logits"
+        )
     kernel = "sigmoid_binary_cross_entropy" if kind == "bce" else "sigmoid_squared_error"
     matrix = class_property_matrix.to(property_logits.device, compute_dtype(property_logits))
     total = streamed_loss(
@@ -136,7 +139,9 @@ def class_cross_entropy_loss(class_logits: Tensor, labels: Tensor, *, ignore_ind
     rows = class_rows(labels, num_classes, ignore_index)
     # Channels are classes: there is nothing to look up, only the number of rows counts.
     table = class_logits.new_empty(num_classes + 1, 0, dtype=compute_dtype(class_logits))
-    return streamed_loss(class_logits, rows, table, kind="cross_entropy") / _pixel_count(labels, ignore_index, "mask")
+    return streamed_loss(class_logits, rows, table, kind="cross_entropy") / _pixel_count(
+        labels, ignore_index, "mask"
+    )
 
 
 def _inverse_norm(pixel_embeddings: Tensor | None, property_logits: Tensor, labels: Tensor) -> Tensor | None:
@@ -147,8 +152,8 @@ def _inverse_norm(pixel_embeddings: Tensor | None, property_logits: Tensor, labe
     shape = tuple(pixel_embeddings.shape)
     if len(shape) != 4 or (shape[0], *shape[2:]) != (batch_size, height, width):
         raise ValueError(
-            f"pixel_embeddings must be (batch_size, embedding_dim, height, width) at the size of property_logits "
-            f"{tuple(property_logits.shape)}, got {shape}"
+            "pixel_embeddings must be (batch_size, embedding_dim, height, width) at the size of "
+            f"property_logits {tuple(property_logits.shape)}, got {shape}"
         )
     norm = upsampled_inverse_norm(pixel_embeddings, (labels.shape[1], labels.shape[2]))
     return norm.to(compute_dtype(property_logits))
@@ -159,7 +164,7 @@ def _with_void_row(matrix: Tensor) -> Tensor:
 
 
 def _pixel_count(labels: Tensor, ignore_index: int, void_pixels: str) -> Tensor | int:
-    """Number of pixels in the mean, at least 1; a tensor where it depends on the labels (no wait for a GPU)."""
+    """Number of pixels in the mean, at least 1; a tensor where labels decide, so as not to wait for a GPU."""
     if void_pixels == "dilute":
         return max(labels.numel(), 1)
     return (labels.long() != ignore_index).sum().clamp_min(1)
@@ -168,7 +173,8 @@ def _pixel_count(labels: Tensor, ignore_index: int, void_pixels: str) -> Tensor 
 def _check_maps(logits: Tensor, labels: Tensor) -> None:
     if logits.dim() != 4 or not logits.is_floating_point():
         raise ValueError(
-            f"logits must be floating (batch_size, channels, height, width), got {logits.dtype} {tuple(logits.shape)}"
+            "logits must be floating (batch_size, channels, height, width), "
+            f"got {logits.dtype} {tuple(logits.shape)}"
         )
     if labels.dim() != 3 or labels.shape[0] != logits.shape[0] or labels.is_floating_point():
         raise ValueError(

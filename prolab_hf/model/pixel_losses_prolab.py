@@ -1,8 +1,8 @@
 """Losses of single pixels with their analytic gradients, written for blocks of pixels in reused memory.
 
-A kernel receives the logits `(pixels, channels)` of a block and answers three things: the loss of each pixel, and
-the gradient of each pixel's loss as `factor[:, None] * direction`. Handing out the factor apart from the direction
-saves a pass over the block, because the caller multiplies by other factors per pixel as well.
+A kernel receives the logits `(pixels, channels)` of a block and answers three things: the loss of each pixel,
+and the gradient of each pixel's loss as `factor[:, None] * direction`. Handing out the factor apart from the
+direction saves a pass over the block, because the caller multiplies by other factors per pixel as well.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ BCE_MIN_LOG = -100.0  # where torch's binary cross-entropy cuts its logarithms o
 class Scratch:
     """Named buffers that live as long as a stream of blocks.
 
-    Fresh memory costs more than the arithmetic done on it (page faults), so every block writes into the same buffers.
+    Fresh memory costs more than the arithmetic done on it (page faults), so every block writes into the same
+    buffers.
     """
 
     def __init__(self, capacity: int, channels: int, like: Tensor) -> None:
@@ -40,8 +41,8 @@ class PixelBlock(NamedTuple):
     Attributes:
         logits: `(pixels, channels)`, after temperature and normalization.
         rows: `(pixels,)` row of `table` per pixel.
-        table: `(num_classes + 1, channels)` targets per class, zeros last for void; `(num_classes, 0)` where the
-            classes are the channels.
+        table: `(num_classes + 1, channels)` targets per class, zeros last for void; `(num_classes, 0)` where
+            the classes are the channels.
         scratch: Memory to work in.
         keep_logits: Whether `logits` must survive; otherwise a kernel may overwrite them.
         need_gradient: Whether a gradient is wanted.
@@ -68,7 +69,13 @@ class PixelBlock(NamedTuple):
 
 
 class PixelLoss(NamedTuple):
-    """Answer of a kernel: `losses` `(pixels,)`, `direction` `(pixels, channels)` or `None`, `factor` `(pixels,)`."""
+    """Answer of a kernel.
+
+    Attributes:
+        losses: `(pixels,)`.
+        direction: `(pixels, channels)`, `None` where no gradient was wanted.
+        factor: `(pixels,)`; the gradient is `factor[:, None] * direction`.
+    """
 
     losses: Tensor
     direction: Tensor | None
@@ -126,8 +133,8 @@ def squared_error(block: PixelBlock) -> PixelLoss:
 def sigmoid_binary_cross_entropy(block: PixelBlock) -> PixelLoss:
     """Sum over channels of torch's `binary_cross_entropy` on the sigmoids.
 
-    It equals the published training, including its limits: a channel whose sigmoid rounds to 0 or 1 on the wrong
-    side costs 100 and has next to no gradient (unlike `binary_cross_entropy_with_logits`).
+    It equals the published training, including its limits: a channel whose sigmoid rounds to 0 or 1 on the
+    wrong side costs 100 and has next to no gradient (unlike `binary_cross_entropy_with_logits`).
     """
     scores, targets, product = block.sigmoid(), block.targets(), block.buffer("product")
     positive = torch.log(scores, out=product).clamp_min_(BCE_MIN_LOG)
@@ -144,7 +151,7 @@ def sigmoid_binary_cross_entropy(block: PixelBlock) -> PixelLoss:
 
 
 def cross_entropy(block: PixelBlock) -> PixelLoss:
-    """Cross-entropy of the softmax over channels; `rows` are channels, void rows give a meaningless finite value."""
+    """Cross-entropy of the softmax over channels; `rows` are channels, void gives a finite value without meaning."""
     channels = block.rows.clamp_max(block.logits.shape[1] - 1)[:, None]
     top = block.logits.amax(dim=1, keepdim=True)
     picked = (block.logits.gather(1, channels) - top)[:, 0]

@@ -1,18 +1,19 @@
 """Sums of pixel losses over a bilinearly upsampled map that is never stored.
 
-The property map at label resolution is the largest tensor of training by far. It is linear in the map at feature
-resolution, and the loss is one number, so this module goes over the label rows once: it interpolates a few rows,
-evaluates the loss and its gradient in the same buffers and adds the transposed interpolation to the gradient at
-feature resolution. Beyond that gradient it needs memory for a few rows only, and backward is one multiplication.
+The property map at label resolution is the largest tensor of training by far. It is linear in the map at
+feature resolution, and the loss is one number, so this module goes over the label rows once: it interpolates
+a few rows, evaluates the loss and its gradient in the same buffers and adds the transposed interpolation to
+the gradient at feature resolution. Beyond that gradient it needs memory for a few rows only, and backward is
+one multiplication.
 
-There are two ways through the rows, equal in result: `stream_rows` for the CPU takes one image and a few rows at a
-time in buffers that stay in the cache, `stream_blocks` for a GPU takes all images and many rows in large operations.
+There are two ways through the rows, equal in result: `stream_rows` for the CPU takes one image and a few rows
+at a time in buffers that stay in the cache, `stream_blocks` for a GPU takes all images and many rows in large
+operations.
 """
 
 import threading
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import chain
 from math import gcd
 from typing import NamedTuple
 
@@ -110,8 +111,8 @@ def _evaluate(
 class _FeatureRows:
     """Rows of one image's features, widened to label width with channels last, and back.
 
-    `first` has the channels first, as the features usually have, and `narrow` last: torch transposes in cache blocks
-    only between two contiguous matrices.
+    `first` has the channels first, as the features usually have, and `narrow` last: torch transposes in cache
+    blocks only between two contiguous matrices.
     """
 
     def __init__(self, inputs: StreamInputs, gradient: Tensor | None, lock: AbstractContextManager) -> None:
@@ -260,7 +261,7 @@ def stream_blocks(
     return torch.stack(totals).sum()
 
 
-def _stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) -> Tensor:
+def stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) -> Tensor:
     """The stream of a batch on the CPU, cut into equal shares for the threads: images, or parts of images."""
     label_height, batch_size, _ = inputs.rows.shape
     threads = torch.get_num_threads()
@@ -277,144 +278,3 @@ def _stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) 
     locks = [threading.Lock() for _ in range(batch_size)]
     run_on_threads([partial(task, i, part, lock) for i, lock in enumerate(locks) for part in range(parts)])
     return torch.stack(totals).sum()
-
-
-def free_operator_name(stem: str) -> str:
-    """An operator name that no other copy of this module has taken (remote code loads copies beside the package)."""
-    names = chain([stem], (f"{stem}_{copy}" for copy in range(2, 2**31)))
-    return next(f"prolab_hf::{name}" for name in names if not hasattr(torch.ops.prolab_hf, name))
-
-
-@torch.library.custom_op(
-    free_operator_name("streamed_loss"),
-    mutates_args=(),
-    schema="(Tensor logits, Tensor rows, Tensor table, Tensor? scale, str kind, float factor, bool count_void, "
-    "bool need_gradient) -> (Tensor, Tensor, Tensor)",
-)
-def _streamed_loss(
-    logits: Tensor,
-    rows: Tensor,
-    table: Tensor,
-    scale: Tensor | None,
-    kind: str,
-    factor: float,
-    count_void: bool,
-    need_gradient: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Total loss and its gradients by logits and scale; empty where not needed. One node for torch.compile."""
-    inputs = StreamInputs(logits, rows, table, scale, kind, factor, count_void)
-    total, by_logits, by_scale = _empty_outputs(
-        logits, rows, table, scale, kind, factor, count_void, need_gradient
-    )
-    gradients = None
-    if need_gradient:
-        gradients = StreamGradients(by_logits.zero_(), None if scale is None else by_scale)
-    if rows.numel() == 0:
-        return total.zero_(), by_logits, by_scale
-    run = _stream_on_threads if logits.device.type == "cpu" else stream_blocks
-    with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
-        return total.copy_(run(inputs, gradients)), by_logits, by_scale
-
-
-@_streamed_loss.register_fake
-def _empty_outputs(
-    logits: Tensor,
-    rows: Tensor,
-    table: Tensor,
-    scale: Tensor | None,
-    kind: str,
-    factor: float,
-    count_void: bool,
-    need_gradient: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    by_logits = torch.empty_like(logits, dtype=table.dtype) if need_gradient else table.new_empty(0)
-    by_scale = torch.empty_like(scale) if need_gradient and scale is not None else table.new_empty(0)
-    return table.new_empty(()), by_logits, by_scale
-
-
-def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple) -> None:
-    _, by_logits, by_scale = output
-    ctx.mark_non_differentiable(by_logits, by_scale)
-    ctx.save_for_backward(by_logits, by_scale)
-    ctx.dtype = inputs[0].dtype
-    ctx.scaled = inputs[3] is not None
-
-
-def _backward(
-    ctx: torch.autograd.function.FunctionCtx, grad: Tensor, *_: Tensor
-) -> tuple[Tensor | None, ...]:
-    by_logits, by_scale = ctx.saved_tensors
-    scale = by_scale * grad if ctx.scaled else None
-    return (by_logits * grad).to(ctx.dtype), None, None, scale, None, None, None, None
-
-
-_streamed_loss.register_autograd(_backward, setup_context=_setup_context)
-
-
-def streamed_loss(
-    logits: Tensor,
-    rows: Tensor,
-    table: Tensor,
-    *,
-    kind: str,
-    scale: Tensor | None = None,
-    factor: float = 1.0,
-    count_void: bool = False,
-) -> Tensor:
-    """Sum of a pixel loss over logits upsampled bilinearly (`align_corners=False`) to the resolution of `rows`.
-
-    Differentiable once in `logits` and `scale`. Float32 inside for every input type but float64.
-
-    Args:
-        logits: `(batch_size, channels, height, width)`, any floating type and layout.
-        rows: `(label_height, batch_size, label_width)` from `class_rows`.
-        table: `(num_classes + 1, channels)` target rows in `compute_dtype(logits)`, zeros last.
-        kind: A key of `KERNELS`.
-        scale: `(label_height, batch_size, label_width)` positive factor per pixel on the upsampled logits.
-        factor: Factor on all logits.
-        count_void: Whether void pixels add their loss.
-
-    Returns:
-        Scalar in `compute_dtype(logits)`.
-    """
-    need = torch.is_grad_enabled() and (logits.requires_grad or (scale is not None and scale.requires_grad))
-    return _streamed_loss(logits, rows, table, scale, kind, factor, count_void, need)[0]
-
-
-@torch.library.custom_op(
-    free_operator_name("class_rows"),
-    mutates_args=(),
-    schema="(Tensor labels, int num_classes, int ignore_index) -> Tensor",
-)
-def class_rows(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Row of the class table per pixel, label rows first; one node for torch.compile because it looks at values.
-
-    Args:
-        labels: `(batch_size, label_height, label_width)` integers.
-        num_classes: Number of classes; also the row of void pixels.
-        ignore_index: The label of void pixels.
-
-    Returns:
-        int64 `(label_height, batch_size, label_width)` in [0, num_classes].
-
-    Raises:
-        ValueError: A label is neither a class nor `ignore_index` (on the CPU; on other devices an assertion of the
-            device, since looking would stop its queue).
-    """
-    labels = labels.permute(1, 0, 2).long()
-    void = labels == ignore_index
-    outside = ((labels < 0) | (labels >= num_classes)) & ~void
-    if labels.device.type != "cpu":
-        torch._assert_async(~outside.any(), "labels outside the classes and not the ignore index")
-    elif bool(outside.any()):
-        found = labels[outside].unique()[:5].tolist()
-        raise ValueError(
-            f"labels hold {found}, but there are {num_classes} classes (0 to {num_classes - 1}) and the ignore index "
-            f"is {ignore_index}; check how the masks code their classes and the ignore index"
-        )
-    return torch.where(void, num_classes, labels).contiguous()
-
-
-@class_rows.register_fake
-def _(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    return labels.new_empty(labels.permute(1, 0, 2).shape, dtype=torch.int64)

@@ -9,9 +9,10 @@ import torch
 def run_on_threads(tasks: Sequence[Callable[[], None]]) -> None:
     """Runs independent tasks on as many threads as torch may use on the CPU, and waits for them.
 
-    Many small operations with OpenMP inside collapse when other processes use the cores, since each operation ends
-    in a barrier; one thread per task with serial operations does not. Gradient and autocast modes are per thread:
-    a task sets what it needs.
+    Many small operations with OpenMP inside collapse when other processes use the cores, since each operation
+    ends
+    in a barrier; one thread per task with serial operations does not. Gradient and autocast modes are per
+    thread: a task sets what it needs.
 
     Args:
         tasks: Called without arguments, in any order.

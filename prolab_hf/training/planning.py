@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from prolab_hf.training.recipe import TrainingRecipe
@@ -70,10 +71,10 @@ class TrainingPlan:
         return [
             ("recipe", recipe.name or "(own)"),
             ("parameters", f"{self.num_parameters / 1e6:,.2f} M ({self.num_trainable / 1e6:,.2f} M trained)"),
-            ("forward pass", f"{self.forward_flops / 1e9:,.1f} GFLOP per {height} x {width} crop"),
-            ("activations", f"{self.activation_bytes / 2**20:,.0f} MiB per crop"),
-            ("weights, gradients, AdamW", f"{self.state_bytes / 2**20:,.0f} MiB"),
-            ("memory per device", f"{self.device_bytes / 2**30:,.1f} GiB at batch size {recipe.batch_size}"),
+            ("forward pass", f"{_three(self.forward_flops / 1e9)} GFLOP per {height} x {width} crop"),
+            ("activations", f"{_three(self.activation_bytes / 2**20)} MiB per crop"),
+            ("weights, gradients, AdamW", f"{_three(self.state_bytes / 2**20)} MiB"),
+            ("memory per device", f"{_three(self.device_bytes / 2**30)} GiB at batch size {recipe.batch_size}"),
             (
                 "pictures per step",
                 f"{self.pictures_per_step} = {self.num_processes} device(s) x {recipe.batch_size} x "
@@ -86,7 +87,7 @@ class TrainingPlan:
             ("supervision", self._supervision()),
             ("test", self._test()),
             ("mixed precision", self.precision),
-            ("estimated time", f"{self.gpu_hours:,.1f} GPU hours"),
+            ("estimated time", f"{_three(self.gpu_hours)} GPU hours"),
         ]
 
     def _schedule(self) -> str:
@@ -145,7 +146,7 @@ def plan(
     peak_teraflops: float | None = None,
     utilization: float = UTILIZATION,
 ) -> TrainingPlan:
-    """Counts what a run takes, on the meta device: no weight is touched and nothing is computed.
+    """Counts what a run takes, on tensors without memory: no weight is touched and nothing is computed.
 
     Args:
         recipe: The recipe.
@@ -191,46 +192,37 @@ def plan(
             f"Hours: {peak:g} TFLOP/s peak (an A100 at {'half precision' if precision != 'no' else 'TF32'}"
             f"{', given' if peak_teraflops else ''}), {utilization:.0%} of it reached, a step costs "
             f"{BACKWARD_FACTOR:g} forward passes, evaluation and data loading not counted.",
-            "Operations: matrix products and convolutions. Memory: tensors kept for backward, counted on the "
-            "meta device; without the loss, allocator overhead and the framework itself.",
+            "Operations: matrix products and convolutions. Operations and memory are counted without the loss "
+            "and the auxiliary head; memory without the allocator's overhead and the framework itself.",
         ),
     )
 
 
+def _three(value: float) -> str:
+    """A number with three significant digits at least: 0.0123, 1.23, 12.3, 12,345."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _measure(model: nn.Module, recipe: TrainingRecipe, *, half: bool) -> tuple[int, int]:
     """FLOPs of a forward pass and bytes kept for the backward pass, both per crop."""
-    # A copy on the meta device shares nothing with the model and costs nothing.
     config: Any = model.config
-    with torch.device("meta"):
-        copy: Any = type(model)(config)
-    copy.train()
     height, width = recipe.crop_height_width
-    pixel_values = torch.empty(_PASSES_MEASURED, 3, height, width, device="meta")
-    own = {id(tensor) for tensor in (*copy.parameters(), *copy.buffers())}
     kept: dict[int, Tensor] = {}
 
     def remember(tensor: Tensor) -> Tensor:
-        if id(tensor) not in own and not isinstance(tensor, nn.Parameter):
-            kept[id(tensor)] = tensor  # holding it keeps its id unique
+        # One entry per storage: views take no memory of their own. Holding it keeps the key unique.
+        kept.setdefault(tensor.untyped_storage()._cdata, tensor)
         return tensor
 
-    counter = FlopCounterMode(display=False)
-    autocast = torch.autocast("cuda", dtype=torch.bfloat16, enabled=False)
-    with counter, autocast, torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        copy(pixel_values=pixel_values)
-    size = sum(_storage_bytes(tensor) for tensor in _without_views(kept.values()))
+    # Fake tensors have shapes and no memory, so a copy of any size costs nothing.
+    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
+        copy: Any = type(model)(config)
+        copy.train()
+        pixel_values = torch.empty(_PASSES_MEASURED, 3, height, width)
+        own = {tensor.untyped_storage()._cdata for tensor in (*copy.parameters(), *copy.buffers())}
+        with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+            copy(pixel_values=pixel_values)
+        size = sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in own)
     # Half precision keeps most of it in two bytes instead of four.
     size = size // 2 if half else size
     return counter.get_total_flops() // _PASSES_MEASURED, math.ceil(size / _PASSES_MEASURED)
-
-
-def _without_views(tensors: Any) -> list[Tensor]:
-    """One tensor per storage: views do not take memory of their own."""
-    storages: dict[int, Tensor] = {}
-    for tensor in tensors:
-        storages.setdefault(tensor.untyped_storage()._cdata, tensor)
-    return list(storages.values())
-
-
-def _storage_bytes(tensor: Tensor) -> int:
-    return tensor.untyped_storage().nbytes()

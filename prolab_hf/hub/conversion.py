@@ -1,0 +1,184 @@
+"""A published checkpoint of the reference implementation becomes a folder that `from_pretrained` reads."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prolab_hf.hub.model_card import write_model_card
+from prolab_hf.hub.original_checkpoints import config_from_original, convert_original_state_dict
+from prolab_hf.hub.original_spaces import (
+    property_space_from_original,
+    read_original_bank,
+    read_original_descriptions,
+)
+from prolab_hf.hub.safe_unpickling import load_tensors_safely
+from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.training.published_recipes import get_recipe
+from prolab_hf.training.recipe import TrainingRecipe
+
+logger = logging.getLogger(__name__)
+
+_BEIT_LARGE: dict[str, Any] = {
+    "type": "BEiTAdapter",
+    "embed_dim": 1024,
+    "depth": 24,
+    "num_heads": 16,
+    "deform_num_heads": 16,
+    "qkv_bias": True,
+    "use_abs_pos_emb": False,
+    "use_rel_pos_bias": True,
+    "init_values": 1e-6,
+    "interaction_indexes": [[0, 5], [6, 11], [12, 17], [18, 23]],
+}
+_DEIT_BASE: dict[str, Any] = {
+    "type": "ViTAdapter",
+    "embed_dim": 768,
+    "depth": 12,
+    "num_heads": 12,
+    "deform_num_heads": 12,
+    "interaction_indexes": [[0, 2], [3, 5], [6, 8], [9, 11]],
+}
+
+
+def original_model_cfg(recipe: TrainingRecipe, space: PropertySpace) -> dict[str, Any]:
+    """The reference's `model` dictionary of a published run, from the numbers of its recipe.
+
+    Args:
+        recipe: One of the seven published recipes.
+        space: The property space of the run; it gives the embedding size.
+
+    Raises:
+        ValueError: The recipe is not a published one.
+    """
+    if not recipe.vit_adapter:
+        raise ValueError(
+            f"The recipe {recipe.name!r} is not one of the published runs, so no checkpoint of the reference "
+            "belongs to it; see `prolab train --list-recipes`."
+        )
+    large = "large" in recipe.name
+    backbone = {
+        **(_BEIT_LARGE if large else _DEIT_BASE),
+        "conv_inplane": 64,
+        "n_points": 4,
+        "deform_ratio": 0.5,
+        "cffn_ratio": 0.25,
+        "drop_path_rate": recipe.drop_path,
+    }
+    if large:
+        backbone["img_size"] = recipe.backbone_image_size
+    supervision = {
+        "num_classes": space.embedding_dim,
+        "dropout_ratio": recipe.classifier_dropout_prob,
+        "align_corners": False,
+        "ignore_index": None,
+        "sigmoid_temperature": recipe.temperature,
+        "image_embedding_normalize": recipe.normalize_pixel_embeddings,
+    }
+    return {
+        "backbone": backbone,
+        "decode_head": {"type": "UPerHead_cluster_embed", "channels": recipe.hidden_size, **supervision},
+        "auxiliary_head": {
+            "type": "FCNHead_cluster_embed",
+            "in_index": 2,
+            "channels": 256,
+            "num_convs": 1,
+            "concat_input": False,
+            **supervision,
+        },
+    }
+
+
+def convert_checkpoint(
+    checkpoint: str | Path,
+    space: str | Path | PropertySpace,
+    recipe: str | TrainingRecipe,
+    output_dir: str | Path,
+    *,
+    descriptions: str | Path | None = None,
+    overwrite: bool = False,
+) -> ProLabForSemanticSegmentation:
+    """Reads a reference `.pth`, renames and checks every tensor, and writes a complete model folder.
+
+    Args:
+        checkpoint: The `.pth` file. Nothing in it is executed.
+        space: The property space of the run: the reference's embedding bank (`.pth`), a `PropertySpace`, its
+            folder or name.
+        recipe: Name of the published run, for example `"ade20k-deit-base"`.
+        output_dir: Folder to write: configuration, safetensors, processor, space, card.
+        descriptions: The reference's descriptor JSON, which names the classes of a bank that does not.
+        overwrite: Write into a folder that is not empty.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        FileExistsError: `output_dir` is not empty.
+        ValueError: The file cannot be read safely, or its tensors do not fit the recipe; they are named.
+    """
+    checkpoint, output_dir = Path(checkpoint), Path(output_dir)
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    if output_dir.exists() and any(output_dir.iterdir()) and not overwrite:
+        raise FileExistsError(f"{output_dir} is not empty; choose another folder, or pass overwrite.")
+    state_dict = _state_dict(load_tensors_safely(checkpoint), checkpoint)
+    space = space if isinstance(space, PropertySpace) else _space(space, descriptions)
+    config = config_from_original(original_model_cfg(recipe, space), space)
+    weights = convert_original_state_dict(state_dict, config)
+    weights["property_embeddings"] = space.property_embeddings
+    model = ProLabForSemanticSegmentation.from_pretrained(None, config=config, state_dict=weights)
+    model.set_property_space(space)
+    model.eval()
+    output_dir.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(output_dir)
+    published_processor(recipe, model).save_pretrained(output_dir)
+    recipe.to_json(output_dir / "training_recipe.json")
+    source = {"file": checkpoint.name, "sha256": file_digest(checkpoint), "recipe": recipe.name}
+    write_model_card(output_dir, model, converted_from=source)
+    return model
+
+
+def published_processor(recipe: TrainingRecipe, model: ProLabForSemanticSegmentation) -> ProLabImageProcessorPil:
+    """The image processor with the test geometry of a recipe: keep-ratio resize, sizes in multiples of 32."""
+    long_edge, short_edge = recipe.test_scale or (None, None)
+    size = {"shortest_edge": short_edge, "longest_edge": long_edge} if short_edge else None
+    return ProLabImageProcessorPil.from_model_config(
+        model.config,
+        do_resize=size is not None,
+        **({"size": size} if size else {}),
+        size_divisor=recipe.test_size_multiple,
+    )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _space(source: str | Path, descriptions: str | Path | None) -> PropertySpace:
+    if Path(source).suffix != ".pth":
+        return PropertySpace.from_pretrained(str(source))
+    bank, labels, words = read_original_bank(source)
+    if descriptions is not None:
+        words = read_original_descriptions(descriptions)
+    return property_space_from_original(bank, labels, descriptions=words, name=Path(source).stem)
+
+
+def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
+    """The weights in a checkpoint: under `state_dict`, or the file's own dictionary."""
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
+    ):
+        raise ValueError(
+            f"{path} holds no weights: expected a dictionary of tensors, or one under the entry 'state_dict'."
+        )
+    return content

@@ -1,0 +1,280 @@
+"""The README.md of a model folder, filled from what lies in it; hand-written parts survive being written anew.
+
+Every generated part stands between two comments. Text outside of them, parts whose comments a person removed, and
+metadata that we do not know belong to the author and are kept.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+
+logger = logging.getLogger(__name__)
+
+CARD = "README.md"
+EVALUATION = "evaluation.json"
+RECIPE = "training_recipe.json"
+LOG = "training_log.jsonl"
+EVAL_RESULTS = ".eval_results/semantic_segmentation.yaml"
+PICTURES = ("overlay.png", "example.png", "quickstart.png")
+TAGS = ("prolab", "vision", "semantic-segmentation")
+RECIPE_FIELDS = (
+    "name", "epochs", "max_iterations", "batch_size", "learning_rate", "weight_decay", "crop_size", "scale_range",
+    "property_loss_weight", "class_loss_weight", "temperature", "normalize_pixel_embeddings", "void_pixels", "seed",
+)  # fmt: skip
+SNIPPET = """\
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+import prolab_hf  # registers the model with transformers
+
+model = AutoModelForSemanticSegmentation.from_pretrained({name}).eval()
+processor = AutoImageProcessor.from_pretrained({name})
+image = Image.open("picture.jpg").convert("RGB")
+with torch.no_grad():
+    output = model(**processor(images=image, return_tensors="pt"))
+labels = processor.post_process_semantic_segmentation(output, target_sizes=[image.size[::-1]])[0]
+print({{model.config.id2label[k] for k in labels.unique().tolist()}})"""
+
+
+def write_model_card(
+    folder: str | Path,
+    model: ProLabForSemanticSegmentation | None = None,
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    converted_from: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes or renews the card of a model folder.
+
+    Read from the folder: the model and its property space, `training_recipe.json`, `training_log.jsonl`,
+    `evaluation.json` and a picture (`overlay.png`, `example.png` or `quickstart.png`).
+
+    Args:
+        folder: Folder that `save_pretrained` or a training run wrote.
+        model: The model in it, if it is loaded already.
+        name: Name that the snippet loads; the name of the folder by default, the repository id when pushed.
+        metadata: Fields of the card's header such as `license`, `datasets`, `base_model`, `language`.
+        converted_from: File name, SHA-256 and recipe of a converted checkpoint.
+
+    Returns:
+        Path of the card.
+
+    Raises:
+        FileNotFoundError: The folder holds no model.
+        ValueError: A file in it cannot be read.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no model (config.json is missing); give the folder of a trained model.")
+    model = model or ProLabForSemanticSegmentation.from_pretrained(folder)
+    path = folder / CARD
+    old = path.read_text("utf-8") if path.is_file() else ""
+    evaluation = _json(folder / EVALUATION)
+    body = _render(model, folder, evaluation, name or folder.name, _conversion(converted_from, old))
+    kept = ModelCard(old).data.to_dict() if old.startswith("---") else {}
+    header = _metadata(kept, dict(metadata or {}), evaluation, name or folder.name)
+    text = _merged(_without_header(old), body)
+    path.write_text(f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{text}", "utf-8")
+    if evaluation:
+        _write_eval_results(folder, header, evaluation)
+    return path
+
+
+def _render(
+    model: ProLabForSemanticSegmentation,
+    folder: Path,
+    evaluation: dict[str, Any] | None,
+    name: str,
+    converted_from: Mapping[str, str] | None,
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("prolab_hf.hub", "."),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - Markdown; names are escaped by `cell`
+    )
+    environment.filters |= {"percent": _percent, "cell": escape_markdown}
+    environment.globals["block"] = _block
+    space = model.property_space
+    counts = space.class_property_matrix.sum(dim=0)
+    shared = [escape_markdown(space.property_names[k]) for k in counts.argsort(descending=True)[:8].tolist()]
+    headline = [
+        (label, _percent(evaluation[key]))
+        for key, label in (
+            ("mean_iou", "mean IoU"),
+            ("pixel_accuracy", "pixel accuracy"),
+            ("mean_accuracy", "mean accuracy"),
+            ("frequency_weighted_iou", "frequency-weighted IoU"),
+            ("mean_boundary_iou", "mean boundary IoU"),
+        )
+        if evaluation and evaluation.get(key) is not None
+    ]
+    void = (
+        "Pixels without a label were left out of the training loss, so nothing is known about what they show."
+        if model.config.void_pixels == "mask"
+        else "Pixels without a label diluted the training loss, as in the reference implementation."
+    )
+    card = environment.get_template("model_card_template.md.j2").render(
+        title=escape_markdown(name.split("/")[-1]),
+        name=name,
+        config=model.config,
+        backbone=escape_markdown(_backbone_name(model)),
+        parameters=model.num_parameters(),
+        space=space,
+        encoder=escape_markdown(str(space.encoder.get("name") or "an unrecorded text encoder")),
+        author=escape_markdown(str(space.provenance.get("author") or "a language model or a person")),
+        shared=shared,
+        snippet=SNIPPET.format(name=json.dumps(name)),
+        evaluation=_evaluation_view(evaluation),
+        headline=headline,
+        recipe=_recipe_rows(folder),
+        void=void,
+        converted_from=converted_from,
+        picture=next((file for file in PICTURES if (folder / file).is_file()), None),
+    )
+    return re.sub(r"\n{3,}", "\n\n", card).rstrip() + "\n"
+
+
+def escape_markdown(text: Any) -> str:
+    """A name as Markdown shows it literally, in one table cell: no markup, no HTML, no line break."""
+    plain = " ".join(str(text).split())
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|!#])", r"\\\1", plain)
+
+
+def _block(name: str, caller: Any) -> str:
+    return f"<!-- prolab:{name} -->\n{caller().strip()}\n<!-- /prolab:{name} -->"
+
+
+def _blocks(text: str) -> dict[str, str]:
+    pattern = r"<!-- prolab:(\w+) -->\n.*?\n<!-- /prolab:\1 -->"
+    return {match[1]: match[0] for match in re.finditer(pattern, text, re.DOTALL)}
+
+
+def _merged(old: str, new: str) -> str:
+    """The old text with its generated parts renewed; a text without any comes first and is kept whole."""
+    old_blocks, new_blocks = _blocks(old), _blocks(new)
+    if not old.strip():
+        return new
+    if not old_blocks:
+        return f"{old.rstrip()}\n\n{new}"
+    for name, block in old_blocks.items():
+        old = old.replace(block, new_blocks.get(name, block))
+    return old
+
+
+def _without_header(text: str) -> str:
+    return re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL).lstrip("\n")
+
+
+def _metadata(
+    kept: dict[str, Any], given: dict[str, Any], evaluation: dict[str, Any] | None, name: str
+) -> dict[str, Any]:
+    """Card header: what the author wrote, what was given now, and what we know."""
+    header = {**kept, **{key: value for key, value in given.items() if value is not None}}
+    header["library_name"] = "transformers"
+    header["pipeline_tag"] = "image-segmentation"
+    header["tags"] = list(dict.fromkeys([*TAGS, *header.get("tags", [])]))
+    if evaluation:
+        datasets = header.get("datasets") or ["custom"]
+        first = datasets if isinstance(datasets, str) else datasets[0]
+        results = [
+            EvalResult(
+                task_type="image-segmentation",
+                dataset_type=first,
+                dataset_name=first,
+                metric_type=key,
+                metric_name=label,
+                metric_value=round(evaluation[key], 6),
+            )
+            for key, label in (("mean_iou", "mean IoU"), ("pixel_accuracy", "pixel accuracy"))
+            if evaluation.get(key) is not None
+        ]
+        header["model-index"] = eval_results_to_model_index(name.split("/")[-1], results)
+    return {key: _plain(value) for key, value in header.items()}
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _write_eval_results(folder: Path, header: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
+    """`.eval_results`: the Hub's newer form, which needs the id of a benchmark data set."""
+    datasets = header.get("datasets")
+    if not datasets or evaluation.get("mean_iou") is None:
+        return
+    first = datasets if isinstance(datasets, str) else datasets[0]
+    entry = {
+        "dataset": {"id": first, "task_id": "semantic_segmentation"},
+        "value": round(100 * evaluation["mean_iou"], 2),
+        "notes": "mean IoU in percent",
+    }
+    path = folder / EVAL_RESULTS
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump([entry], sort_keys=False), "utf-8")
+
+
+def _conversion(given: Mapping[str, str] | None, old: str) -> Mapping[str, str] | None:
+    """Where the weights came from: given now, or read back from the card that is being renewed."""
+    if given is not None:
+        return {key: escape_markdown(value) for key, value in given.items()}
+    found = re.search(r"implementation: `([^`]+)`, recipe\s+`([^`]+)`, SHA-256 `([^`]+)`", old)
+    return {"file": found[1], "recipe": found[2], "sha256": found[3]} if found else None
+
+
+def _backbone_name(model: ProLabForSemanticSegmentation) -> str:
+    config = model.config.backbone_config
+    return str(getattr(config, "backbone", None) or config.model_type)
+
+
+def _evaluation_view(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
+    if evaluation is None:
+        return None
+    return {"data": escape_markdown(evaluation.get("data") or ""), **{k: v for k, v in evaluation.items() if k != "data"}}
+
+
+def _recipe_rows(folder: Path) -> list[tuple[str, Any]]:
+    recipe = _json(folder / RECIPE)
+    if recipe is None:
+        return []
+    rows = [(name.replace("_", " "), recipe[name]) for name in RECIPE_FIELDS if recipe.get(name) not in (None, "")]
+    seconds = _training_seconds(folder / LOG)
+    return [*rows, *([("training time", f"{seconds / 60:.1f} min")] if seconds else [])]
+
+
+def _training_seconds(path: Path) -> float | None:
+    if not path.is_file():
+        return None
+    found = re.findall(r'"train_seconds": ([\d.]+)', path.read_text("utf-8", errors="replace"))
+    return float(found[-1]) if found else None
+
+
+def _percent(value: Any) -> str:
+    return "-" if value is None else f"{100 * float(value):.1f} %"
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must hold a JSON object, got {type(content).__name__}.")
+    return content
+
+
+

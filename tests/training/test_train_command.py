@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, ResNetConfig, ResNetModel
+
+import prolab_hf.cli as cli
+from prolab_hf import PropertySpace
+
+COLORS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Data, property space and backbone of a tiny run."""
+    root = tmp_path_factory.mktemp("command")
+    rng = np.random.default_rng(0)
+    for split, number in (("train", 4), ("val", 2)):
+        for kind in ("images", "masks"):
+            (root / "data" / split / kind).mkdir(parents=True)
+        for index in range(number):
+            mask = np.repeat(rng.integers(0, 3, size=6), 8)[:, None].repeat(40, axis=1).astype(np.uint8)
+            Image.fromarray(COLORS[mask]).save(root / "data" / split / "images" / f"{index}.png")
+            mask[:2] = 7  # void
+            Image.fromarray(mask).save(root / "data" / split / "masks" / f"{index}.png")
+    PropertySpace(
+        class_names=["blue", "red", "green"],
+        property_names=["red", "green", "blue", "colored"],
+        property_embeddings=torch.eye(4, 6),
+        class_property_matrix=torch.tensor([[0, 0, 1, 1], [1, 0, 0, 1], [0, 1, 0, 1]]).float(),
+        name="colors",
+    ).save_pretrained(root / "space")
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(root / "backbone")
+    return root
+
+
+def arguments(folder, *more):
+    return [
+        "train",
+        str(folder / "data"),
+        "--space",
+        str(folder / "space"),
+        "--backbone",
+        str(folder / "backbone"),
+        "--labels",
+        "ids:void=7",
+        "--max-iterations",
+        "2",
+        "--batch-size",
+        "2",
+        "--num-workers",
+        "0",
+        "--set",
+        "crop_size=32",
+        "--set",
+        "hidden_size=8",
+        "--quiet",
+        *more,
+    ]
+
+
+def test_a_run_and_its_second_start(folder, tmp_path, capsys):
+    (folder / "data" / "classes.txt").write_text("red\ngreen\nblue\n")
+    out = str(tmp_path / "run")
+    assert cli.run(arguments(folder, "--out", out)) == 0
+    printed = capsys.readouterr().out
+    assert "Trained 2 steps, best mIoU" in printed
+    model = AutoModelForSemanticSegmentation.from_pretrained(out)
+    # The data's own order of classes, not the space's: class id = row.
+    assert model.config.id2label == {0: "red", 1: "green", 2: "blue"}
+    assert model.config.class_properties == [[0, 3], [1, 3], [2, 3]]
+    processor = AutoImageProcessor.from_pretrained(out)
+    assert processor.temperature == model.config.temperature
+    assert not processor.do_resize
+
+    assert cli.run(arguments(folder, "--out", out)) == 2
+    message = capsys.readouterr().err
+    assert "is not empty" in message
+    assert message.count("\n") == 1
+    longer = ["train", str(folder / "data"), "--labels", "ids:void=7", "--quiet", "--resume", "--out", out]
+    assert cli.run([*longer, "--max-iterations", "3"]) == 0
+    assert "Trained 3 steps" in capsys.readouterr().out
+
+
+def test_dry_run_prints_the_plan(folder, capsys):
+    assert cli.run(arguments(folder, "--dry-run", "--devices", "2")) == 0
+    printed = capsys.readouterr().out
+    for words in ("Training plan", "parameters", "GFLOP per 32 x 32 crop", "GPU hours", "2 device(s) x 2"):
+        assert words in printed
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--set", "crop=32"], "no field 'crop'; did you mean 'crop_size'?"),
+        (["--set", "crop_size"], "is not FIELD=VALUE"),
+        (["--recipe", "ade"], "no recipe 'ade'"),
+        (["--set", "learning_rate=-1"], "learning_rate is -1"),
+        (["--labels", "ids", "--out", "{tmp}/run"], "7"),
+        (["--eval-split", "holdout", "--out", "{tmp}/run"], "holdout"),
+        ([], "--out"),
+    ],
+)
+def test_mistakes_end_in_one_line(folder, tmp_path, capsys, more, expected):
+    more = [word.replace("{tmp}", str(tmp_path)) for word in more]
+    assert cli.run(arguments(folder, *more)) == 2
+    message = capsys.readouterr().err
+    assert expected in message
+    assert message.count("\n") == 1
+
+
+def test_classes_without_description_are_named(folder, tmp_path, capsys):
+    (folder / "data" / "classes.txt").write_text("red\ngreen\nviolet\n")
+    assert cli.run(arguments(folder, "--out", str(tmp_path / "run"))) == 2
+    assert "1 classes that the property space 'colors' does not describe, such as 'violet'" in (
+        capsys.readouterr().err
+    )
+    (folder / "data" / "classes.txt").unlink()
+
+
+def test_recipes_are_listed(capsys):
+    assert cli.run(["train", "--list-recipes"]) == 0
+    printed = capsys.readouterr().out
+    assert "ade20k-deit-base" in printed
+    assert "160,000 steps" in printed
