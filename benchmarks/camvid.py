@@ -81,12 +81,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--supervision", choices=("property", "both", "category"), default="both")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=float, default=12)
+    parser.add_argument("--epochs", type=float, default=14)
     parser.add_argument("--properties", type=int, default=32)
     parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--crop", type=int, nargs=2, default=(224, 288), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--scales", type=float, nargs=2, default=(0.5, 1.25), metavar=("LEAST", "MOST"))
+    parser.add_argument("--scales", type=float, nargs=2, default=(0.75, 1.5), metavar=("LEAST", "MOST"))
     parser.add_argument("--learning-rate", type=float, default=6e-4)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
@@ -109,15 +110,16 @@ def main() -> None:
     recipe = TrainingRecipe(
         name=f"camvid-{options.supervision}",
         epochs=options.epochs,
-        batch_size=8,
+        batch_size=options.batch,
+        ema_decay=0.998,
         learning_rate=options.learning_rate,
         weight_decay=0.01,
         crop_size=tuple(options.crop),
         scale_range=tuple(options.scales),
         num_workers=1,
         mixed_precision="no",
-        eval_every=230,
-        save_every=115,
+        eval_every=460,
+        save_every=230,
         hidden_size=options.hidden_size,
     )
     model.to(memory_format=torch.channels_last)  # a fifth less time per step on CPU

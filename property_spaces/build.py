@@ -96,7 +96,9 @@ def _sentences(space: str, entry: Mapping[str, Any], shared: Mapping[str, list[s
     left_out = entry.get("leave_out", [])
     unknown = sorted(set(left_out) - set(shared[key]))
     if unknown:
-        raise ValueError(f"{space}: {entry['name']!r} leaves out {unknown[0]!r}, which {key!r} does not have.")
+        raise ValueError(
+            f"{space}: {entry['name']!r} leaves out {unknown[0]!r}, which {key!r} does not have."
+        )
     return [sentence for sentence in shared[key] if sentence not in left_out]
 
 
@@ -152,16 +154,20 @@ def named(space: PropertySpace, property_names: Mapping[str, Sequence[str]]) -> 
     if nameless:
         held = ", ".join(repr(text) for text in members[nameless[0]])
         raise ValueError(
-            f"{space.name}: {len(nameless)} properties have no name in sources/{space.name}.json; the first holds "
-            f"{held}. Add an entry with a short name and these sentences to its property_names."
+            f"{space.name}: {len(nameless)} properties have no name in sources/{space.name}.json; the first "
+            f"holds {held}. Add an entry with a short name and these sentences to its property_names."
         )
     names = [by_sentence[central] for central in space.property_names]
     for central, name in zip(space.property_names, names):
         if set(members[central]) != set(property_names[name]):
-            logger.warning("%s: %r now stands for %s; read its name again", space.name, name, members[central])
+            logger.warning(
+                "%s: %r now stands for %s; read its name again", space.name, name, members[central]
+            )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"{space.name}: two properties are named {repeated[0]!r}; give them different names.")
+        raise ValueError(
+            f"{space.name}: two properties are named {repeated[0]!r}; give them different names."
+        )
     return names
 
 

@@ -187,10 +187,11 @@ def _run(
 ) -> None:
     from prolab_hf.training.checkpoints import list_checkpoints
     from prolab_hf.training.model_building import backbone_statistics, build_model
-    from prolab_hf.training.output_folder import CHECKPOINTS_FOLDER
+    from prolab_hf.training.output_folder import CHECKPOINTS_FOLDER, check_output_folder
     from prolab_hf.training.recipe_data import eval_dataset, image_processor, train_dataset
     from prolab_hf.training.trainer import train as train_model
 
+    check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
     space = _load_space(recipe)
     sources = {name: _open(*place, space, opening) for name, place in splits.items()}
     space = _align(space, sources["train"], splits["train"][0])

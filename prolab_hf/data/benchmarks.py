@@ -251,6 +251,8 @@ BENCHMARKS: dict[str, Benchmark] = {
             num_pictures={"train": 118287, "val": 5000},
             roots=("coco_stuff164k",),
         ),
+        # The masks come from 459 labels in alphabetical order, of which the converter keeps 59 and counts
+        # them: that is why these ids are alphabetical and do not start with the 20 classes of VOC.
         Benchmark(
             name="pascal_context",
             title="Pascal Context 59",

@@ -14,6 +14,9 @@ from torch import Tensor
 LogitsFunction = Callable[[Tensor], Tensor]
 """Pictures `(n, 3, height, width)` to logits `(n, num_classes, any height, any width)`."""
 
+MAX_BAND_ROWS = 64
+"""Rows per band that `slide_bands` gives."""
+
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
     """First pixel of every window along one side.
@@ -80,10 +83,22 @@ def slide_bands(
                 band[..., left : left + crop_width] += _resize(window.float(), (crop_height, crop_width))
             if on_windows is not None:
                 on_windows(len(chunk))
-        done = bottom - top
-        yield band[:, :, :done] / (down[top:bottom, None] * across)  # type: ignore[index]
-        rest = band[:, :, done:]  # type: ignore[index]
-        band = F.pad(rest, (0, 0, 0, done)) if bottom < height else None
+        finished = band[:, :, : bottom - top]  # type: ignore[index]
+        coverage = down[top:bottom, None] * across
+        # In small pieces: dividing a whole row of windows at once would double the memory.
+        for piece, count in zip(finished.split(MAX_BAND_ROWS, dim=2), coverage.split(MAX_BAND_ROWS)):
+            yield piece / count
+        if bottom < height:
+            _scroll(band, bottom - top)  # type: ignore[arg-type]
+
+
+def _scroll(band: Tensor, rows: int) -> None:
+    """Move a band up by some rows in place, zeros following from below."""
+    kept = band.shape[2] - rows
+    for first in range(0, kept, rows):  # steps of `rows`, so that source and target never overlap
+        last = min(first + rows, kept)
+        band[:, :, first:last] = band[:, :, first + rows : last + rows]
+    band[:, :, kept:] = 0
 
 
 def slide_logits(

@@ -1,4 +1,4 @@
-"""Import of the reference's backbones `ViTAdapter` and `BEiTAdapter`: configuration dictionaries and weights."""
+"""Import of the reference's backbones `ViTAdapter` and `BEiTAdapter`: configurations and weights."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
 
 LAYER_NORM_EPS = 1e-6
 PATCH_SIZE = 16
-# transformers builds BEiT's layer scales only for a positive start; the reference also for 0. Weights follow anyway.
+# BEiT's layer scales exist in transformers only for a positive start, in the reference also for 0.
 SMALLEST_LAYER_SCALE = 1e-12
 
 # Defaults of the reference's constructors, which its configuration files rely on.
@@ -178,8 +178,8 @@ def _vit_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
 def _beit_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
     if cfg["use_abs_pos_emb"] and cfg["use_rel_pos_bias"] and cfg["img_size"] != cfg["pretrain_size"]:
         raise ValueError(
-            f"backbone.img_size is {cfg['img_size']} and backbone.pretrain_size {cfg['pretrain_size']}; with both "
-            "kinds of positions they must be equal."
+            f"backbone.img_size is {cfg['img_size']} and backbone.pretrain_size {cfg['pretrain_size']}; with "
+            "both kinds of positions they must be equal."
         )
     layer_scale = 0.0 if cfg["init_values"] is None else max(cfg["init_values"], SMALLEST_LAYER_SCALE)
     vit_config: PreTrainedConfig = BeitConfig(
@@ -218,7 +218,8 @@ def _expected(config: ViTAdapterConfig) -> dict[str, Tensor]:
 
 
 def _original_name(name: str, config: ViTAdapterConfig) -> str:
-    beit = config.vit_config.model_type == "beit"
+    vit_config: Any = config.vit_config
+    beit = vit_config.model_type == "beit"
     projection = PROJECTION.search(name)
     if beit and projection and projection["kind"] == "bias":
         return f"blocks.{name.split('.')[2]}.attn.{projection['letter']}_bias"
@@ -230,7 +231,7 @@ def _original_name(name: str, config: ViTAdapterConfig) -> str:
 def convert_original_backbone_state_dict(
     state_dict: Mapping[str, Tensor], config: ViTAdapterConfig
 ) -> dict[str, Tensor]:
-    """Renames (and for `qkv`, splits) the weights of a reference backbone to those of `ViTAdapterBackbone(config)`.
+    """Renames (and for `qkv`, splits) a reference backbone's weights for `ViTAdapterBackbone(config)`.
 
     Args:
         state_dict: Weights without the prefix `backbone.`.
@@ -247,9 +248,11 @@ def convert_original_backbone_state_dict(
     known = set(names.values())
     missing = sorted(known - state_dict.keys())
     unexpected = sorted(name for name in state_dict.keys() - known if not WITHOUT_EFFECT.match(name))
-    problems = [f"{word}: {', '.join(list_)}" for word, list_ in (("missing", missing), ("unexpected", unexpected)) if list_]
-    if problems:
-        raise ValueError("The backbone's weights do not fit its configuration; " + "; ".join(problems) + ".")
+    if missing or unexpected:
+        raise ValueError(
+            "The backbone's weights do not fit its configuration; "
+            f"missing: {', '.join(missing) or 'none'}; unexpected: {', '.join(unexpected) or 'none'}."
+        )
     converted, misshapen = {}, []
     for name, like in expected.items():
         original = names[name]
@@ -258,7 +261,7 @@ def convert_original_backbone_state_dict(
             misshapen.append(f"{original} is {tuple(state_dict[original].shape)}")
     if misshapen:
         raise ValueError(
-            "The backbone's weights have other shapes than its configuration implies: " + ", ".join(misshapen) + "."
+            f"The backbone's weights have other shapes than its configuration says: {', '.join(misshapen)}."
         )
     return converted
 

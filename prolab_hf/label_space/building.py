@@ -133,7 +133,8 @@ def medoid_names(vectors: np.ndarray, groups: Clustering, texts: Sequence[str]) 
         groups: Their clustering.
         texts: The N descriptions.
     """
-    cosine = np.einsum("nd,nd->n", vectors, groups.centers[groups.labels])
+    # Rounded: the two members of a pair are equally central, and the last bits must not choose between them.
+    cosine = np.einsum("nd,nd->n", vectors, groups.centers[groups.labels]).round(9)
     names: list[str] = []
     for index in range(len(groups.centers)):
         members = np.flatnonzero(groups.labels == index)

@@ -211,8 +211,11 @@ def _place_labels(
                 color=INK,
                 path_effects=halo,
             )
+            # Names that took part in the layout would move the dots they belong to.
+            label.set_in_layout(False)
             box = label.get_window_extent().expanded(1.02, 1.1)
-            if any(box.overlaps(other) for other in taken):
+            outside = box.x0 < 0 or box.x1 > figure.bbox.x1
+            if outside or any(box.overlaps(other) for other in taken):
                 label.remove()
                 continue
             taken.append(box)

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import itertools
 import logging
 from typing import Any
 
@@ -40,12 +41,12 @@ class ViTAdapterConfig(BackboneConfigMixin, PreTrainedConfig):
         init_values: Start of the injectors' scale; 0 leaves the transformer undisturbed at first.
         use_extra_extractor: Two more extractors after the last interaction.
         add_vit_feature: Add the transformer's own maps after each interaction to the output (needs four).
-        use_prefix_tokens: Let class and register tokens pass through the blocks (they never meet the adapter).
+        use_prefix_tokens: Let class and register tokens pass through the blocks; they never meet the adapter.
             `None` decides as the reference: no for ViT-like families, yes for all others.
         prefix_positions: Add position embeddings to the prefix tokens. The reference's BEiT does not.
         use_layer_scale: Give the blocks of a family without layer scale (ViT, DeiT) one that starts at 1.
-        qkv_bias: `False` removes the query, key and value biases also from a family that always has them (BEiT).
-        window_sizes: Side, in tokens, of the windows that attention is limited to, one per block; `None` inside
+        qkv_bias: `False` removes the query, key and value biases, also where a family always has them (BEiT).
+        window_sizes: Side, in tokens, of the windows that attention is limited to, one per block; `None` in
             the list or instead of it means global attention. One number counts for all blocks.
         drop_path_rate: Stochastic depth, rising linearly over the blocks; extractors use the full rate.
         layer_norm_eps: Of the adapter's layer norms.
@@ -92,49 +93,58 @@ class ViTAdapterConfig(BackboneConfigMixin, PreTrainedConfig):
         self.vit_config = copy.deepcopy(self.vit_config)
         attention = getattr(self.vit_config, "_attn_implementation", None)
         super().__post_init__(**kwargs)
+        vit = self._vit
         if self._attn_implementation is None:
-            self.vit_config._attn_implementation = attention
-        if getattr(self.vit_config, "drop_path_rate", 0):
-            logger.info("The vit_config's drop_path_rate is set to 0; the ViT-Adapter's own counts for all blocks.")
-            self.vit_config.drop_path_rate = 0.0
+            vit._attn_implementation = attention
+        if getattr(vit, "drop_path_rate", 0):
+            logger.info(
+                "The drop_path_rate of vit_config is set to 0; the ViT-Adapter's own counts for all blocks."
+            )
+            vit.drop_path_rate = 0.0
         depth = self.num_hidden_layers
         if self.deform_num_heads is None:
-            self.deform_num_heads = self.vit_config.num_attention_heads
+            self.deform_num_heads = vit.num_attention_heads
         if self.interaction_indexes is None:
             bounds = [round(depth * part / NUM_STAGES) for part in range(NUM_STAGES + 1)]
-            self.interaction_indexes = [[first, last - 1] for first, last in zip(bounds, bounds[1:])]
+            self.interaction_indexes = [[first, last - 1] for first, last in itertools.pairwise(bounds)]
         if self.use_prefix_tokens is None:
-            self.use_prefix_tokens = self.vit_config.model_type not in PATCHES_ONLY
+            self.use_prefix_tokens = vit.model_type not in PATCHES_ONLY
         if self.window_sizes is None or isinstance(self.window_sizes, int):
             self.window_sizes = [self.window_sizes] * depth
         self._check()
 
     @property
+    def _vit(self) -> Any:
+        """`vit_config` once it is a configuration and no longer a dictionary or nothing."""
+        return self.vit_config
+
+    @property
     def hidden_size(self) -> int:
         """Channels of the tokens and of all four maps."""
-        return self.vit_config.hidden_size
+        return self._vit.hidden_size
 
     @property
     def num_hidden_layers(self) -> int:
         """Number of the transformer's blocks."""
-        return self.vit_config.num_hidden_layers
+        return self._vit.num_hidden_layers
 
     @property
     def num_channels(self) -> int:
         """Channels of the pictures."""
-        return self.vit_config.num_channels
+        return self._vit.num_channels
 
     def _check(self) -> None:
-        dim, heads = self.hidden_size, self.deform_num_heads
+        dim, heads = self.hidden_size, self.deform_num_heads or 0
         for name in ("conv_inplane", "n_points", "deform_num_heads", "deform_ratio", "cffn_ratio"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"drop_path_rate is {self.drop_path_rate}; it must be at least 0 and below 1.")
-        if int(dim * self.deform_ratio) % heads:
+        value_dim = int(dim * self.deform_ratio)
+        if value_dim % heads:
             raise ValueError(
-                f"deform_num_heads is {heads}; it must divide the {int(dim * self.deform_ratio)} value channels "
-                f"of deformable attention (hidden size {dim} times deform_ratio {self.deform_ratio})."
+                f"deform_num_heads is {heads}; it must divide the {value_dim} value channels of deformable "
+                f"attention (hidden size {dim} times deform_ratio {self.deform_ratio})."
             )
         self._check_interactions()
         self._check_windows()
@@ -145,22 +155,22 @@ class ViTAdapterConfig(BackboneConfigMixin, PreTrainedConfig):
             )
 
     def _check_interactions(self) -> None:
-        depth, previous = self.num_hidden_layers, -1
-        for interaction in self.interaction_indexes:
+        depth, previous, interactions = self.num_hidden_layers, -1, self.interaction_indexes or []
+        for interaction in interactions:
             if len(interaction) != 2 or not previous < interaction[0] <= interaction[1] < depth:
                 raise ValueError(
-                    f"interaction_indexes is {self.interaction_indexes}; each entry must be [first, last] block, "
-                    f"in rising order, without overlap, from 0 to {depth - 1}."
+                    f"interaction_indexes is {interactions}; each entry must be [first, last] block, in "
+                    f"rising order, without overlap, from 0 to {depth - 1}."
                 )
             previous = interaction[1]
-        if self.add_vit_feature and len(self.interaction_indexes) != NUM_STAGES:
+        if not interactions or (self.add_vit_feature and len(interactions) != NUM_STAGES):
             raise ValueError(
-                f"interaction_indexes has {len(self.interaction_indexes)} entries; add_vit_feature needs one per "
-                f"map ({NUM_STAGES}). Change it or set add_vit_feature=False."
+                f"interaction_indexes has {len(interactions)} entries; with add_vit_feature one per map "
+                f"({NUM_STAGES}) is needed, without it at least one."
             )
 
     def _check_windows(self) -> None:
-        sizes = self.window_sizes
+        sizes: Any = self.window_sizes
         if len(sizes) != self.num_hidden_layers or any(size is not None and size < 1 for size in sizes):
             raise ValueError(
                 f"window_sizes is {sizes}; it needs one positive number or None for each of the "
@@ -168,20 +178,19 @@ class ViTAdapterConfig(BackboneConfigMixin, PreTrainedConfig):
             )
         if not any(sizes):
             return
-        if self.use_prefix_tokens or self._has_relative_positions() or hasattr(self.vit_config, "rope_theta"):
+        if self.use_prefix_tokens or self._has_relative_positions():
             raise ValueError(
-                "window_sizes limits attention to windows, which is only defined for patch tokens with absolute "
-                "positions; set use_prefix_tokens=False and use a transformer without relative or rotary positions."
+                "window_sizes limits attention to windows of patch tokens, which is not defined with class "
+                "tokens or relative positions; set use_prefix_tokens=False and use one without them."
             )
 
     def _has_relative_positions(self) -> bool:
-        return getattr(self.vit_config, "use_relative_position_bias", False) or getattr(
-            self.vit_config, "use_shared_relative_position_bias", False
-        )
+        names = ("use_relative_position_bias", "use_shared_relative_position_bias")
+        return any(getattr(self.vit_config, name, False) for name in names)
 
 
 def _refuse_misspelled(kwargs: dict[str, Any], config_class: type[PreTrainedConfig]) -> None:
-    """transformers keeps unknown keywords as attributes, so a misspelt field would silently have no effect."""
+    """Unknown keywords would be kept as attributes, so a misspelt field would silently have no effect."""
     fields = set(config_class.__dataclass_fields__)
     inherited = set(PreTrainedConfig.__dataclass_fields__)
     for name in kwargs:

@@ -1,8 +1,9 @@
 """Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, section 4.1) in plain PyTorch.
 
 Every query looks at a few learned positions per head and level and averages what it finds there. On a CPU the
-bilinear corners are read as rows of a table (`embedding_bag`), which neither copies the values into channel-first
-maps nor writes the sampled values out; elsewhere, and inside compiled or exported graphs, `grid_sample` does it.
+bilinear corners are read as rows of a table (`embedding_bag`), which neither copies the values into maps of
+one head nor writes the sampled values out; elsewhere, and inside compiled or exported graphs, `grid_sample`
+does it.
 """
 
 import math
@@ -34,14 +35,14 @@ def deformable_attention(
 ) -> Tensor:
     """Weighted sums of bilinearly sampled values; positions outside a map read zeros.
 
-    Computed in at least float32 whatever the values' type: with the 8 bits of bfloat16 a position in a map of 64
-    cells would be off by a quarter of a cell.
+    Computed in at least float32 whatever the values' type: with the 8 bits of bfloat16 a position in a map of
+    64 cells would be off by a quarter of a cell.
 
     Args:
         value: `(batch_size, cells, num_heads, head_dim)`, the maps one after the other, each row by row.
         shapes: (height, width) of each map; their areas sum to `cells`.
-        sampling_locations: `(batch_size, num_queries, num_heads, num_levels, num_points, 2)`, x before y; a map
-            spans [0, 1] from edge to edge.
+        sampling_locations: `(batch_size, num_queries, num_heads, num_levels, num_points, 2)`, x before y; a
+            map spans [0, 1] from edge to edge.
         attention_weights: `(batch_size, num_queries, num_heads, num_levels, num_points)`.
 
     Returns:
@@ -52,7 +53,9 @@ def deformable_attention(
     """
     cells = sum(height * width for height, width in shapes)
     if value.shape[1] != cells:
-        raise ValueError(f"value has {value.shape[1]} cells, but maps of (height, width) {shapes} have {cells}.")
+        raise ValueError(
+            f"value has {value.shape[1]} cells, but maps of (height, width) {shapes} have {cells}."
+        )
     dtype = torch.promote_types(value.dtype, torch.float32)
     locations, weights = sampling_locations.to(dtype), attention_weights.to(dtype)
     eager = not torch.compiler.is_compiling() and not torch.jit.is_tracing()
@@ -62,20 +65,26 @@ def deformable_attention(
         return sample(value, shapes, locations, weights).to(value.dtype)
 
 
-def _sample_by_grid(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
+def _sample_by_grid(
+    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
     """One `grid_sample` per level, summed over its points at once so that no stack of levels is kept."""
     batch_size, _, heads, head_dim = value.shape
-    output = None
-    for level, (level_value, (height, width)) in enumerate(zip(value.split([h * w for h, w in shapes], 1), shapes)):
+    levels = value.split([height * width for height, width in shapes], dim=1)
+    outputs = []
+    for level, (level_value, (height, width)) in enumerate(zip(levels, shapes)):
         maps = level_value.to(locations.dtype).permute(0, 2, 3, 1).reshape(-1, head_dim, height, width)
         grid = (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
         sampled = F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        summed = (sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
-        output = summed if output is None else output + summed
+        level_weights = weights[:, :, :, level].transpose(1, 2).flatten(0, 1)
+        outputs.append((sampled * level_weights[:, None]).sum(-1))
+    output = torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
     return output.view(batch_size, heads * head_dim, -1).transpose(1, 2)
 
 
-def _sample_by_rows(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
+def _sample_by_rows(
+    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
     """Each (query, head) is a bag of table rows: the four corners of all its points, weighted.
 
     A frame of zeros around every map takes the place of tests for positions outside it: positions are clamped
@@ -116,7 +125,9 @@ def _sample_by_rows(value: Tensor, shapes: list[tuple[int, int]], locations: Ten
     ).view(batch_size, -1, heads * head_dim)
 
 
-def _framed_table(value: Tensor, shapes: list[tuple[int, int]], dtype: torch.dtype) -> tuple[Tensor, list[int]]:
+def _framed_table(
+    value: Tensor, shapes: list[tuple[int, int]], dtype: torch.dtype
+) -> tuple[Tensor, list[int]]:
     """Copies the maps into zeros, each with a frame one cell wide.
 
     Returns:
@@ -186,14 +197,16 @@ class DeformableAttention(nn.Module):
         return self.output_proj(deformable_attention(value, shapes, locations, weights))
 
     def init_weights(self) -> None:
-        """Heads start on a ring: head m samples point k at (k + 1) cells in direction m, all equally weighted."""
-        angle = torch.arange(self.num_heads, dtype=torch.float32, device="cpu") * (2 * math.pi / self.num_heads)
+        """Heads start as a star: head m samples at 1, 2, ... cells in direction m, all equally weighted."""
+        # On the CPU explicitly: models are built on the meta device before their weights are loaded.
+        head = torch.arange(self.num_heads, dtype=torch.float32, device="cpu")
+        angle = head * (2 * math.pi / self.num_heads)
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
         radius = torch.arange(1, self.num_points + 1, dtype=torch.float32, device="cpu")
-        ring = direction[:, None, None] * radius[:, None]
+        star = direction[:, None, None] * radius[:, None]
         init.zeros_(self.sampling_offsets.weight)
-        init.copy_(self.sampling_offsets.bias, ring.expand(-1, self.num_levels, -1, -1).flatten())
+        init.copy_(self.sampling_offsets.bias, star.expand(-1, self.num_levels, -1, -1).flatten())
         for linear in (self.attention_weights, self.value_proj, self.output_proj):
             init.zeros_(linear.bias)
         init.zeros_(self.attention_weights.weight)

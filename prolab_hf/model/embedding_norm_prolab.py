@@ -6,12 +6,13 @@ maps of products.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .resize_prolab import LinearAxis, linear_axis
 from .loss_operator_prolab import free_operator_name
+from .resize_prolab import LinearAxis, linear_axis
 from .streaming_prolab import compute_dtype
 from .threads_prolab import run_on_threads
 
@@ -36,7 +37,6 @@ def _chunks(embeddings: Tensor) -> tuple[Tensor, ...]:
     return embeddings.split(max(1, elements // embeddings[0].numel()))
 
 
-@torch.no_grad()
 def _sum_products(embeddings: Tensor, out: Tensor) -> None:
     """Writes the four maps of one image `(embedding_dim, height, width)` to `out` `(4, height, width)`."""
     chunks = _chunks(embeddings)
@@ -50,7 +50,6 @@ def _sum_products(embeddings: Tensor, out: Tensor) -> None:
     torch.sum(sums, dim=1, out=out)
 
 
-@torch.no_grad()
 def _spread_gradients(embeddings: Tensor, gradients: Tensor, out: Tensor) -> None:
     """Writes the gradient of one image to `out`, given `(4, height, width)` gradients of its maps."""
     for chunk, result in zip(_chunks(embeddings), _chunks(out)):
@@ -106,11 +105,11 @@ def _(embeddings: Tensor, gradients: Tensor) -> Tensor:
     return torch.empty_like(embeddings)
 
 
-def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(inputs[0])
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, gradients: Tensor) -> Tensor:
+def _backward(ctx: Any, gradients: Tensor) -> Tensor:
     return neighbor_products_backward(ctx.saved_tensors[0], gradients)
 
 

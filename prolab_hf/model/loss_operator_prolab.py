@@ -1,6 +1,7 @@
 """The streamed losses as torch operators: one opaque node for autograd, autocast and torch.compile."""
 
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def _empty_outputs(
     return table.new_empty(()), by_logits, by_scale
 
 
-def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
     _, by_logits, by_scale = output
     ctx.mark_non_differentiable(by_logits, by_scale)
     ctx.save_for_backward(by_logits, by_scale)
@@ -70,7 +71,7 @@ def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, outp
 
 
 def _backward(
-    ctx: torch.autograd.function.FunctionCtx, grad: Tensor, *_: Tensor
+    ctx: Any, grad: Tensor, *_: Tensor
 ) -> tuple[Tensor | None, ...]:
     by_logits, by_scale = ctx.saved_tensors
     scale = by_scale * grad if ctx.scaled else None
@@ -141,8 +142,8 @@ def class_rows(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     elif bool(outside.any()):
         found = labels[outside].unique()[:5].tolist()
         raise ValueError(
-            f"labels hold {found}, but there are {num_classes} classes (0 to {num_classes - 1}) and the ignore "
-            f"index is {ignore_index}; check how the masks code their classes and the ignore index"
+            f"labels hold {found}, but the classes are 0 to {num_classes - 1} and the ignore index is "
+            f"{ignore_index}; check how the masks code their classes and the ignore index"
         )
     return torch.where(void, num_classes, labels).contiguous()
 

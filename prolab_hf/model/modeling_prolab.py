@@ -144,9 +144,10 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             self.feature_pyramid = ProLabFeaturePyramid(channels)
         self.decode_head = DECODERS[config.decoder](config, channels)
         self.auxiliary_head = ProLabAuxiliaryHead(config, channels) if config.use_auxiliary_head else None
-        shape = config.num_properties, config.embedding_dim
-        self.register_buffer("property_embeddings", torch.zeros(*shape, dtype=torch.float32))
-        self.register_buffer("class_property_matrix", class_matrix(config), persistent=False)
+        # The same values as in _init_weights, on the device of the surrounding context (meta while loading).
+        device = torch.get_default_device()
+        self.register_buffer("property_embeddings", default_property_embeddings(config).to(device))
+        self.register_buffer("class_property_matrix", class_matrix(config).to(device), persistent=False)
         self.post_init()
 
     # ---- the property space -------------------------------------------------------------------------------

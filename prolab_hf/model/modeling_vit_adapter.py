@@ -1,8 +1,8 @@
-"""ViT-Adapter (arXiv 2205.08534): a plain vision transformer as a backbone with maps at strides 4, 8, 16 and 32.
+"""ViT-Adapter (arXiv 2205.08534): a plain vision transformer as a backbone with four strides.
 
-Beside the transformer runs a small convolutional branch, the spatial prior, whose three coarser maps are a second
-set of tokens. Before each group of blocks the transformer's tokens read from them (injector), after it they read
-from the transformer's (extractor); both by deformable attention.
+Beside the transformer runs a small convolutional branch, the spatial prior, whose three coarser maps are a
+second set of tokens. Before each group of blocks the transformer's tokens read from them (injector), after it
+they read from the transformer's (extractor); both by deformable attention.
 """
 
 import difflib
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 COARSEST_STRIDE = 32
 NUM_EXTRA_EXTRACTORS = 2
+_VIT_ONLY = OutputRecorder(None)  # type: ignore[arg-type]
 
 
 class SpatialPrior(nn.Module):
@@ -56,7 +57,11 @@ class SpatialPrior(nn.Module):
         )
         self.stages = nn.ModuleList(
             nn.Sequential(*_conv_block(channels_in, channels_out, stride=2))
-            for channels_in, channels_out in ((width, 2 * width), (2 * width, 4 * width), (4 * width, 4 * width))
+            for channels_in, channels_out in (
+                (width, 2 * width),
+                (2 * width, 4 * width),
+                (4 * width, 4 * width),
+            )
         )
         self.projections = nn.ModuleList(
             nn.Conv2d(channels, dim, kernel_size=1) for channels in (width, 2 * width, 4 * width, 4 * width)
@@ -70,18 +75,23 @@ class SpatialPrior(nn.Module):
             level_embed: `(3, dim)`, added to the tokens of strides 8, 16 and 32.
 
         Returns:
-            The map of stride 4, `(batch_size, dim, height / 4, width / 4)`, and the tokens of strides 8, 16 and
-            32 one after the other, `(batch_size, num_tokens, dim)`.
+            The map of stride 4, `(batch_size, dim, height / 4, width / 4)`, and the tokens of strides 8, 16
+            and 32 one after the other, `(batch_size, num_tokens, dim)`.
         """
         maps = [self.stem(pixel_values)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
-        # 1x1 convolutions as matrix products that give tokens at once; the level embedding is part of their bias.
+        projections: Any = self.projections
+        finest, *coarser = projections
+        # 1x1 convolutions as matrix products that give tokens at once; the level embedding is part of the
+        # bias.
         tokens = [
-            F.linear(features.flatten(2).transpose(1, 2), projection.weight.flatten(1), projection.bias + embed)
-            for features, projection, embed in zip(maps[1:], self.projections[1:], level_embed)
+            F.linear(
+                features.flatten(2).transpose(1, 2), projection.weight.flatten(1), projection.bias + embed
+            )
+            for features, projection, embed in zip(maps[1:], coarser, level_embed)
         ]
-        return self.projections[0](maps[0]), torch.cat(tokens, dim=1)
+        return finest(maps[0]), torch.cat(tokens, dim=1)
 
 
 def _conv_block(in_channels: int, out_channels: int, *, stride: int) -> list[nn.Module]:
@@ -90,7 +100,7 @@ def _conv_block(in_channels: int, out_channels: int, *, stride: int) -> list[nn.
 
 
 class ConvFeedForward(nn.Module):
-    """Feed-forward network with a depthwise 3 x 3 convolution on each of the three maps that its tokens form."""
+    """Feed-forward network with a depthwise 3 x 3 convolution on each of the maps that its tokens form."""
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -99,10 +109,12 @@ class ConvFeedForward(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, tokens: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """Maps `(batch_size, num_tokens, dim)` to the same shape; `shapes` are (height, width) of the maps."""
+        """Mixes `(batch_size, num_tokens, dim)` within maps of the given (height, width)."""
         parts = self.fc1(tokens).split([height * width for height, width in shapes], dim=1)
         # Tokens are maps with the channels last already: no copy before or after the convolution.
-        maps = [self.depthwise(part.unflatten(1, shape).permute(0, 3, 1, 2)) for part, shape in zip(parts, shapes)]
+        maps = [
+            self.depthwise(part.unflatten(1, shape).permute(0, 3, 1, 2)) for part, shape in zip(parts, shapes)
+        ]
         tokens = torch.cat([features.flatten(2).transpose(1, 2) for features in maps], dim=1)
         return self.fc2(F.gelu(tokens))
 
@@ -118,7 +130,9 @@ class Injector(GradientCheckpointingLayer):
         self.attention = _deformable_attention(config, num_levels=3)
         self.gamma = nn.Parameter(torch.full((dim,), float(config.init_values)))
 
-    def forward(self, tokens: Tensor, adapter_tokens: Tensor, points: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    def forward(
+        self, tokens: Tensor, adapter_tokens: Tensor, points: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
         """Returns `tokens`, `(batch_size, num_patches, dim)`, with what they read added."""
         read = self.attention(self.query_norm(tokens), points, self.feature_norm(adapter_tokens), shapes)
         return tokens + self.gamma * read
@@ -133,16 +147,20 @@ class Extractor(GradientCheckpointingLayer):
         self.query_norm = nn.LayerNorm(dim, eps=eps)
         self.feature_norm = nn.LayerNorm(dim, eps=eps)
         self.attention = _deformable_attention(config, num_levels=1)
-        self.feed_forward_norm = nn.LayerNorm(dim, eps=eps) if config.with_cffn else None
-        self.feed_forward = ConvFeedForward(dim, int(dim * config.cffn_ratio)) if config.with_cffn else None
+        self.with_feed_forward = config.with_cffn
+        if config.with_cffn:
+            self.feed_forward_norm = nn.LayerNorm(dim, eps=eps)
+            self.feed_forward = ConvFeedForward(dim, int(dim * config.cffn_ratio))
         self.drop_path_rate = config.drop_path_rate
 
-    def forward(self, adapter_tokens: Tensor, tokens: Tensor, points: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    def forward(
+        self, adapter_tokens: Tensor, tokens: Tensor, points: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
         """Returns `adapter_tokens`, `(batch_size, num_tokens, dim)`, with what they read added."""
         grid = shapes[1]  # the adapter's middle map has the transformer's stride
         normed = self.query_norm(adapter_tokens)
         adapter_tokens = adapter_tokens + self.attention(normed, points, self.feature_norm(tokens), [grid])
-        if self.feed_forward is None:
+        if not self.with_feed_forward:
             return adapter_tokens
         mixed = self.feed_forward(self.feed_forward_norm(adapter_tokens), shapes)
         return adapter_tokens + drop_path(mixed, self.drop_path_rate, training=self.training)
@@ -152,7 +170,7 @@ def _deformable_attention(config: ViTAdapterConfig, *, num_levels: int) -> Defor
     return DeformableAttention(
         config.hidden_size,
         num_levels=num_levels,
-        num_heads=config.deform_num_heads,
+        num_heads=config.deform_num_heads or 1,
         num_points=config.n_points,
         ratio=config.deform_ratio,
     )
@@ -171,11 +189,13 @@ class Interaction(nn.Module):
 class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
     """Backbone with four feature maps of the transformer's width at strides 4, 8, 16 and 32.
 
-    Heights and widths must be multiples of 32. Batch normalization counts one device; for the synchronized one of
-    the reference apply `nn.SyncBatchNorm.convert_sync_batchnorm` to the model when training on several.
+    Heights and widths must be multiples of 32. Batch normalization counts one device; for the synchronized
+    one of the reference apply `nn.SyncBatchNorm.convert_sync_batchnorm` to the model when training on
+    several.
 
-    `hidden_states` in the output are the transformer's tokens before the first and after every block, with the
-    prefix tokens; `attentions` its attention probabilities (`attn_implementation="eager"`, no windowed blocks).
+    `hidden_states` in the output are the transformer's tokens before the first and after every block, with
+    the prefix tokens; `attentions` its attention probabilities (`attn_implementation="eager"`, no windowed
+    blocks).
 
     Args:
         config: Configuration.
@@ -184,7 +204,7 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
     config: ViTAdapterConfig
     base_model_prefix = "vit_adapter"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ("image",)  # type: ignore[assignment]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -192,20 +212,19 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["Interaction", "SpatialPrior"]
     # Nothing of our own is recorded: the keys let the transformer's hooks collect for our forward.
-    _can_record_outputs = {"hidden_states": OutputRecorder(None), "attentions": OutputRecorder(None)}
+    _can_record_outputs = {"hidden_states": _VIT_ONLY, "attentions": _VIT_ONLY}
 
     def __init__(self, config: ViTAdapterConfig) -> None:
         super().__init__(config)
-        dim = config.hidden_size
+        dim, interactions = config.hidden_size, config.interaction_indexes or []
         self.num_features = [dim] * NUM_STAGES
         self.vit = AutoModel.from_config(config.vit_config)
         self._adapt_transformer()
         self.spatial_prior = SpatialPrior(config.num_channels, config.conv_inplane, dim)
         self.level_embed = nn.Parameter(torch.zeros(3, dim))
-        last = len(config.interaction_indexes) - 1
         self.interactions = nn.ModuleList(
-            Interaction(config, extra_extractors=config.use_extra_extractor and index == last)
-            for index in range(last + 1)
+            Interaction(config, extra_extractors=config.use_extra_extractor and entry is interactions[-1])
+            for entry in interactions
         )
         self.upsample = nn.ConvTranspose2d(dim, dim, kernel_size=2, stride=2)
         self.norms = nn.ModuleList(nn.BatchNorm2d(dim) for _ in range(NUM_STAGES))
@@ -213,9 +232,12 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
 
     def _adapt_transformer(self) -> None:
         """Takes off what the adapter does not use and adds what the configuration asks for."""
-        config, layers = self.config, transformer_layers(self.vit)
+        config: Any = self.config
+        layers: Any = transformer_layers(self.vit)
         if any(config.window_sizes) and hasattr(self.vit, "rope_embeddings"):
-            raise ValueError("window_sizes is not available for a transformer with rotary positions; leave it out.")
+            raise ValueError(
+                "window_sizes is not available for a transformer with rotary positions; leave it out."
+            )
         keep_encoder_only(self.vit, use_prefix_tokens=config.use_prefix_tokens)
         for index, (layer, window_size) in enumerate(zip(layers, config.window_sizes)):
             if not config.qkv_bias:
@@ -225,7 +247,9 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
                 layer.attention = WindowedAttention(layer.attention, window_size)
             rate = config.drop_path_rate * index / max(len(layers) - 1, 1)
             if config.use_layer_scale or rate > 0:
-                scale_branches(layer, config.hidden_size, layer_scale=config.use_layer_scale, drop_path_rate=rate)
+                scale_branches(
+                    layer, config.hidden_size, layer_scale=config.use_layer_scale, drop_path_rate=rate
+                )
 
     def get_input_embeddings(self) -> nn.Module:
         """The transformer's patch embedding."""
@@ -247,6 +271,7 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         Raises:
             ValueError: Height or width is not a multiple of 32; the message names the size to pad to.
         """
+        config: Any = self.config
         height, width = self._grid(pixel_values)
         shapes = [(2 * height, 2 * width), (height, width), (height // 2, width // 2)]
         pixel_values = pixel_values.to(self.level_embed.dtype)
@@ -256,29 +281,30 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         sequence, num_prefix = input_tokens(
             self.vit,
             pictures,
-            use_prefix=self.config.use_prefix_tokens,
-            prefix_positions=self.config.prefix_positions,
+            use_prefix=config.use_prefix_tokens,
+            prefix_positions=config.prefix_positions,
         )
         # 2. Blocks and exchanges in turn.
         points = reference_points(shapes, pixel_values.device)
         own_points = points[4 * height * width : 5 * height * width]
-        layers, arguments = transformer_layers(self.vit), layer_arguments(self.vit, pictures)
+        layers, arguments = list(transformer_layers(self.vit)), layer_arguments(self.vit, pictures)
+        interactions: Any = zip(self.interactions, config.interaction_indexes)
         vit_maps = []
-        for interaction, (first, last) in zip(self.interactions, self.config.interaction_indexes):
+        for interaction, (first, last) in interactions:
             prefix, tokens = sequence[:, :num_prefix], sequence[:, num_prefix:]
             tokens = interaction.injector(tokens, adapter_tokens, own_points, shapes)
             sequence = torch.cat([prefix, tokens], dim=1) if num_prefix else tokens
             for layer in layers[first : last + 1]:
                 windowed = isinstance(layer.attention, WindowedAttention)
-                own = {"grid": (height, width)} if windowed else {}
-                sequence = layer(sequence, **arguments, **own)
+                window_arguments = {"grid": (height, width)} if windowed else {}
+                sequence = layer(sequence, **arguments, **window_arguments)
             tokens = sequence[:, num_prefix:]
             for extractor in interaction.extractors:
                 adapter_tokens = extractor(adapter_tokens, tokens, points, shapes)
             vit_maps.append(_as_map(tokens, (height, width)))
         # 3. Tokens to maps.
         maps = self._merge(finest, adapter_tokens, vit_maps, shapes)
-        return BackboneOutput(feature_maps=maps)
+        return BackboneOutput(feature_maps=maps)  # type: ignore[arg-type]
 
     def _merge(
         self, finest: Tensor, adapter_tokens: Tensor, vit_maps: list[Tensor], shapes: list[tuple[int, int]]
@@ -286,8 +312,9 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         """Four maps from the adapter's tokens, the prior's finest map and the transformer's maps."""
         parts = adapter_tokens.split([height * width for height, width in shapes], dim=1)
         views = [_as_map(part, shape) for part, shape in zip(parts, shapes)]
-        # Copied to plain channel-first maps before they are normalized: PyTorch's batch norm gives wrong gradients
-        # for transposed views of a batch of one. Added in place, as every new map at stride 4 is 48 MiB at 512 x 512.
+        # Copied to plain channel-first maps before they are normalized: PyTorch's batch norm gives wrong
+        # gradients for transposed views of a batch of one. Added in place: a new map at stride 4 is 48 MiB
+        # for 512 x 512 pixels, and touching new memory costs more than the addition.
         copies = [view.clone(memory_format=torch.contiguous_format) for view in views]
         maps = [self.upsample(views[0]).contiguous().add_(finest), *copies]
         if self.config.add_vit_feature:
@@ -302,8 +329,8 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
             padded = [-(-side // COARSEST_STRIDE) * COARSEST_STRIDE for side in (height, width)]
             raise ValueError(
-                f"pixel_values has pictures of {height} x {width} (height x width); a ViT-Adapter needs multiples of "
-                f"{COARSEST_STRIDE}: pad or resize them to {padded[0]} x {padded[1]}."
+                f"pixel_values has pictures of {height} x {width} (height x width); a ViT-Adapter needs "
+                f"multiples of {COARSEST_STRIDE}: pad or resize them to {padded[0]} x {padded[1]}."
             )
         return height // TOKEN_STRIDE, width // TOKEN_STRIDE
 
@@ -327,16 +354,22 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
                 if isinstance(scale, ResidualBranchScale) and scale.gamma is not None:
                     init.ones_(scale.gamma)
 
-    def save_pretrained(self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
+    ) -> None:
         """Like the inherited method, but under the live weight names.
 
         Under the legacy names that transformers would write for many transformers, a plain `load_state_dict`
         (the Trainer's resume) finds none of their weights; `from_pretrained` reads both.
         """
-        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+        super().save_pretrained(  # type: ignore[misc]
+            save_directory, *args, save_original_format=save_original_format, **kwargs
+        )
 
     @classmethod
-    def from_vit(cls, vit: str | Path | PreTrainedModel, *, hub_kwargs: dict[str, Any] | None = None, **fields: Any) -> Self:
+    def from_vit(
+        cls, vit: str | Path | PreTrainedModel, *, hub_kwargs: dict[str, Any] | None = None, **fields: Any
+    ) -> Self:
         """Puts an adapter with fresh weights around a pretrained transformer.
 
         Args:
@@ -355,18 +388,17 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
                 close = difflib.get_close_matches(name, ViTAdapterConfig.__dataclass_fields__, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else "."
                 raise ValueError(f"ViTAdapterConfig has no field {name!r}{hint}")
+        pretrained: Any = vit
         if not isinstance(vit, PreTrainedModel):
-            vit = AutoModel.from_pretrained(vit, **(hub_kwargs or {}))
-        pretrained = vit if hasattr(vit, "embeddings") else vit.base_model
+            pretrained = AutoModel.from_pretrained(vit, **(hub_kwargs or {}))
+        elif not hasattr(vit, "embeddings"):
+            pretrained = vit.base_model
         transformer_layers(pretrained)
         backbone = cls(ViTAdapterConfig(vit_config=pretrained.config, **fields)).to(pretrained.dtype)
+        # All but the scales that only the adapter adds; what the adapter does not use stays behind.
+        names = [name for name in backbone.vit.state_dict() if not name.endswith("_scale.gamma")]
         weights = pretrained.state_dict()
-        own = backbone.vit.state_dict()
-        added = {name for name in own if "_scale.gamma" in name}
-        missing = own.keys() - weights.keys() - added
-        if missing:
-            raise ValueError(f"{type(pretrained).__name__} lacks weights that its configuration implies: {sorted(missing)}.")
-        backbone.vit.load_state_dict({name: weights[name] for name in own.keys() - added}, strict=False)
+        backbone.vit.load_state_dict({name: weights[name] for name in names}, strict=False)
         return backbone
 
 

@@ -151,7 +151,7 @@ def sigmoid_binary_cross_entropy(block: PixelBlock) -> PixelLoss:
 
 
 def cross_entropy(block: PixelBlock) -> PixelLoss:
-    """Cross-entropy of the softmax over channels; `rows` are channels, void gives a finite value without meaning."""
+    """Cross-entropy of the softmax over channels, which are the rows; void gives some finite value."""
     channels = block.rows.clamp_max(block.logits.shape[1] - 1)[:, None]
     top = block.logits.amax(dim=1, keepdim=True)
     picked = (block.logits.gather(1, channels) - top)[:, 0]

@@ -59,12 +59,12 @@ def _interpolated_argmax(
     for part, out in zip(pixels.split(chunk), found.split(chunk)):
         row, column = part // columns.lower.shape[0], part % columns.lower.shape[0]
         left, right, across = columns.lower[column], columns.upper[column], columns.weight[column, None]
-        sides = []
-        for source in (rows.lower[row], rows.upper[row]):
-            start = (source - top) * width
-            side = features.index_select(0, start + left)
-            sides.append(torch.lerp(side, features.index_select(0, start + right), across, out=side))
-        torch.argmax(torch.lerp(*sides, rows.weight[row, None], out=sides[0]), dim=1, out=out)
+        above, below = (rows.lower[row] - top) * width, (rows.upper[row] - top) * width
+        over = features.index_select(0, above + left)
+        torch.lerp(over, features.index_select(0, above + right), across, out=over)
+        under = features.index_select(0, below + left)
+        torch.lerp(under, features.index_select(0, below + right), across, out=under)
+        torch.argmax(torch.lerp(over, under, rows.weight[row, None], out=over), dim=1, out=out)
     return found
 
 

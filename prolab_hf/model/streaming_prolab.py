@@ -24,9 +24,9 @@ from .pixel_losses_prolab import KERNELS, PixelBlock, PixelLoss, Scratch
 from .resize_prolab import LinearAxis, linear_axis
 from .threads_prolab import run_on_threads
 
-CPU_BLOCK_ELEMENTS = 2**20  # 4 MiB in float32: the three or four buffers of a block stay in the cache
+CPU_BLOCK_ELEMENTS = 2**19  # 2 MiB in float32: the three or four buffers of a block stay in the cache
 CPU_BLOCK_ROWS = 16
-GPU_BLOCK_ELEMENTS = 2**25  # few large operations; 128 MiB per buffer
+GPU_BLOCK_ELEMENTS = 2**24  # few large operations; 64 MiB in float32 per buffer
 MIN_LABEL_ROWS_PER_TASK = 32
 MIN_FEATURE_ROWS_PER_TASK = (
     4  # so that a feature row belongs to two shares at most and sums do not depend on order
@@ -108,46 +108,77 @@ def _evaluate(
     return losses.sum(), PixelLoss(losses, direction, factor)
 
 
-class _FeatureRows:
-    """Rows of one image's features, widened to label width with channels last, and back.
+class _RowWindow:
+    """The feature rows of one image around the current label rows, widened, and the gradients they collect.
 
-    `first` has the channels first, as the features usually have, and `narrow` last: torch transposes in cache
-    blocks only between two contiguous matrices.
+    Interpolation is separable: each feature row is widened to label width once, channels last, and label rows
+    are mixes of two such rows.
     """
 
     def __init__(self, inputs: StreamInputs, gradient: Tensor | None, lock: AbstractContextManager) -> None:
         self.logits, self.factor = inputs.logits[0], inputs.factor
         self.gradient, self.lock = None if gradient is None else gradient[0], lock
-        channels, _, width = self.logits.shape
-        axis = linear_axis(width, inputs.rows.shape[-1], dtype=inputs.table.dtype, device=self.logits.device)
-        self.left, self.right, self.weight = axis.lower, axis.upper, axis.weight[:, None]
+        channels, height, width = self.logits.shape
+        label_height, _, label_width = inputs.rows.shape
+        dtype, device = inputs.table.dtype, inputs.logits.device
+        columns = linear_axis(width, label_width, dtype=dtype, device=device)
+        self.left, self.right, self.weight = columns.lower, columns.upper, columns.weight[:, None]
+        self.vertical = linear_axis(height, label_height, dtype=dtype, device=device)
+        self.lower, self.upper = self.vertical.lower.tolist(), self.vertical.upper.tolist()
+        # Channels first: torch transposes in cache blocks only between two contiguous matrices.
         self.first = inputs.table.new_empty(channels, width)
         self.narrow = inputs.table.new_empty(width, channels)
-        self.wide = inputs.table.new_empty(inputs.rows.shape[-1], channels)
+        self.spare = inputs.table.new_empty(label_width, channels)
+        self.held: dict[int, tuple[Tensor, Tensor]] = {}
         self.unused: list[tuple[Tensor, Tensor]] = []
 
-    def take(self, row: int) -> tuple[Tensor, Tensor]:
-        """A row `(label_width, channels)` times the factor, and zeros to collect its gradient in."""
-        wide, gradient = (
-            self.unused.pop() if self.unused else (torch.empty_like(self.wide), torch.zeros_like(self.wide))
-        )
+    def move_to(self, block: range) -> None:
+        """Lets go of feature rows that no later label row needs, and takes the new ones."""
+        for row in [row for row in self.held if row < self.lower[block.start]]:
+            self._release(row)
+        part = slice(block.start, block.stop)
+        for row in sorted({*self.lower[part], *self.upper[part]} - self.held.keys()):
+            self._take(row)
+
+    def interpolate(self, block: range, out: Tensor) -> None:
+        """Writes the logits of label rows to `out` `(label rows, label_width, channels)`."""
+        for index, mixed in zip(block, out):
+            lower, upper = self.held[self.lower[index]][0], self.held[self.upper[index]][0]
+            torch.lerp(lower, upper, self.vertical.weight[index], out=mixed)
+
+    def collect(self, block: range, direction: Tensor, factor: Tensor) -> None:
+        """Adds `factor * direction`, the gradient by what `interpolate` wrote."""
+        to_upper = factor * self.vertical.weight[block.start : block.stop, None, None]
+        for index, row, below, above in zip(block, direction, factor - to_upper, to_upper):
+            self.held[self.lower[index]][1].addcmul_(row, below)
+            self.held[self.upper[index]][1].addcmul_(row, above)
+
+    def close(self) -> None:
+        """Lets go of all rows."""
+        for row in list(self.held):
+            self._release(row)
+
+    def _take(self, row: int) -> None:
+        if not self.unused:
+            self.unused.append((torch.empty_like(self.spare), torch.zeros_like(self.spare)))
+        self.held[row] = self.unused.pop()
+        wide = self.held[row][0]
         self.first.copy_(self.logits[:, row])
         self.narrow.copy_(self.first.t()).mul_(self.factor)
         torch.index_select(self.narrow, 0, self.left, out=wide)
-        torch.index_select(self.narrow, 0, self.right, out=self.wide)
-        torch.lerp(wide, self.wide, self.weight, out=wide)
-        return wide, gradient
+        torch.index_select(self.narrow, 0, self.right, out=self.spare)
+        torch.lerp(wide, self.spare, self.weight, out=wide)
 
-    def give_back(self, row: int, memory: tuple[Tensor, Tensor]) -> None:
-        """Adds the collected gradient of a row to the image's."""
-        self.unused.append(memory)
+    def _release(self, row: int) -> None:
+        """Narrows the collected gradient (the transpose of widening) and adds it to that of the features."""
+        self.unused.append(self.held.pop(row))
         if self.gradient is None:
             return
-        gradient = memory[1]
-        torch.mul(gradient, self.weight, out=self.wide)
-        self.narrow.zero_().index_add_(0, self.right, self.wide)
-        self.narrow.index_add_(0, self.left, gradient.sub_(self.wide)).mul_(self.factor)
-        gradient.zero_()
+        wide = self.unused[-1][1]
+        torch.mul(wide, self.weight, out=self.spare)
+        self.narrow.zero_().index_add_(0, self.right, self.spare)
+        self.narrow.index_add_(0, self.left, wide.sub_(self.spare)).mul_(self.factor)
+        wide.zero_()
         self.first.copy_(self.narrow.t())
         with self.lock:  # a row between two shares of an image collects from both
             self.gradient[:, row].add_(self.first)
@@ -174,37 +205,23 @@ def stream_rows(
         Scalar.
     """
     label_height, _, label_width = inputs.rows.shape
-    channels, share = inputs.logits.shape[1], share or range(label_height)
+    channels = inputs.logits.shape[1]
+    share = range(label_height) if share is None else share
     block_rows = block_rows or max(1, min(CPU_BLOCK_ROWS, CPU_BLOCK_ELEMENTS // (label_width * channels)))
-    axis = linear_axis(
-        inputs.logits.shape[2], label_height, dtype=inputs.table.dtype, device=inputs.logits.device
-    )
-    lower, upper = axis.lower.tolist(), axis.upper.tolist()
-    source = _FeatureRows(inputs, gradients and gradients.logits, lock or threading.Lock())
+    window = _RowWindow(inputs, gradients and gradients.logits, lock or threading.Lock())
     scratch = Scratch(block_rows * label_width, channels, like=inputs.table)
-    held: dict[int, tuple[Tensor, Tensor]] = {}
     totals = []
     for start in share[::block_rows]:
         block = range(start, min(start + block_rows, share.stop))
-        for row in [row for row in held if row < lower[start]]:
-            source.give_back(row, held.pop(row))
-        for row in sorted({*lower[block.start : block.stop], *upper[block.start : block.stop]} - held.keys()):
-            held[row] = source.take(row)
+        shape = len(block), label_width, channels
+        window.move_to(block)
         logits = scratch.take("logits", len(block) * label_width)
-        for index, mixed in zip(block, logits.view(len(block), label_width, channels)):
-            torch.lerp(held[lower[index]][0], held[upper[index]][0], axis.weight[index], out=mixed)
+        window.interpolate(block, logits.view(shape))
         total, loss = _evaluate(inputs, gradients, slice(block.start, block.stop), logits, scratch)
         totals.append(total)
         if loss.direction is not None:
-            by_row = loss.direction.view(len(block), label_width, channels)
-            factor = loss.factor.view(len(block), label_width, 1)
-            above = factor * axis.weight[block.start : block.stop, None, None]
-            below = factor - above
-            for index, direction, to_lower, to_upper in zip(block, by_row, below, above):
-                held[lower[index]][1].addcmul_(direction, to_lower)
-                held[upper[index]][1].addcmul_(direction, to_upper)
-    for row, memory in held.items():
-        source.give_back(row, memory)
+            window.collect(block, loss.direction.view(shape), loss.factor.view(*shape[:2], 1))
+    window.close()
     return torch.stack(totals).sum()
 
 
@@ -229,7 +246,7 @@ def stream_blocks(
     Args:
         inputs: Of a batch.
         gradients: Where to add the gradients; `None` for the loss alone.
-        block_rows: Label rows at a time; by default about 128 MiB of logits.
+        block_rows: Label rows at a time; by default about 64 MiB of logits.
 
     Returns:
         Scalar.
@@ -272,8 +289,7 @@ def stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) -
     def task(image: int, part: int, lock: AbstractContextManager) -> None:
         share = range(label_height * part // parts, label_height * (part + 1) // parts)
         mine = None if gradients is None else gradients.image(image)
-        with torch.no_grad():  # a mode of each thread
-            totals[image * parts + part] = stream_rows(inputs.image(image), mine, share=share, lock=lock)
+        totals[image * parts + part] = stream_rows(inputs.image(image), mine, share=share, lock=lock)
 
     locks = [threading.Lock() for _ in range(batch_size)]
     run_on_threads([partial(task, i, part, lock) for i, lock in enumerate(locks) for part in range(parts)])

@@ -10,23 +10,26 @@ def run_on_threads(tasks: Sequence[Callable[[], None]]) -> None:
     """Runs independent tasks on as many threads as torch may use on the CPU, and waits for them.
 
     Many small operations with OpenMP inside collapse when other processes use the cores, since each operation
-    ends
-    in a barrier; one thread per task with serial operations does not. Gradient and autocast modes are per
-    thread: a task sets what it needs.
+    ends in a barrier; one thread per task with serial operations does not. Tasks run without gradients.
 
     Args:
         tasks: Called without arguments, in any order.
     """
-    allowed = torch.get_num_threads()
+    allowed, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    def run(task: Callable[[], None]) -> None:
+        with torch.inference_mode(inference), torch.no_grad():  # modes of each thread
+            task()
+
     threads = min(allowed, len(tasks))
     if threads <= 1:
         for task in tasks:
-            task()
+            run(task)
         return
     try:
         # A pool per call costs 0.2 ms and, unlike a lasting one, survives a fork of the process.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for future in [pool.submit(task) for task in tasks]:
+            for future in [pool.submit(run, task) for task in tasks]:
                 future.result()
     finally:
         torch.set_num_threads(allowed)  # the setting of a worker also reaches threads that start later

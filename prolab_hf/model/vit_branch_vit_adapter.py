@@ -1,8 +1,8 @@
 """What the ViT-Adapter needs from a plain vision transformer of transformers, whatever its family.
 
 The transformer stays the library's own model, so its pretrained weights load as they are. This file finds its
-parts, builds its input tokens at any size, and adds what some families lack: layer scale, stochastic depth and
-attention inside windows.
+parts, builds its input tokens at any size, and adds what some families lack: layer scale, stochastic depth
+and attention inside windows.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ PREFIX_TOKENS = ("cls_token", "distillation_token", "register_tokens")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def transformer_layers(vit: nn.Module) -> nn.ModuleList:
+def transformer_layers(vit: Any) -> nn.ModuleList:
     """The list of blocks of a plain vision transformer.
 
     Raises:
@@ -27,20 +27,22 @@ def transformer_layers(vit: nn.Module) -> nn.ModuleList:
         module: Any = vit
         for name in path.split("."):
             module = getattr(module, name, None)
-        if isinstance(module, nn.ModuleList) and hasattr(vit, "embeddings"):
-            if all(hasattr(layer, "attention") and hasattr(layer, "mlp") for layer in module):
-                return module
+        if not isinstance(module, nn.ModuleList) or not hasattr(vit, "embeddings"):
+            continue
+        if all(hasattr(layer, "attention") and hasattr(layer, "mlp") for layer in module):
+            return module
     raise ValueError(
-        f"{type(vit).__name__} is not a plain vision transformer that a ViT-Adapter can wrap; use one of the model "
+        f"{type(vit).__name__} is not a plain vision transformer that a ViT-Adapter can wrap; use one of the "
         "types vit, deit, beit, dinov2, dinov2_with_registers, dinov3_vit, vit_mae, vit_msn, ijepa or pixio."
     )
 
 
-def keep_encoder_only(vit: nn.Module, *, use_prefix_tokens: bool) -> None:
+def keep_encoder_only(vit: Any, *, use_prefix_tokens: bool) -> None:
     """Removes the parts after the last block and the input tokens that are not used.
 
-    A parameter without a gradient stops distributed training, and freezing does not survive `from_pretrained`. The
-    tokens become empty buffers outside the state dict, which the transformer's own initialization can still touch.
+    A parameter without a gradient stops distributed training, and freezing does not survive
+    `from_pretrained`. The tokens become empty buffers outside the state dict, which the transformer's own
+    initialization can still touch.
     """
     for name in ("layernorm", "norm"):
         if hasattr(vit, name):
@@ -58,17 +60,17 @@ def keep_encoder_only(vit: nn.Module, *, use_prefix_tokens: bool) -> None:
         positions.requires_grad_(True)  # masked autoencoders keep theirs fixed
 
 
-def _patch_projection(vit: nn.Module) -> nn.Conv2d:
+def _patch_projection(vit: Any) -> nn.Conv2d:
     patches = vit.embeddings.patch_embeddings
     return patches if isinstance(patches, nn.Conv2d) else patches.projection
 
 
-def resize_to_patches(vit: nn.Module, pixel_values: Tensor) -> Tensor:
+def resize_to_patches(vit: Any, pixel_values: Tensor) -> Tensor:
     """Resizes pictures so that one patch covers 16 x 16 of their pixels.
 
-    A transformer of another patch size (14 for DINOv2) then gives exactly one token per cell of stride 16 with
-    its own, untouched patch kernel and positions. The other way, resampling the kernel to 16 x 16, would change
-    published weights and mix up training from them with training from a copy.
+    A transformer of another patch size (14 for DINOv2) then gives exactly one token per cell of stride 16
+    with its own, untouched patch kernel and positions. The other way, resampling the kernel to 16 x 16, would
+    change published weights and mix up training from them with training from a copy.
 
     Args:
         vit: The transformer.
@@ -84,7 +86,9 @@ def resize_to_patches(vit: nn.Module, pixel_values: Tensor) -> Tensor:
     return F.interpolate(pixel_values, size=size, mode="bilinear", align_corners=False)
 
 
-def input_tokens(vit: nn.Module, pictures: Tensor, *, use_prefix: bool, prefix_positions: bool) -> tuple[Tensor, int]:
+def input_tokens(
+    vit: Any, pictures: Tensor, *, use_prefix: bool, prefix_positions: bool
+) -> tuple[Tensor, int]:
     """Patch tokens with positions for any picture size, behind the class and register tokens.
 
     Args:
@@ -99,8 +103,8 @@ def input_tokens(vit: nn.Module, pictures: Tensor, *, use_prefix: bool, prefix_p
     embeddings = vit.embeddings
     projection = _patch_projection(vit)
     tokens = projection(pictures.to(projection.weight.dtype)).flatten(2).transpose(1, 2)
-    prefix = [getattr(embeddings, name, None) for name in PREFIX_TOKENS] if use_prefix else []
-    prefix = [token for token in prefix if token is not None and token.shape[1]]
+    prefix = [getattr(embeddings, name) for name in PREFIX_TOKENS if use_prefix and hasattr(embeddings, name)]
+    num_prefix = sum(token.shape[1] for token in prefix)
     table = getattr(embeddings, "position_embeddings", None)
     if table is not None:
         # Rows before those of the patches belong to the first prefix tokens, registers have none.
@@ -109,17 +113,16 @@ def input_tokens(vit: nn.Module, pictures: Tensor, *, use_prefix: bool, prefix_p
         stand_in = table.new_empty(0, rows + tokens.shape[1], table.shape[2])
         positions = embeddings.interpolate_pos_encoding(stand_in, *pictures.shape[2:])
         tokens = tokens + positions[:, rows:]
-    if prefix:
+    if num_prefix:
         front = torch.cat(prefix, dim=1)
         if table is not None and rows and prefix_positions:
             front = torch.cat([front[:, :rows] + table[:, :rows], front[:, rows:]], dim=1)
         tokens = torch.cat([front.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
-    num_prefix = sum(token.shape[1] for token in prefix)
     return getattr(embeddings, "dropout", nn.Identity())(tokens), num_prefix
 
 
-def layer_arguments(vit: nn.Module, pictures: Tensor) -> dict[str, Any]:
-    """What every block of this family wants besides its tokens: rotary positions or relative position bias."""
+def layer_arguments(vit: Any, pictures: Tensor) -> dict[str, Any]:
+    """What the blocks want besides their tokens: rotary positions, or what a relative bias is made of."""
     if hasattr(vit, "rope_embeddings"):
         return {"position_embeddings": vit.rope_embeddings(pictures)}
     if not hasattr(transformer_layers(vit)[0], "relative_position_bias"):
@@ -144,8 +147,8 @@ def drop_path(branch: Tensor, rate: float, *, training: bool) -> Tensor:
 class ResidualBranchScale(nn.Module):
     """Layer scale and stochastic depth on a residual branch of a block that has no such thing itself.
 
-    It hangs in a forward hook on the branch (the attention or the MLP), so the block runs its own code and the
-    names of its weights stay as they are.
+    It hangs in a forward hook on the branch (the attention or the MLP), so the block runs its own code and
+    the names of its weights stay as they are.
 
     Args:
         dim: Channels of the branch.
@@ -176,7 +179,7 @@ class ResidualBranchScale(nn.Module):
 
 
 def scale_branches(layer: nn.Module, dim: int, *, layer_scale: bool, drop_path_rate: float) -> None:
-    """Puts a `ResidualBranchScale` behind the attention and the MLP of a block, as two children of the block."""
+    """Puts a `ResidualBranchScale` behind attention and MLP of a block, as two children of the block."""
     for name in ("attention", "mlp"):
         scale = ResidualBranchScale(dim, layer_scale=layer_scale, drop_path_rate=drop_path_rate)
         layer.add_module(f"{name}_scale", scale)
@@ -187,8 +190,8 @@ def scale_branches(layer: nn.Module, dim: int, *, layer_scale: bool, drop_path_r
 class WindowedAttention(nn.Module):
     """Self-attention inside square windows, with the projections of the attention that it replaces.
 
-    Queries, keys and values are padded with zeros to whole windows after their projection, as in the reference:
-    a padded key has logit 0, so it takes part in the softmax with value 0.
+    Queries, keys and values are padded with zeros to whole windows after their projection, as in the
+    reference: a padded key has logit 0, so it takes part in the softmax with value 0.
 
     Args:
         attention: Attention with linear maps `q_proj`, `k_proj`, `v_proj`, `o_proj`.
@@ -198,19 +201,24 @@ class WindowedAttention(nn.Module):
         ValueError: `attention` is built otherwise.
     """
 
-    def __init__(self, attention: nn.Module, window_size: int) -> None:
+    def __init__(self, attention: Any, window_size: int) -> None:
         super().__init__()
-        for name in PROJECTIONS:
-            if not hasattr(attention, name):
-                raise ValueError(f"window_sizes is not available: {type(attention).__name__} has no {name}.")
-            setattr(self, name, getattr(attention, name))
+        missing = [name for name in PROJECTIONS if not hasattr(attention, name)]
+        if missing:
+            raise ValueError(
+                f"window_sizes is not available: {type(attention).__name__} has no {', '.join(missing)}."
+            )
+        self.q_proj: nn.Module = attention.q_proj
+        self.k_proj: nn.Module = attention.k_proj
+        self.v_proj: nn.Module = attention.v_proj
+        self.o_proj: nn.Module = attention.o_proj
         self.num_heads: int = getattr(attention, "num_attention_heads", None) or attention.num_heads
         self.scaling: float = attention.scaling
         self.dropout_rate: float = attention.attention_dropout
         self.window_size = window_size
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *, grid: tuple[int, int], **kwargs: Any
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *, grid: tuple[int, int]
     ) -> tuple[Tensor, None]:
         """Attends inside windows.
 
@@ -218,7 +226,6 @@ class WindowedAttention(nn.Module):
             hidden_states: `(batch_size, height * width, dim)`, row by row.
             attention_mask: Not used; windows know no mask.
             grid: (height, width) in tokens.
-            kwargs: Ignored.
 
         Returns:
             `(batch_size, height * width, dim)` and no attention probabilities.
@@ -236,7 +243,7 @@ class WindowedAttention(nn.Module):
         return -(-grid[0] // self.window_size), -(-grid[1] // self.window_size)
 
     def _partition(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """`(batch_size, height * width, dim)` to `(batch_size * windows, heads, tokens in a window, head_dim)`."""
+        """`(batch_size, height * width, dim)` to `(batch_size * windows, heads, window tokens, head_dim)`."""
         (height, width), (rows, columns), side = grid, self._windows(grid), self.window_size
         maps = tokens.unflatten(1, grid)
         maps = F.pad(maps, (0, 0, 0, columns * side - width, 0, rows * side - height))
@@ -247,5 +254,5 @@ class WindowedAttention(nn.Module):
         """The inverse of `_partition`, padding cut off."""
         (height, width), (rows, columns), side = grid, self._windows(grid), self.window_size
         maps = windows.reshape(-1, rows, columns, self.num_heads, side, side, windows.shape[-1])
-        maps = maps.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, rows * side, columns * side, self.num_heads * maps.shape[-1])
+        maps = maps.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4).flatten(1, 2)
         return maps[:, :height, :width].flatten(1, 2)

@@ -22,6 +22,38 @@ LOG_FILE = "training_log.jsonl"
 _EXPORT_FOLDER = ".writing-export"
 
 
+def check_output_folder(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuses a folder that a run must not write into; changes nothing.
+
+    Args:
+        output_dir: The folder; it need not exist.
+        resume: Go on with the run that is in it; an empty folder starts a new one.
+        overwrite: Discard the run that is in it.
+
+    Raises:
+        ValueError: Both were asked for.
+        NotADirectoryError: The path is a file.
+        FileExistsError: The folder is not empty, and neither was asked for.
+    """
+    if resume and overwrite:
+        raise ValueError("resume and overwrite were both asked for; choose one of them.")
+    if output_dir.exists() and not output_dir.is_dir():
+        raise NotADirectoryError(f"The output folder {output_dir} is a file; choose another path.")
+    is_run = (output_dir / RECIPE_FILE).is_file()
+    if overwrite or is_empty(output_dir) or (resume and is_run):
+        return
+    hint = "it holds no training run to resume" if resume else "continue its run with resume=True (--resume)"
+    raise FileExistsError(
+        f"The output folder {output_dir} is not empty: {hint}, discard the run in it with overwrite=True "
+        "(--overwrite), or choose another folder."
+    )
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder is missing or holds nothing."""
+    return not folder.is_dir() or not any(folder.iterdir())
+
+
 def open_output_folder(output_dir: Path, *, resume: bool, overwrite: bool) -> Path | None:
     """Makes the folder ready and finds the checkpoint to go on from.
 
@@ -38,29 +70,19 @@ def open_output_folder(output_dir: Path, *, resume: bool, overwrite: bool) -> Pa
         NotADirectoryError: The path is a file.
         FileExistsError: The folder is not empty, and neither was asked for.
     """
-    if resume and overwrite:
-        raise ValueError("resume and overwrite were both asked for; choose one of them.")
-    if output_dir.exists() and not output_dir.is_dir():
-        raise NotADirectoryError(f"The output folder {output_dir} is a file; choose another path.")
-    is_empty = not output_dir.is_dir() or not any(output_dir.iterdir())
-    if is_empty:
+    check_output_folder(output_dir, resume=resume, overwrite=overwrite)
+    root = output_dir / CHECKPOINTS_FOLDER
+    if is_empty(output_dir):
         if resume:
             logger.warning("There is no run to resume in %s: starting a new one.", output_dir)
         output_dir.mkdir(parents=True, exist_ok=True)
         return None
-    root = output_dir / CHECKPOINTS_FOLDER
-    if overwrite:
-        shutil.rmtree(root, ignore_errors=True)
-        for name in (RECIPE_FILE, LOG_FILE):
-            (output_dir / name).unlink(missing_ok=True)
-        return None
-    if resume and (output_dir / RECIPE_FILE).is_file():
+    if not overwrite:
         return _checkpoint_to_resume(root)
-    hint = "it holds no training run to resume" if resume else "continue its run with resume=True (--resume)"
-    raise FileExistsError(
-        f"The output folder {output_dir} is not empty: {hint}, discard the run in it with overwrite=True "
-        "(--overwrite), or choose another folder."
-    )
+    shutil.rmtree(root, ignore_errors=True)
+    for name in (RECIPE_FILE, LOG_FILE):
+        (output_dir / name).unlink(missing_ok=True)
+    return None
 
 
 def _checkpoint_to_resume(root: Path) -> Path | None:

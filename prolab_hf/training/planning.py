@@ -198,6 +198,17 @@ def plan(
     )
 
 
+def _attention_flops(
+    query: torch.Size, key: torch.Size, value: torch.Size, *args: Any, **kwargs: Any
+) -> int:
+    """Scores and their weighted sum, for the CPU's fused attention, which torch's counter does not know.
+
+    Shapes are `(batch_size, heads, length, head size)`; the counter hands over shapes instead of tensors.
+    """
+    batch_size, heads, length, size = query
+    return 2 * batch_size * heads * length * key[2] * (size + value[3])
+
+
 def _three(value: float) -> str:
     """A number with three significant digits at least: 0.0123, 1.23, 12.3, 12,345."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -214,10 +225,14 @@ def _measure(model: nn.Module, recipe: TrainingRecipe, *, half: bool) -> tuple[i
         kept.setdefault(tensor.untyped_storage()._cdata, tensor)
         return tensor
 
-    # Fake tensors have shapes and no memory, so a copy of any size costs nothing.
-    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
+    # Fake tensors have shapes and no memory, so a copy of any size costs nothing. It is built on the meta
+    # device, where initialization does not look at values.
+    with torch.device("meta"):
         copy: Any = type(model)(config)
-        copy.train()
+    formulas = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    with FakeTensorMode(allow_non_fake_inputs=True), counter:
+        copy.to_empty(device="cpu").train()
         pixel_values = torch.empty(_PASSES_MEASURED, 3, height, width)
         own = {tensor.untyped_storage()._cdata for tensor in (*copy.parameters(), *copy.buffers())}
         with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):

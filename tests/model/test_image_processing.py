@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from transformers import AutoImageProcessor, ConvNextConfig, pipeline
+from transformers import AutoImageProcessor, AutoProcessor, ConvNextConfig, pipeline
 from transformers.image_utils import SizeDict
 from transformers.utils import is_torchvision_available
 
@@ -421,9 +421,24 @@ def test_pipeline_gives_the_labels_of_the_processor(processor_class, tiny_model,
     expected = processor.post_process_semantic_segmentation(output, target_sizes=[(50, 70)] * 2)
     segmenter = pipeline("image-segmentation", model=str(tmp_path), image_processor=processor)
     for answers, labels in zip(segmenter(pictures), expected):
-        assert {answer["label"] for answer in answers} == {
-            tiny_model.config.id2label[int(k)] for k in labels.unique()
-        }
+        names = {tiny_model.config.id2label[int(k)] for k in labels.unique()}
+        assert {answer["label"] for answer in answers} == names
         for answer in answers:
             k = tiny_model.config.label2id[answer["label"]]
             np.testing.assert_array_equal(np.asarray(answer["mask"]) > 0, (labels == k).numpy())
+
+
+def test_ways_to_call_the_pipeline(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    BACKENDS[-1](size={"shortest_edge": 64}).save_pretrained(tmp_path)
+    assert type(AutoProcessor.from_pretrained(tmp_path)) is BACKENDS[-1]
+    picture = Image.fromarray(draw(50, 70))
+    picture.save(tmp_path / "picture.png")
+    segmenter = pipeline("image-segmentation", model=str(tmp_path))
+    answers = segmenter(picture)
+    assert answers and all(answer["mask"].size == (70, 50) for answer in answers)
+    assert segmenter(str(tmp_path / "picture.png")) == answers
+    assert segmenter([picture])[0] == answers
+    assert segmenter(picture, subtask="semantic") == answers
+    with pytest.raises(ValueError, match="panoptic"):
+        segmenter(picture, subtask="panoptic")

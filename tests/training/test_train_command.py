@@ -60,6 +60,14 @@ def arguments(folder, *more):
     ]
 
 
+def only_line(errors):
+    """The one line of a mistake; transformers' bar over loaded weights is not ours."""
+    lines = [line for line in errors.splitlines() if line.strip() and "Loading weights" not in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("prolab: ")
+    return lines[0]
+
+
 def test_a_run_and_its_second_start(folder, tmp_path, capsys):
     (folder / "data" / "classes.txt").write_text("red\ngreen\nblue\n")
     out = str(tmp_path / "run")
@@ -75,9 +83,7 @@ def test_a_run_and_its_second_start(folder, tmp_path, capsys):
     assert not processor.do_resize
 
     assert cli.run(arguments(folder, "--out", out)) == 2
-    message = capsys.readouterr().err
-    assert "is not empty" in message
-    assert message.count("\n") == 1
+    assert "is not empty" in only_line(capsys.readouterr().err)
     longer = ["train", str(folder / "data"), "--labels", "ids:void=7", "--quiet", "--resume", "--out", out]
     assert cli.run([*longer, "--max-iterations", "3"]) == 0
     assert "Trained 3 steps" in capsys.readouterr().out
@@ -105,9 +111,7 @@ def test_dry_run_prints_the_plan(folder, capsys):
 def test_mistakes_end_in_one_line(folder, tmp_path, capsys, more, expected):
     more = [word.replace("{tmp}", str(tmp_path)) for word in more]
     assert cli.run(arguments(folder, *more)) == 2
-    message = capsys.readouterr().err
-    assert expected in message
-    assert message.count("\n") == 1
+    assert expected in only_line(capsys.readouterr().err)
 
 
 def test_classes_without_description_are_named(folder, tmp_path, capsys):

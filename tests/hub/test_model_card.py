@@ -1,0 +1,102 @@
+"""The card says what is in the folder, survives being renewed, and its snippet runs."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from prolab_hf.hub.model_card import escape_markdown, write_model_card
+
+EVALUATION = {
+    "mean_iou": 0.5,
+    "mean_accuracy": 0.6,
+    "pixel_accuracy": 0.75,
+    "frequency_weighted_iou": 0.55,
+    "num_pictures": 9,
+    "num_pixels": 1234,
+    "data": "drawn",
+    "per_class": [
+        {"id": 0, "name": "cat|<b>x</b>", "iou": 0.5, "accuracy": 0.6, "share_of_pixels": 0.25},
+        {"id": 1, "name": "dog", "iou": None, "accuracy": None, "share_of_pixels": 0.0},
+    ],
+}
+
+
+def header(path):
+    return yaml.safe_load(path.read_text().split("---\n")[1])
+
+
+def test_card_is_filled_from_the_folder(model_folder):
+    (model_folder / "evaluation.json").write_text(json.dumps(EVALUATION))
+    (model_folder / "training_recipe.json").write_text(json.dumps({"name": "small", "learning_rate": 0.0005}))
+    path = write_model_card(model_folder, metadata={"license": "apache-2.0", "datasets": ["user/pictures"]})
+    text = path.read_text()
+    facts = header(path)
+    assert facts["pipeline_tag"] == "image-segmentation"
+    assert facts["library_name"] == "transformers"
+    assert facts["license"] == "apache-2.0"
+    metrics = facts["model-index"][0]["results"][0]["metrics"]
+    assert {(m["type"], m["value"]) for m in metrics} >= {("mean_iou", 0.5)}
+    assert ModelCard(text).data.eval_results[0].metric_value == 0.5
+    assert "| mean IoU | 50.0 % |" in text
+    assert "| dog | - | - | 0.0 % |" in text
+    assert "<b>" not in text and "cat\\|&lt;b&gt;" in text
+    assert "| learning rate | 0.0005 |" in text
+    assert "| training time | 2.0 min |" in text
+    space = json.loads((model_folder / "property_space.json").read_text())
+    assert space["fingerprint"] in text
+    results = yaml.safe_load((model_folder / ".eval_results" / "semantic_segmentation.yaml").read_text())
+    assert results[0]["dataset"]["id"] == "user/pictures"
+    assert results[0]["value"] == 50.0
+
+
+def test_renewing_keeps_what_a_person_wrote(model_folder):
+    path = write_model_card(model_folder)
+    text = path.read_text().replace("## Use", "## My own words\n\nHand-written.\n\n## Use")
+    text = text.replace("library_name:", "thumbnail: mine.png\nlibrary_name:", 1)
+    text = re.sub(r"<!-- prolab:training -->.*?<!-- /prolab:training -->", "No comment.", text, flags=re.S)
+    path.write_text(text)
+    (model_folder / "evaluation.json").write_text(json.dumps(EVALUATION))
+    renewed = write_model_card(model_folder).read_text()
+    assert "Hand-written." in renewed
+    assert "No comment." in renewed and "prolab:training" not in renewed
+    assert "| mean IoU | 50.0 % |" in renewed
+    assert header(path)["thumbnail"] == "mine.png"
+    assert write_model_card(model_folder).read_text() == renewed
+
+
+def test_a_foreign_readme_is_kept_whole(model_folder):
+    (model_folder / "README.md").write_text("# Mine\n\nWords.\n")
+    text = write_model_card(model_folder).read_text()
+    assert "# Mine\n\nWords." in text
+    assert "prolab:summary" in text
+
+
+def test_the_snippet_runs_as_printed(model_folder):
+    text = write_model_card(model_folder).read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=model_folder.parent, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\{'(cat|dog|car)'", done.stdout)
+
+
+def test_errors_name_the_file(model_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config.json is missing"):
+        write_model_card(tmp_path / "nowhere")
+    (model_folder / "evaluation.json").write_text("{broken")
+    with pytest.raises(ValueError, match=r"evaluation.json: not a readable JSON file"):
+        write_model_card(model_folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("<script>x</script>", "&lt;script&gt;x&lt;/script&gt;"), ("a|b", "a\\|b"), ("a\nb", "a b"), ("*x*", "\\*x\\*")],
+)
+def test_markup_in_names_is_shown_not_run(name, shown):
+    assert escape_markdown(name) == shown
