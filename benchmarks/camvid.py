@@ -77,7 +77,9 @@ def build_model(space: PropertySpace, supervision: str, hidden_size: int) -> Pro
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--supervision", choices=("property", "both", "category"), default="both")
     parser.add_argument("--out", type=Path, required=True)
@@ -101,7 +103,9 @@ def main() -> None:
         for split in ("train", "val", "test")
     }
     model = build_model(space, options.supervision, options.hidden_size)
-    crop = TrainTransform(crop_size=tuple(options.crop), ratio_range=tuple(options.scales), mean=MEAN_STD, std=MEAN_STD)
+    crop = TrainTransform(
+        crop_size=tuple(options.crop), ratio_range=tuple(options.scales), mean=MEAN_STD, std=MEAN_STD
+    )
     whole = EvalTransform(mean=MEAN_STD, std=MEAN_STD)
     datasets = {
         split: SegmentationDataset(source, crop if split == "train" else whole, seed=0)
@@ -127,8 +131,10 @@ def main() -> None:
     result = train(
         model, datasets["train"], datasets["val"], recipe, options.out, processor, resume=options.resume
     )
-    print(f"best on val: {result.best_mean_iou:.4f} at step {result.best_step}; {result.train_seconds:.0f} s in steps, "
-          f"{result.data_wait_share:.1%} waiting for data, {result.pictures_per_second:.1f} pictures/s")
+    print(
+        f"best on val: {result.best_mean_iou:.4f} at step {result.best_step}; {result.train_seconds:.0f} s in steps, "
+        f"{result.data_wait_share:.1%} waiting for data, {result.pictures_per_second:.1f} pictures/s"
+    )
     scores = test_scores(model, datasets["test"], space)
     (options.out / "test.json").write_text(json.dumps(scores, indent=1), "utf-8")
 

@@ -34,11 +34,11 @@ AutoImageProcessor.register(
 )
 
 __all__ = [
-    "PropertySpace",
     "ProLabConfig",
     "ProLabForSemanticSegmentation",
     "ProLabImageProcessor",
     "ProLabImageProcessorPil",
+    "PropertySpace",
     "ViTAdapterBackbone",
     "ViTAdapterConfig",
     "explain",

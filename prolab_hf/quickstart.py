@@ -86,7 +86,9 @@ def run_quickstart(
     recipe = recipe or get_recipe("quickstart")
     output_dir = Path(output_dir)
     space = PropertySpace.from_pretrained(SPACE)
-    say(f"1. Property space: {space.num_classes} classes described by {space.num_properties} shared properties.")
+    say(
+        f"1. Property space: {space.num_classes} classes described by {space.num_properties} shared properties."
+    )
     model, processor = new_model(space, recipe)
     say(f"2. Training on {num_train} drawn pictures, from random weights.")
     train(
@@ -134,7 +136,7 @@ def new_model(
         auxiliary_channels=recipe.hidden_size,
         class_loss_weight=recipe.class_loss_weight,
     )
-    processor = ProLabImageProcessorPil(do_resize=False, size_divisor=32)
+    processor = ProLabImageProcessorPil.from_model_config(model.config, do_resize=False)
     return model, processor
 
 
@@ -162,7 +164,7 @@ def _shown_scenes(number: int = 3) -> list[Any]:
 
 def _explain_held_out(model: ProLabForSemanticSegmentation, processor: Any) -> Explanation:
     scene = _shown_scenes(1)[0]
-    region = scene.mask == model.config.num_labels - 1
+    region = scene.mask == len(model.config.id2label or {}) - 1
     return explain(model, processor, scene.image, region=region, class_name=HELD_OUT_CLASS)
 
 
@@ -175,17 +177,32 @@ def _draw(
 ) -> Image.Image:
     """Rows of picture, truth, answer before and after the new class; below them the reasons."""
     scenes = _shown_scenes()
-    titles = ["picture", "what was drawn", "answer of the trained model", f"after describing “{HELD_OUT_CLASS}”"]
+    titles = [
+        "picture",
+        "what was drawn",
+        "answer of the trained model",
+        f"after describing “{HELD_OUT_CLASS}”",
+    ]
     figure = Figure(figsize=(13, 3.05 * len(scenes) + 2.2), dpi=110, facecolor="white")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        len(scenes) + 1, 4, height_ratios=[*[1] * len(scenes), 0.62], hspace=0.06, wspace=0.04,
-        left=0.02, right=0.98, top=0.955, bottom=0.02,
+        len(scenes) + 1,
+        4,
+        height_ratios=[*[1] * len(scenes), 0.62],
+        hspace=0.06,
+        wspace=0.04,
+        left=0.02,
+        right=0.98,
+        top=0.955,
+        bottom=0.02,
     )
     for row, (scene, earlier) in enumerate(zip(scenes, before)):
         now = segment(model, processor, scene.image).labels
         truth = torch.from_numpy(scene.mask.astype(np.int64))
-        maps = [overlay(scene.image, ids, class_names, opacity=0.85, legend=False) for ids in (truth, earlier, now)]
+        maps = [
+            overlay(scene.image, ids, class_names, opacity=0.85, legend=False)
+            for ids in (truth, earlier, now)
+        ]
         for column, panel in enumerate([scene.image, *maps]):
             axes = figure.add_subplot(grid[row, column])
             axes.imshow(panel, interpolation="nearest")
@@ -201,8 +218,8 @@ def _draw(
         axes.text(x + 0.05, y + 0.05, name, fontsize=11, va="center", color="#22262e", parse_math=False)
     axes.set(xlim=(0, 1), ylim=(0, 1))
     _draw_reasons(figure.add_subplot(grid[len(scenes), 2:]), explanation)
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
 def _swatch(x: float, y: float, color: tuple[int, int, int]) -> Any:
@@ -217,7 +234,9 @@ def _draw_reasons(axes: Any, explanation: Explanation) -> None:
     axes.barh([name for name, _ in shares], [share for _, share in shares], color="#2f6fb7", height=0.62)
     axes.set_title(
         f"why “{explanation.class_name}”: properties that make up its score of {explanation.score:.2f}",
-        fontsize=11, color="#22262e", loc="left",
+        fontsize=11,
+        color="#22262e",
+        loc="left",
     )
     axes.tick_params(axis="y", length=0, labelsize=10)
     axes.tick_params(axis="x", labelsize=9)

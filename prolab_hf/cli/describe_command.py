@@ -41,12 +41,14 @@ def describe(
     are checked (count, length, language, repetitions) and asked for again with the reason when they fail. Look
     through the file before you build a space from it: it is the label space of your model.
     """
-    from prolab_hf.label_space.descriptions import DescriptionCache, DescriptionRules
     from prolab_hf.label_space.describing import DescribeSettings, describe_classes
+    from prolab_hf.label_space.descriptions import DescriptionCache, DescriptionRules
 
     names = read_class_names(classes)
     if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists already; choose another --out, or pass --overwrite to replace it.")
+        raise FileExistsError(
+            f"{out} exists already; choose another --out, or pass --overwrite to replace it."
+        )
     settings = DescribeSettings(
         max_attempts=attempts,
         parallel=parallel,
@@ -88,7 +90,9 @@ def read_class_names(path: Path) -> list[str]:
         ValueError: It holds no names, or is JSON of another shape.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; give a text file with one class a line or a JSON list.")
+        raise FileNotFoundError(
+            f"There is no file {path}; give a text file with one class a line or a JSON list."
+        )
     text = path.read_text("utf-8")
     if path.suffix.lower() == ".json":
         names = json.loads(text)

@@ -9,7 +9,9 @@ from rich.console import Console
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the trained model and the picture.")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option(help="Folder for the trained model and the picture.")] = Path(
+        "quickstart"
+    ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard what is in the folder.")] = False,
 ) -> None:
     """Train, evaluate, reload and explain ProLab on a drawn data set, in about two minutes on two cores.

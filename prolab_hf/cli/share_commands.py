@@ -35,7 +35,9 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch to commit to; made if absent.")] = None,
-    message: Annotated[str, typer.Option("--message", "-m", help="Title of the commit.")] = "Upload ProLab model",
+    message: Annotated[
+        str, typer.Option("--message", "-m", help="Title of the commit.")
+    ] = "Upload ProLab model",
     remote_code: Annotated[
         bool,
         typer.Option(
@@ -65,14 +67,18 @@ def push(
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth file of the reference implementation.")],
     space: Annotated[
-        str, typer.Option(help="Its embedding bank (.pth), or a property space: folder, bundled name, Hub id.")
+        str,
+        typer.Option(help="Its embedding bank (.pth), or a property space: folder, bundled name, Hub id."),
     ],
     recipe: Annotated[str, typer.Option(help="The published run, for example ade20k-deit-base.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the converted model.")],
     descriptions: Annotated[
-        Path | None, typer.Option(help="The reference's descriptor JSON, which names the classes of the bank.")
+        Path | None,
+        typer.Option(help="The reference's descriptor JSON, which names the classes of the bank."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
+    ] = False,
 ) -> None:
     """Turn a checkpoint of the reference implementation into a folder that from_pretrained reads.
 

@@ -47,7 +47,7 @@ def train(
         str, typer.Option(help=f"Split to evaluate on; '{NO_SPLIT}' to leave it out.")
     ] = "val",
     eval_data: Annotated[str | None, typer.Option(help="Where that split is, if elsewhere.")] = None,
-    labels: Annotated[
+    coding: Annotated[
         str,
         typer.Option(
             help="Meaning of mask values: ids, shifted, ids:void=11, table:FILE.json, palette:FILE.json."
@@ -55,12 +55,8 @@ def train(
     ] = "ids",
     image_column: Annotated[str | None, typer.Option(help="Column with pictures.")] = None,
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    folders: Annotated[
-        tuple[str, str], typer.Option(help="Names of the folders with pictures and masks.")
-    ] = (
-        "images",
-        "masks",
-    ),
+    images: Annotated[str, typer.Option(help="Name of the folder with pictures.")] = "images",
+    masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
     epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures per device and pass.")] = None,
@@ -106,10 +102,10 @@ def train(
     if chosen.property_space is None:
         raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
     opening = {
-        "coding": labels,
+        "coding": coding,
         "image_column": image_column,
         "mask_column": mask_column,
-        "folders": folders,
+        "folders": (images, masks),
     }
     if dry_run:
         _print_plan(data, train_split, chosen, opening, devices)

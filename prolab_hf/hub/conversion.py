@@ -144,7 +144,9 @@ def convert_checkpoint(
     return model
 
 
-def published_processor(recipe: TrainingRecipe, model: ProLabForSemanticSegmentation) -> ProLabImageProcessorPil:
+def published_processor(
+    recipe: TrainingRecipe, model: ProLabForSemanticSegmentation
+) -> ProLabImageProcessorPil:
     """The image processor with the test geometry of a recipe: keep-ratio resize, sizes in multiples of 32."""
     long_edge, short_edge = recipe.test_scale or (None, None)
     size = {"shortest_edge": short_edge, "longest_edge": long_edge} if short_edge else None
@@ -175,8 +177,10 @@ def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
     """The weights in a checkpoint: under `state_dict`, or the file's own dictionary."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items())
     ):
         raise ValueError(
             f"{path} holds no weights: expected a dictionary of tensors, or one under the entry 'state_dict'."

@@ -75,7 +75,9 @@ def write_model_card(
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no model (config.json is missing); give the folder of a trained model.")
+        raise FileNotFoundError(
+            f"{folder} holds no model (config.json is missing); give the folder of a trained model."
+        )
     model = model or ProLabForSemanticSegmentation.from_pretrained(folder)
     path = folder / CARD
     old = path.read_text("utf-8") if path.is_file() else ""
@@ -84,7 +86,9 @@ def write_model_card(
     kept = ModelCard(old).data.to_dict() if old.startswith("---") else {}
     header = _metadata(kept, dict(metadata or {}), evaluation, name or folder.name)
     text = _merged(_without_header(old), body)
-    path.write_text(f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{text}", "utf-8")
+    path.write_text(
+        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{text}", "utf-8"
+    )
     if evaluation:
         _write_eval_results(folder, header, evaluation)
     return path
@@ -103,7 +107,7 @@ def _render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - Markdown; names are escaped by `cell`
+        autoescape=False,
     )
     environment.filters |= {"percent": _percent, "cell": escape_markdown}
     environment.globals["block"] = _block
@@ -235,21 +239,26 @@ def _conversion(given: Mapping[str, str] | None, old: str) -> Mapping[str, str] 
 
 
 def _backbone_name(model: ProLabForSemanticSegmentation) -> str:
-    config = model.config.backbone_config
+    config: Any = model.config.backbone_config
     return str(getattr(config, "backbone", None) or config.model_type)
 
 
 def _evaluation_view(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
     if evaluation is None:
         return None
-    return {"data": escape_markdown(evaluation.get("data") or ""), **{k: v for k, v in evaluation.items() if k != "data"}}
+    return {
+        "data": escape_markdown(evaluation.get("data") or ""),
+        **{k: v for k, v in evaluation.items() if k != "data"},
+    }
 
 
 def _recipe_rows(folder: Path) -> list[tuple[str, Any]]:
     recipe = _json(folder / RECIPE)
     if recipe is None:
         return []
-    rows = [(name.replace("_", " "), recipe[name]) for name in RECIPE_FIELDS if recipe.get(name) not in (None, "")]
+    rows = [
+        (name.replace("_", " "), recipe[name]) for name in RECIPE_FIELDS if recipe.get(name) not in (None, "")
+    ]
     seconds = _training_seconds(folder / LOG)
     return [*rows, *([("training time", f"{seconds / 60:.1f} min")] if seconds else [])]
 
@@ -275,6 +284,3 @@ def _json(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold a JSON object, got {type(content).__name__}.")
     return content
-
-
-

@@ -16,6 +16,7 @@ from prolab_hf.hub.original_vit_adapter import (
 )
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.configuration_prolab import ProLabConfig
+from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
 
 DECODER_TYPES = {
     "UPerHead_cluster_embed": "uper",
@@ -71,7 +72,9 @@ def config_from_original(model_cfg: Mapping[str, Any], space: PropertySpace) -> 
     head = _single_head(model_cfg, "decode_head")
     decoder = _translate(head.get("type"), DECODER_TYPES, "decode_head.type")
     if head.get("align_corners"):
-        raise ValueError("decode_head.align_corners is True; only False (every published configuration) is supported.")
+        raise ValueError(
+            "decode_head.align_corners is True; only False (every published configuration) is supported."
+        )
     if head.get("num_classes") != space.embedding_dim:
         raise ValueError(
             f"decode_head.num_classes (the embedding size in the reference) is {head.get('num_classes')!r}, but the "
@@ -119,6 +122,11 @@ def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: ProLab
             unexpected.append(key)
     if unexpected:
         raise ValueError(f"Unexpected tensors in the checkpoint: {_listing(unexpected)}.")
+    if not isinstance(config.backbone_config, ViTAdapterConfig):
+        raise ValueError(
+            f"The configuration has a {type(config.backbone_config).__name__}; checkpoints of the reference have a "
+            "ViTAdapterConfig. Use config_from_original."
+        )
     backbone = convert_original_backbone_state_dict(parts["backbone"], config.backbone_config)
     converted = {f"backbone.{name}": tensor for name, tensor in backbone.items()}
     for part in ("decode_head", "auxiliary_head"):
@@ -171,12 +179,16 @@ def _supervision(head: Mapping[str, Any]) -> dict[str, Any]:
     kinds = [loss.get("type") for loss in (losses if isinstance(losses, list | tuple) else [losses])]
     property_kinds = [kind for kind in kinds if kind != "CrossEntropyLoss"]
     if len(property_kinds) > 1:
-        raise ValueError(f"decode_head.loss_decode has {len(property_kinds)} property losses {property_kinds}; one is allowed.")
+        raise ValueError(
+            f"decode_head.loss_decode has {len(property_kinds)} property losses {property_kinds}; one is allowed."
+        )
     fields: dict[str, Any] = {
         "temperature": head.get("sigmoid_temperature", 0.04),
         "normalize_pixel_embeddings": bool(head.get("image_embedding_normalize", True)),
         "similarity": _translate(
-            head.get("get_logit_mode", "cosine_similarity_with_sigmoid"), SIMILARITY_MODES, "decode_head.get_logit_mode"
+            head.get("get_logit_mode", "cosine_similarity_with_sigmoid"),
+            SIMILARITY_MODES,
+            "decode_head.get_logit_mode",
         ),
         "void_pixels": "dilute" if head.get("ignore_index") is None else "mask",
         "property_loss_weight": 1.0 if property_kinds else 0.0,
@@ -184,7 +196,9 @@ def _supervision(head: Mapping[str, Any]) -> dict[str, Any]:
         "class_temperature": 1.0,
     }
     if property_kinds:
-        fields["property_loss"] = _translate(property_kinds[0], PROPERTY_LOSSES, "decode_head.loss_decode.type")
+        fields["property_loss"] = _translate(
+            property_kinds[0], PROPERTY_LOSSES, "decode_head.loss_decode.type"
+        )
     return fields
 
 

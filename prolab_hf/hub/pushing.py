@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -66,7 +67,9 @@ def push_model_folder(
     folder = Path(folder)
     for name in ("config.json", "preprocessor_config.json"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no complete model: {name} is missing. Push the folder of a run.")
+            raise FileNotFoundError(
+                f"{folder} holds no complete model: {name} is missing. Push the folder of a run."
+            )
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary)
         stage(folder, staged, repo_id, remote_code=remote_code, max_shard_size=max_shard_size)
@@ -150,7 +153,9 @@ def _upload(
     except HFValidationError as error:
         raise ValueError(f"{repo_id!r} is no valid repository id (owner/name): {_line(error)}") from error
     except LocalTokenNotFoundError as error:
-        raise PermissionError("There is no Hub token: log in with `hf auth login`, or set HF_TOKEN.") from error
+        raise PermissionError(
+            "There is no Hub token: log in with `hf auth login`, or set HF_TOKEN."
+        ) from error
     except GatedRepoError as error:
         raise PermissionError(f"{repo_id!r} is gated: ask its owner for access first.") from error
     except RepositoryNotFoundError as error:
@@ -166,7 +171,7 @@ def _upload(
         raise RuntimeError(
             f"The upload to {repo_id!r} broke off ({_line(error)}). Nothing was committed; push again."
         ) from error
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, httpx.HTTPError) as error:
         raise RuntimeError(
             f"The Hub could not be reached for {repo_id!r} ({_line(error)}). Nothing was committed; push again."
         ) from error

@@ -65,7 +65,9 @@ class EndpointModel:
         try:
             import openai
         except ImportError as error:
-            raise ImportError("Asking an endpoint needs the client: pip install 'prolab_hf[describe]'") from error
+            raise ImportError(
+                "Asking an endpoint needs the client: pip install 'prolab_hf[describe]'"
+            ) from error
         self._openai = openai
         self.name = model
         self.max_tokens = max_tokens
@@ -116,16 +118,16 @@ class LocalModel:
     def __init__(self, model: str, *, gguf_file: str | None = None, max_new_tokens: int = 300) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        options = {"gguf_file": gguf_file} if gguf_file else {}
+        options: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
         self.name = gguf_file or Path(model).name
         self.max_new_tokens = max_new_tokens
-        self._tokenizer = AutoTokenizer.from_pretrained(model, **options)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(model, **options)
         self._model = AutoModelForCausalLM.from_pretrained(model, **options).eval()
         self._lock = threading.Lock()  # one generation at a time: they would only share the cores
 
     def reply(self, messages: Sequence[Message]) -> str:
         """One answer, decoded greedily."""
-        inputs = self._tokenizer.apply_chat_template(
+        inputs: Any = self._tokenizer.apply_chat_template(
             list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
         with self._lock:
@@ -266,9 +268,7 @@ class _Run:
             with self._lock:
                 self.asked += 1
             try:
-                reply = self.model.reply(
-                    description_messages(class_name, self.class_names, rules, problems)
-                )
+                reply = self.model.reply(description_messages(class_name, self.class_names, rules, problems))
             except TemporaryFailure as failure:
                 logger.info("%s, try %d: %s", class_name, attempt + 1, failure)
                 last = str(failure)

@@ -35,7 +35,7 @@ from prolab_hf import PropertySpace
 
 space = PropertySpace.from_pretrained({load_name})
 space.class_property_matrix  # ({num_classes}, {num_properties}) of 0 and 1
-space.property_embeddings    # ({num_properties}, {embedding_dim}), unit rows
+space.property_embeddings  # ({num_properties}, {embedding_dim}), unit rows
 ```
 
 Fingerprint: `{fingerprint}`
@@ -76,8 +76,7 @@ Number of classes that have each property, most shared first.
 
 Descriptions say what a class usually looks like; single objects differ. A score of a property is not
 calibrated: the training loss compares directions, not probabilities. Properties follow the vector space of
-    one text encoder, which
-may put words together that a person would keep apart; new classes must be described with the same encoder.
+one text encoder, which may put words together that a person would keep apart; new classes must be described with the same encoder.
 """
 
 
@@ -88,7 +87,7 @@ def escaped(text: str) -> str:
         text: Any text, for example a class name from a stranger.
     """
     plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", plain)
+    return re.sub(r"([\\`*_\[\]#!|~$])", r"\\\1", plain)
 
 
 def space_card(space: "PropertySpace", report: HealthReport | None = None) -> str:
@@ -116,7 +115,7 @@ def space_card(space: "PropertySpace", report: HealthReport | None = None) -> st
         fingerprint=space.fingerprint,
         figure_lines=_table((label, escaped(value)) for label, value in figure_rows(report.figures)),
         pair_lines="\n".join(f"- {escaped(pair_text(pair))}" for pair in report.closest_pairs[:5]) or "None.",
-        finding_lines="\n".join([*lines, *([f"- {notes} remarks of severity info."] if notes else [])])
+        finding_lines="\n".join([*lines, *([f"- {notes} remark{'s' if notes > 1 else ''} of severity info."] if notes else [])])
         or "No error, no warning.",
         source_lines=_table(
             (label, _facts(facts))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 if TYPE_CHECKING:
     from prolab_hf.label_space.property_space import PropertySpace
@@ -256,7 +256,8 @@ def write_space_files(space: "PropertySpace", folder: Path) -> None:
     fields |= {field: getattr(space, field) for field in (*_TEXT_LIST_FIELDS, *_DICT_FIELDS)}
     fields["fingerprint"] = space.fingerprint
     part = folder / f"{TENSORS_NAME}.part"
-    save_file(tensors, part, metadata={"format": "pt"})
+    # Not save_file: it makes files that only their owner can read.
+    part.write_bytes(save(tensors, metadata={"format": "pt"}))
     part.replace(folder / TENSORS_NAME)
     text = json.dumps(fields, ensure_ascii=False, indent=1, allow_nan=False)
     # Index lists on one line each; a line break inside a JSON string is escaped, so only layout can match.

@@ -103,7 +103,7 @@ def choose_feature_maps(config: PreTrainedConfig) -> PreTrainedConfig:
 
 def _pretrained_weights(name: str, config: PreTrainedConfig) -> dict[str, Tensor]:
     """Weights of the backbone inside any checkpoint of the same architecture (classifier, masked image model, ...)."""
-    backbone_class = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    backbone_class: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
     backbone, info = backbone_class.from_pretrained(name, config=config, output_loading_info=True)
     # Norms on the returned maps exist in the backbone only.
     missing = sorted(key for key in info["missing_keys"] if "norm" not in key)
@@ -124,20 +124,22 @@ def _from_module(module: nn.Module) -> BackboneSource:
         )
     pyramid = None
     if isinstance(config, TimmBackboneConfig):
-        pyramid = len(set(module._backbone.feature_info.reduction())) == 1
+        network: Any = module._backbone
+        pyramid = len(set(network.feature_info.reduction())) == 1
     return BackboneSource(copy.deepcopy(config), module.state_dict(), pyramid)
 
 
 def _from_timm(name: str, *, pretrained: bool) -> BackboneSource:
     """A timm network: the maps at strides 4, 8, 16, 32, or four equal ones of a plain transformer."""
     with torch.device("meta"):
-        strides = timm.create_model(name, features_only=True, pretrained=False).feature_info.reduction()
+        probe: Any = timm.create_model(name, features_only=True, pretrained=False)
+    strides = probe.feature_info.reduction()
     plain = len(set(strides)) == 1
     if plain:
         indices = [max(0, round(len(strides) * i / NUM_MAPS) - 1) for i in range(1, NUM_MAPS + 1)]
     else:
         indices = list(range(len(strides)))[-NUM_MAPS:]
-    config = TimmBackboneConfig(backbone=name, out_indices=indices)
+    config = TimmBackboneConfig(backbone=name, out_indices=indices)  # type: ignore[call-arg]
     weights = None
     if pretrained:
         network = timm.create_model(name, features_only=True, pretrained=True, out_indices=indices)

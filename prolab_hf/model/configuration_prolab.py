@@ -156,7 +156,9 @@ class ProLabConfig(PreTrainedConfig):
     def _check_values(self) -> None:
         for field, allowed in CHOICES.items():
             if getattr(self, field) not in allowed:
-                raise ValueError(f"{field} is {getattr(self, field)!r}; allowed: {', '.join(map(repr, allowed))}.")
+                raise ValueError(
+                    f"{field} is {getattr(self, field)!r}; allowed: {', '.join(map(repr, allowed))}."
+                )
         for field in POSITIVE:
             if not getattr(self, field) > 0:
                 raise ValueError(f"{field} is {getattr(self, field)!r}; it must be greater than 0.")
@@ -164,7 +166,9 @@ class ProLabConfig(PreTrainedConfig):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"{field} is {getattr(self, field)!r}; it must not be negative.")
         if not 0 <= self.classifier_dropout_prob < 1:
-            raise ValueError(f"classifier_dropout_prob is {self.classifier_dropout_prob!r}; it must be in [0, 1).")
+            raise ValueError(
+                f"classifier_dropout_prob is {self.classifier_dropout_prob!r}; it must be in [0, 1)."
+            )
         if self.property_loss == "bce" and self.similarity == "cosine":
             raise ValueError(
                 "property_loss='bce' needs scores in [0, 1], but similarity='cosine' compares raw logits; "
@@ -181,7 +185,8 @@ class ProLabConfig(PreTrainedConfig):
             wrong = [k for k in row if not 0 <= k < self.num_properties]
             if wrong or not row:
                 found = f"indices {wrong}" if wrong else "no property"
-                name = (self.id2label or {}).get(index, index)
+                names: dict[Any, Any] = dict(self.id2label or {})
+                name = names.get(index, index)
                 raise ValueError(
                     f"class_properties of class {name!r} has {found}; "
                     f"allowed: one or more of 0 to {self.num_properties - 1}."

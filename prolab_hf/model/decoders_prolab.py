@@ -4,6 +4,8 @@ The networks are UPerNet, SegFormer's all-MLP head, the separable DeepLabV3+ hea
 auxiliary head, each with its last 1x1 convolution giving pixel embeddings in the space of sentences.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .configuration_prolab import ProLabConfig
 
 
-def resize(features: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
     """Bilinear resize to `size` (height, width), corners not aligned."""
     if features.shape[2:] == size:
         return features
@@ -42,7 +44,7 @@ def adaptive_average_pool(features: Tensor, bins: int) -> Tensor:
 class ProLabConvBlock(nn.Module):
     """Convolution without bias, batch normalization, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, **conv_kwargs: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, **conv_kwargs: Any) -> None:
         super().__init__()
         padding = (kernel_size // 2) * conv_kwargs.get("dilation", 1)
         self.conv = nn.Conv2d(
@@ -109,7 +111,7 @@ class ProLabHead(GradientCheckpointingLayer):
         super().__init__()
         self.normalize_pixel_embeddings = config.normalize_pixel_embeddings
         self.dropout = nn.Dropout2d(config.classifier_dropout_prob)
-        self.classifier = nn.Conv2d(channels, config.embedding_dim, kernel_size=1)
+        self.classifier: Any = nn.Conv2d(channels, config.embedding_dim, kernel_size=1)
 
     def decode(self, features: tuple[Tensor, ...]) -> Tensor:
         """Fuses the feature maps into one `(batch_size, channels, height, width)`."""
@@ -164,7 +166,9 @@ class ProLabUperHead(ProLabHead):
         # 1. The coarsest map sees the whole picture.
         coarsest = features[-1]
         size = coarsest.shape[2:]
-        pooled = [conv(adaptive_average_pool(coarsest, n)) for n, conv in zip(self.pool_scales, self.pool_convs)]
+        pooled = [
+            conv(adaptive_average_pool(coarsest, n)) for n, conv in zip(self.pool_scales, self.pool_convs)
+        ]
         top = self.bottleneck(torch.cat([coarsest, *(resize(p, size) for p in pooled)], dim=1))
         # 2. Top-down: each finer map receives the sum of the coarser ones. [1/32] -> [1/16, 1/8, 1/4]
         pyramid = [top]
@@ -233,7 +237,9 @@ class ProLabAuxiliaryHead(ProLabHead):
                 f"feature maps, so it must be 0 to {len(in_channels) - 1}."
             )
         channels = in_channels[config.auxiliary_in_index]
-        super().__init__(config, width if config.auxiliary_num_convs or config.auxiliary_concat_input else channels)
+        super().__init__(
+            config, width if config.auxiliary_num_convs or config.auxiliary_concat_input else channels
+        )
         self.in_index = config.auxiliary_in_index
         self.convs = nn.Sequential(
             *(

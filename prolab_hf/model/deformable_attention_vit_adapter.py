@@ -61,6 +61,8 @@ def deformable_attention(
     eager = not torch.compiler.is_compiling() and not torch.jit.is_tracing()
     # embedding_bag is in no ONNX operator set, and inductor turns grid_sample into one fused kernel.
     sample = _sample_by_rows if eager and value.device.type == "cpu" else _sample_by_grid
+    if not torch.is_autocast_enabled(value.device.type):  # a context would cut an exported graph into pieces
+        return sample(value, shapes, locations, weights).to(value.dtype)
     with torch.autocast(device_type=value.device.type, enabled=False):
         return sample(value, shapes, locations, weights).to(value.dtype)
 
@@ -146,6 +148,49 @@ def _framed_table(
     return table, starts
 
 
+class SamplingOffsets(nn.Linear):
+    """Where to look: (x, y) in cells, for each head, level and point.
+
+    The linear maps of deformable attention are types of their own because transformers initializes missing
+    weights module by module and skips modules that hold others only.
+    """
+
+    def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int) -> None:
+        self.layout = (num_heads, num_levels, num_points)
+        super().__init__(dim, num_heads * num_levels * num_points * 2)
+
+    def init_weights(self) -> None:
+        """Starts as a star, wherever the query is: head m looks at 1, 2, ... cells in direction m."""
+        num_heads, num_levels, num_points = self.layout
+        # On the CPU explicitly: models are built on the meta device before their weights are loaded.
+        head = torch.arange(num_heads, dtype=torch.float32, device="cpu")
+        angle = head * (2 * math.pi / num_heads)
+        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        radius = torch.arange(1, num_points + 1, dtype=torch.float32, device="cpu")
+        star = direction[:, None, None] * radius[:, None]
+        init.zeros_(self.weight)
+        init.copy_(self.bias, star.expand(-1, num_levels, -1, -1).flatten())
+
+
+class EqualWeights(nn.Linear):
+    """How much each point counts, before the softmax."""
+
+    def init_weights(self) -> None:
+        """Starts with all points equal."""
+        init.zeros_(self.weight)
+        init.zeros_(self.bias)
+
+
+class XavierLinear(nn.Linear):
+    """Projection of the values or of the output."""
+
+    def init_weights(self) -> None:
+        """Starts uniformly, as large as its two sides suggest."""
+        init.xavier_uniform_(self.weight)
+        init.zeros_(self.bias)
+
+
 class DeformableAttention(nn.Module):
     """Deformable attention of queries at known positions to feature maps.
 
@@ -166,10 +211,10 @@ class DeformableAttention(nn.Module):
                 "choose another number of heads or ratio."
             )
         self.num_levels, self.num_heads, self.num_points = num_levels, num_heads, num_points
-        self.sampling_offsets = nn.Linear(dim, num_heads * num_levels * num_points * 2)
-        self.attention_weights = nn.Linear(dim, num_heads * num_levels * num_points)
-        self.value_proj = nn.Linear(dim, value_dim)
-        self.output_proj = nn.Linear(value_dim, dim)
+        self.sampling_offsets = SamplingOffsets(dim, num_heads, num_levels, num_points)
+        self.attention_weights = EqualWeights(dim, num_heads * num_levels * num_points)
+        self.value_proj = XavierLinear(dim, value_dim)
+        self.output_proj = XavierLinear(value_dim, dim)
 
     def forward(
         self, query: Tensor, points: Tensor, features: Tensor, shapes: list[tuple[int, int]]
@@ -195,20 +240,3 @@ class DeformableAttention(nn.Module):
         locations = points[:, None, None, None] + offsets
         weights = self.attention_weights(query).view(*layout[:3], -1).softmax(-1).view(layout)
         return self.output_proj(deformable_attention(value, shapes, locations, weights))
-
-    def init_weights(self) -> None:
-        """Heads start as a star: head m samples at 1, 2, ... cells in direction m, all equally weighted."""
-        # On the CPU explicitly: models are built on the meta device before their weights are loaded.
-        head = torch.arange(self.num_heads, dtype=torch.float32, device="cpu")
-        angle = head * (2 * math.pi / self.num_heads)
-        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        direction = direction / direction.abs().amax(-1, keepdim=True)
-        radius = torch.arange(1, self.num_points + 1, dtype=torch.float32, device="cpu")
-        star = direction[:, None, None] * radius[:, None]
-        init.zeros_(self.sampling_offsets.weight)
-        init.copy_(self.sampling_offsets.bias, star.expand(-1, self.num_levels, -1, -1).flatten())
-        for linear in (self.attention_weights, self.value_proj, self.output_proj):
-            init.zeros_(linear.bias)
-        init.zeros_(self.attention_weights.weight)
-        init.xavier_uniform_(self.value_proj.weight)
-        init.xavier_uniform_(self.output_proj.weight)

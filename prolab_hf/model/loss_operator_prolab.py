@@ -70,9 +70,7 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
     ctx.scaled = inputs[3] is not None
 
 
-def _backward(
-    ctx: Any, grad: Tensor, *_: Tensor
-) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     by_logits, by_scale = ctx.saved_tensors
     scale = by_scale * grad if ctx.scaled else None
     return (by_logits * grad).to(ctx.dtype), None, None, scale, None, None, None, None

@@ -55,7 +55,7 @@ class ProLabSemanticSegmenterOutput(ModelOutput):
 
 def class_matrix(config: ProLabConfig) -> Tensor:
     """Multi-hot rows `(num_labels, num_properties)` of the classes; all zero where the configuration has none."""
-    matrix = torch.zeros(config.num_labels, config.num_properties, device="cpu")
+    matrix = torch.zeros(int(config.num_labels or 0), config.num_properties, device="cpu")
     for row, properties in zip(matrix, config.class_properties or []):
         row[properties] = 1.0
     return matrix
@@ -74,7 +74,7 @@ class ProLabPreTrainedModel(PreTrainedModel):
     config: ProLabConfig
     base_model_prefix = "prolab"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ("image",)  # type: ignore[assignment]
     supports_gradient_checkpointing = True
     _supports_sdpa = True  # each backbone decides for itself
     _supports_flash_attn = True
@@ -95,7 +95,8 @@ class ProLabPreTrainedModel(PreTrainedModel):
         if isinstance(module, ProLabHead):
             # Narrower than the rest, so that sigmoid(logit / 0.04) does not start saturated.
             init.normal_(module.classifier.weight, mean=0.0, std=self.config.initializer_range / 2)
-            init.zeros_(module.classifier.bias)
+            if module.classifier.bias is not None:
+                init.zeros_(module.classifier.bias)
         if isinstance(module, ProLabForSemanticSegmentation):
             init.copy_(module.class_property_matrix, class_matrix(self.config))
             if not getattr(module.property_embeddings, "_is_hf_initialized", False):
@@ -110,9 +111,8 @@ class ProLabPreTrainedModel(PreTrainedModel):
         `Trainer` restores checkpoints by bare `load_state_dict(strict=False)`, which silently skips the legacy
         names that transformers writes by default for many backbones. `from_pretrained` reads both.
         """
-        return super().save_pretrained(
-            save_directory, *args, save_original_format=save_original_format, **kwargs
-        )
+        kwargs["save_original_format"] = save_original_format
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
 
 class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
@@ -123,6 +123,9 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         class_property_matrix: `(num_labels, num_properties)` of 0 and 1; derived from
             `config.class_properties` at every load, so changing classes never ends in a size mismatch.
     """
+
+    property_embeddings: Tensor
+    class_property_matrix: Tensor
 
     def __init__(self, config: ProLabConfig) -> None:
         super().__init__(config)
@@ -264,7 +267,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
     def _head_loss(self, logits: Tensor, embeddings: Tensor | None, labels: Tensor) -> Tensor:
         """Weighted property and class loss of one head (equation 3 of the paper, and the optional class term)."""
         config = self.config
-        shared = {
+        shared: dict[str, Any] = {
             "temperature": config.temperature,
             "ignore_index": config.semantic_loss_ignore_index,
             "void_pixels": config.void_pixels,
@@ -277,7 +280,9 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
                 value = property_cosine_loss(logits, labels, self.class_property_matrix, **shared)
             else:
                 kind = config.property_loss
-                value = property_regression_loss(logits, labels, self.class_property_matrix, kind=kind, **shared)
+                value = property_regression_loss(
+                    logits, labels, self.class_property_matrix, kind=kind, **shared
+                )
             loss = loss + config.property_loss_weight * value
         if config.class_loss_weight > 0:
             scaled = self.class_logits(_normalized(logits, embeddings)) / config.class_temperature
@@ -325,8 +330,9 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         if labels is not None:
             loss = self._head_loss(raw, embeddings, labels)
             if self.auxiliary_head is not None:
-                auxiliary = self.auxiliary_head(self.property_embeddings, *pyramid)
-                loss = loss + self.config.auxiliary_loss_weight * self._head_loss(*auxiliary, labels)
+                logits, embeddings = self.auxiliary_head(self.property_embeddings, *pyramid)
+                auxiliary = self._head_loss(logits, embeddings, labels)
+                loss = loss + self.config.auxiliary_loss_weight * auxiliary
         return ProLabSemanticSegmenterOutput(
             loss=loss,
             logits=self.class_logits(property_logits),
@@ -350,7 +356,9 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
                 "call model.set_property_space(space) before training."
             )
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if prefix + "property_embeddings" in state_dict:
             self._has_default_properties = False

@@ -23,9 +23,16 @@ from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vit_adapter import NUM_STAGES, ViTAdapterConfig
-from .deformable_attention_vit_adapter import DeformableAttention, reference_points
+from .deformable_attention_vit_adapter import (
+    DeformableAttention,
+    EqualWeights,
+    SamplingOffsets,
+    XavierLinear,
+    reference_points,
+)
 from .vit_branch_vit_adapter import (
     TOKEN_STRIDE,
+    BranchScales,
     ResidualBranchScale,
     WindowedAttention,
     drop_path,
@@ -33,7 +40,6 @@ from .vit_branch_vit_adapter import (
     keep_encoder_only,
     layer_arguments,
     resize_to_patches,
-    scale_branches,
     transformer_layers,
 )
 
@@ -220,6 +226,7 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         self.num_features = [dim] * NUM_STAGES
         self.vit = AutoModel.from_config(config.vit_config)
         self._adapt_transformer()
+        self.branch_scales = BranchScales(config, transformer_layers(self.vit))
         self.spatial_prior = SpatialPrior(config.num_channels, config.conv_inplane, dim)
         self.level_embed = nn.Parameter(torch.zeros(3, dim))
         self.interactions = nn.ModuleList(
@@ -239,17 +246,12 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
                 "window_sizes is not available for a transformer with rotary positions; leave it out."
             )
         keep_encoder_only(self.vit, use_prefix_tokens=config.use_prefix_tokens)
-        for index, (layer, window_size) in enumerate(zip(layers, config.window_sizes)):
+        for layer, window_size in zip(layers, config.window_sizes):
             if not config.qkv_bias:
                 for projection in (layer.attention.q_proj, layer.attention.k_proj, layer.attention.v_proj):
                     projection.bias = None
             if window_size is not None:
                 layer.attention = WindowedAttention(layer.attention, window_size)
-            rate = config.drop_path_rate * index / max(len(layers) - 1, 1)
-            if config.use_layer_scale or rate > 0:
-                scale_branches(
-                    layer, config.hidden_size, layer_scale=config.use_layer_scale, drop_path_rate=rate
-                )
 
     def get_input_embeddings(self) -> nn.Module:
         """The transformer's patch embedding."""
@@ -338,21 +340,19 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """The reference's initialization; the transformer's own weights are initialized by its own class."""
         super()._init_weights(module)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, SamplingOffsets | EqualWeights | XavierLinear):
+            module.init_weights()
+        elif isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=0.02)
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
             init.normal_(module.weight, mean=0.0, std=math.sqrt(2.0 / fan_out))
-        elif isinstance(module, DeformableAttention):
-            module.init_weights()
         elif isinstance(module, Injector):
             init.constant_(module.gamma, float(self.config.init_values))
         elif isinstance(module, ViTAdapterBackbone):
             init.normal_(module.level_embed)
-            # These sit inside the transformer, whose class does not know them.
-            for scale in module.vit.modules():
-                if isinstance(scale, ResidualBranchScale) and scale.gamma is not None:
-                    init.ones_(scale.gamma)
+        elif isinstance(module, ResidualBranchScale) and module.gamma is not None:
+            init.ones_(module.gamma)
 
     def save_pretrained(
         self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
@@ -395,10 +395,8 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
             pretrained = vit.base_model
         transformer_layers(pretrained)
         backbone = cls(ViTAdapterConfig(vit_config=pretrained.config, **fields)).to(pretrained.dtype)
-        # All but the scales that only the adapter adds; what the adapter does not use stays behind.
-        names = [name for name in backbone.vit.state_dict() if not name.endswith("_scale.gamma")]
-        weights = pretrained.state_dict()
-        backbone.vit.load_state_dict({name: weights[name] for name in names}, strict=False)
+        weights = pretrained.state_dict()  # what the adapter does not use stays behind
+        backbone.vit.load_state_dict({name: weights[name] for name in backbone.vit.state_dict()})
         return backbone
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .configuration_vit_adapter import ViTAdapterConfig
+
 TOKEN_STRIDE = 16  # the adapter's maps have strides 8, 16 and 32 around it
 LAYER_LISTS = ("layers", "encoder.layer", "model.layer")
 PREFIX_TOKENS = ("cls_token", "distillation_token", "register_tokens")
@@ -178,13 +180,29 @@ class ResidualBranchScale(nn.Module):
         return f"layer_scale={self.gamma is not None}, drop_path_rate={self.drop_path_rate}"
 
 
-def scale_branches(layer: nn.Module, dim: int, *, layer_scale: bool, drop_path_rate: float) -> None:
-    """Puts a `ResidualBranchScale` behind attention and MLP of a block, as two children of the block."""
-    for name in ("attention", "mlp"):
-        scale = ResidualBranchScale(dim, layer_scale=layer_scale, drop_path_rate=drop_path_rate)
-        layer.add_module(f"{name}_scale", scale)
-        # A bound method, not a closure: copies of the model then call their own scale.
-        getattr(layer, name).register_forward_hook(scale.scale_output)
+class BranchScales(nn.Module):
+    """The `ResidualBranchScale`s behind attention and MLP of all blocks, as far as they do anything.
+
+    Args:
+        config: Configuration of the ViT-Adapter.
+        layers: The transformer's blocks.
+    """
+
+    def __init__(self, config: ViTAdapterConfig, layers: nn.ModuleList) -> None:
+        super().__init__()
+        # Named like the transformer's own list, so that layer decay finds the depth in the name.
+        self.layers = nn.ModuleList()
+        for index, layer in enumerate(layers):
+            scales = nn.ModuleDict()
+            rate = config.drop_path_rate * index / max(len(layers) - 1, 1)
+            for name in ("attention", "mlp") if config.use_layer_scale or rate > 0 else ():
+                scale = ResidualBranchScale(
+                    config.hidden_size, layer_scale=config.use_layer_scale, drop_path_rate=rate
+                )
+                # A bound method, not a closure: copies of the model then call their own scale.
+                getattr(layer, name).register_forward_hook(scale.scale_output)
+                scales[name] = scale
+            self.layers.append(scales)
 
 
 class WindowedAttention(nn.Module):

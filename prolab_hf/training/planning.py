@@ -74,7 +74,10 @@ class TrainingPlan:
             ("forward pass", f"{_three(self.forward_flops / 1e9)} GFLOP per {height} x {width} crop"),
             ("activations", f"{_three(self.activation_bytes / 2**20)} MiB per crop"),
             ("weights, gradients, AdamW", f"{_three(self.state_bytes / 2**20)} MiB"),
-            ("memory per device", f"{_three(self.device_bytes / 2**30)} GiB at batch size {recipe.batch_size}"),
+            (
+                "memory per device",
+                f"{_three(self.device_bytes / 2**30)} GiB at batch size {recipe.batch_size}",
+            ),
             (
                 "pictures per step",
                 f"{self.pictures_per_step} = {self.num_processes} device(s) x {recipe.batch_size} x "
@@ -198,9 +201,7 @@ def plan(
     )
 
 
-def _attention_flops(
-    query: torch.Size, key: torch.Size, value: torch.Size, *args: Any, **kwargs: Any
-) -> int:
+def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *args: Any, **kwargs: Any) -> int:
     """Scores and their weighted sum, for the CPU's fused attention, which torch's counter does not know.
 
     Shapes are `(batch_size, heads, length, head size)`; the counter hands over shapes instead of tensors.

@@ -140,7 +140,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
     },
     # The drawn data set of `prolab quickstart`: about two minutes on two cores, from random weights.
     "quickstart": {
-        "epochs": 12,
+        "epochs": 8,
         "batch_size": 8,
         "learning_rate": 2e-3,
         "weight_decay": 0.01,

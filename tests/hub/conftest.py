@@ -60,9 +60,7 @@ def model_folder(tmp_path):
     space = PropertySpace.random_codes(["cat", "dog", "car"], num_properties=12, density=0.3, seed=0)
     torch.manual_seed(0)
     backbone = ConvNextConfig(hidden_sizes=[4, 8, 12, 16], depths=[1, 1, 1, 1])
-    model = ProLabForSemanticSegmentation.from_backbone(
-        backbone, space, hidden_size=16, auxiliary_channels=8
-    )
+    model = ProLabForSemanticSegmentation.from_backbone(backbone, space, hidden_size=16, auxiliary_channels=8)
     model.save_pretrained(folder)
     ProLabImageProcessorPil.from_model_config(model.config, do_resize=False).save_pretrained(folder)
     (folder / "training_log.jsonl").write_text('{"event": "step", "train_seconds": 120.0}\n')

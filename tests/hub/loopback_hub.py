@@ -244,7 +244,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         data = entry.commits[sha].get(path)
         if data is None:
-            codes = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found", "X-Repo-Commit": sha}
+            codes = {
+                "X-Error-Code": "EntryNotFound",
+                "X-Error-Message": "Entry not found",
+                "X-Repo-Commit": sha,
+            }
             self.answer({"error": "Entry not found"}, 404, codes)
             return
         headers = {"X-Repo-Commit": sha, "ETag": f'"{digest(data)}"', "Accept-Ranges": "bytes"}

@@ -96,7 +96,12 @@ def test_errors_name_the_file(model_folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("<script>x</script>", "&lt;script&gt;x&lt;/script&gt;"), ("a|b", "a\\|b"), ("a\nb", "a b"), ("*x*", "\\*x\\*")],
+    [
+        ("<script>x</script>", "&lt;script&gt;x&lt;/script&gt;"),
+        ("a|b", "a\\|b"),
+        ("a\nb", "a b"),
+        ("*x*", "\\*x\\*"),
+    ],
 )
 def test_markup_in_names_is_shown_not_run(name, shown):
     assert escape_markdown(name) == shown

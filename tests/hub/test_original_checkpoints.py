@@ -121,7 +121,9 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(golden, space):
     with pytest.raises(ValueError, match=r"Unexpected tensors in the checkpoint: neck.weight"):
         convert_original_state_dict(state | {"neck.weight": torch.zeros(1)}, config)
     wrong = state | {"decode_head.conv_seg.bias": torch.zeros(3)}
-    with pytest.raises(ValueError, match=r"decode_head.classifier.bias is \(3,\), the configuration needs \(24,\)"):
+    with pytest.raises(
+        ValueError, match=r"decode_head.classifier.bias is \(3,\), the configuration needs \(24,\)"
+    ):
         convert_original_state_dict(wrong, config)
 
 

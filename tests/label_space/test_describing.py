@@ -12,13 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from prolab_hf.cli import app, run
-from prolab_hf.label_space.descriptions import (
-    DescriptionCache,
-    DescriptionRules,
-    accepted_descriptions,
-    description_messages,
-    parse_reply,
-)
 from prolab_hf.label_space.describing import (
     DescribeSettings,
     EndpointModel,
@@ -26,8 +19,15 @@ from prolab_hf.label_space.describing import (
     TemporaryFailure,
     describe_classes,
 )
+from prolab_hf.label_space.descriptions import (
+    DescriptionCache,
+    DescriptionRules,
+    accepted_descriptions,
+    description_messages,
+    parse_reply,
+)
 
-GOOD = "\n".join(f"- thing number {word}" for word in "one two three four five six seven eight nine".split())
+GOOD = "\n".join(f"- thing number {word}" for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
 RULES = DescriptionRules()
 FAST = DescribeSettings(first_delay=0.01, longest_delay=0.02)
 
@@ -170,7 +170,7 @@ def test_a_refused_request_stops_at_once(tmp_path):
 
     with ChatServer(behave) as server:
         model = EndpointModel("m", base_url=server.url)
-        with pytest.raises(ValueError, match="status 401.*Check address, key and model name"):
+        with pytest.raises(ValueError, match=r"status 401.*Check address, key and model name"):
             describe_classes(["tree"], model, DescriptionCache(tmp_path / "c"), FAST)
     assert server.questions["tree"] == 1
 

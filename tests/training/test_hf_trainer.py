@@ -34,7 +34,13 @@ def test_resume_and_best_model_restore_every_tensor(tmp_path, recipe, backbone):
 
     def trainer(model, folder):
         return build_trainer(
-            model, recipe, folder, train_dataset=Stripes(8), eval_dataset=Stripes(2), save_total_limit=4, **CPU
+            model,
+            recipe,
+            folder,
+            train_dataset=Stripes(8),
+            eval_dataset=Stripes(2),
+            save_total_limit=4,
+            **CPU,
         )
 
     whole = build_model(**fields)

@@ -21,7 +21,9 @@ class OneConvolution(nn.Module):
 
 def test_counts_by_hand(recipe):
     recipe = recipe.replace(max_iterations=1000, batch_size=2, mixed_precision="no")
-    result = plan(recipe, OneConvolution(), num_pictures=500, num_processes=2, peak_teraflops=1.0, utilization=0.5)
+    result = plan(
+        recipe, OneConvolution(), num_pictures=500, num_processes=2, peak_teraflops=1.0, utilization=0.5
+    )
     assert result.num_parameters == result.num_trainable == 216
     assert result.state_bytes == 216 * 4 * 4  # weights, gradients, two moments
     assert result.forward_flops == 2 * 216 * 32 * 32

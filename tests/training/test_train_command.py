@@ -30,7 +30,9 @@ def folder(tmp_path_factory):
         class_property_matrix=torch.tensor([[0, 0, 1, 1], [1, 0, 0, 1], [0, 1, 0, 1]]).float(),
         name="colors",
     ).save_pretrained(root / "space")
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic")
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic"
+    )
     ResNetModel(config).save_pretrained(root / "backbone")
     return root
 
@@ -43,7 +45,7 @@ def arguments(folder, *more):
         str(folder / "space"),
         "--backbone",
         str(folder / "backbone"),
-        "--labels",
+        "--coding",
         "ids:void=7",
         "--max-iterations",
         "2",
@@ -84,7 +86,7 @@ def test_a_run_and_its_second_start(folder, tmp_path, capsys):
 
     assert cli.run(arguments(folder, "--out", out)) == 2
     assert "is not empty" in only_line(capsys.readouterr().err)
-    longer = ["train", str(folder / "data"), "--labels", "ids:void=7", "--quiet", "--resume", "--out", out]
+    longer = ["train", str(folder / "data"), "--coding", "ids:void=7", "--quiet", "--resume", "--out", out]
     assert cli.run([*longer, "--max-iterations", "3"]) == 0
     assert "Trained 3 steps" in capsys.readouterr().out
 
@@ -103,7 +105,7 @@ def test_dry_run_prints_the_plan(folder, capsys):
         (["--set", "crop_size"], "is not FIELD=VALUE"),
         (["--recipe", "ade"], "no recipe 'ade'"),
         (["--set", "learning_rate=-1"], "learning_rate is -1"),
-        (["--labels", "ids", "--out", "{tmp}/run"], "7"),
+        (["--coding", "ids", "--out", "{tmp}/run"], "7"),
         (["--eval-split", "holdout", "--out", "{tmp}/run"], "holdout"),
         ([], "--out"),
     ],
