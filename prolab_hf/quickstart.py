@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from transformers import (
     AutoImageProcessor,
@@ -183,18 +184,11 @@ def _draw(
         "answer of the trained model",
         f"after describing “{HELD_OUT_CLASS}”",
     ]
-    figure = Figure(figsize=(13, 3.05 * len(scenes) + 2.2), dpi=110, facecolor="white")
+    figure = Figure(figsize=(13, 2.68 * len(scenes) + 2.5), dpi=110, facecolor="white")
     canvas = FigureCanvasAgg(figure)
+    below = 2.1 / figure.get_size_inches()[1]  # share of the height that legend and reasons take
     grid = figure.add_gridspec(
-        len(scenes) + 1,
-        4,
-        height_ratios=[*[1] * len(scenes), 0.62],
-        hspace=0.06,
-        wspace=0.04,
-        left=0.02,
-        right=0.98,
-        top=0.955,
-        bottom=0.02,
+        len(scenes), 4, hspace=0.04, wspace=0.03, left=0.015, right=0.985, top=0.965, bottom=below + 0.02
     )
     for row, (scene, earlier) in enumerate(zip(scenes, before)):
         now = segment(model, processor, scene.image).labels
@@ -209,23 +203,17 @@ def _draw(
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(titles[column], fontsize=12, color="#22262e", pad=8)
-    axes = figure.add_subplot(grid[len(scenes), :2])
+    axes = figure.add_axes((0.015, 0.02, 0.46, below - 0.06))
     axes.set_axis_off()
     for index, (name, color) in enumerate(zip(class_names, class_colors(len(class_names)))):
-        column, row = index % 5, index // 5
-        x, y = column * 0.2, 0.72 - row * 0.24
-        axes.add_patch(_swatch(x, y, color))
-        axes.text(x + 0.05, y + 0.05, name, fontsize=11, va="center", color="#22262e", parse_math=False)
+        row, column = divmod(index, 4)
+        x, y = column * 0.25, 0.82 - row * 0.26
+        axes.add_patch(Rectangle((x, y), 0.035, 0.13, color=np.asarray(color) / 255))
+        axes.text(x + 0.05, y + 0.06, name, fontsize=12, va="center", color="#22262e", parse_math=False)
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    _draw_reasons(figure.add_subplot(grid[len(scenes), 2:]), explanation)
+    _draw_reasons(figure.add_axes((0.68, 0.045, 0.3, below - 0.1)), explanation)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-
-
-def _swatch(x: float, y: float, color: tuple[int, int, int]) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), 0.035, 0.12, color=np.asarray(color) / 255)
 
 
 def _draw_reasons(axes: Any, explanation: Explanation) -> None:
@@ -233,14 +221,12 @@ def _draw_reasons(axes: Any, explanation: Explanation) -> None:
     shares = explanation.contributions[:6][::-1]
     axes.barh([name for name, _ in shares], [share for _, share in shares], color="#2f6fb7", height=0.62)
     axes.set_title(
-        f"why “{explanation.class_name}”: properties that make up its score of {explanation.score:.2f}",
+        f"what speaks for “{explanation.class_name}”: its score there is {explanation.score:.2f}",
         fontsize=11,
         color="#22262e",
         loc="left",
     )
     axes.tick_params(axis="y", length=0, labelsize=10)
     axes.tick_params(axis="x", labelsize=9)
-    axes.set_box_aspect(0.28)
-    axes.set_anchor("E")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

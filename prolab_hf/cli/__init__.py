@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-import click
 import typer
 from huggingface_hub.errors import StrictDataclassError
 
@@ -67,22 +66,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Words of the command line; `None` takes those of the process.
     """
+    command = typer.main.get_command(app)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except click.exceptions.Abort:
+        # Not command.main: it swallows the message of an interrupt, which says how to resume.
+        with command.make_context("prolab", words) as context:
+            command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except typer.Abort:
         return _complain("Stopped.", 1)
     except KeyboardInterrupt as error:
         return _complain(str(error) or "Stopped.", 1)
     except USER_ERRORS as error:
         return _complain(_one_line(error), 2)
     except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "show"):
+            error.show()  # a wrong word on the command line; typer and click have a class each for it
+            return 2
         # Errors of the Hub and of a wrong model id come as OSError without a number.
         user_mistake = isinstance(error, OSError) and error.errno is None
         return _complain(_one_line(error), 2 if user_mistake else 1)
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _one_line(error: Exception) -> str:

@@ -26,9 +26,7 @@ SpaceArgument = Annotated[
     str, typer.Argument(metavar="SPACE", help="Bundled name (ade20k, ...), folder, or Hub repository id.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the space.")]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
-]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
 EncoderOption = Annotated[
     str, typer.Option("--encoder", "-e", help="Text encoder: folder or Hub name of a transformers model.")
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prolab_hf.model.resize_prolab import linear_axis
@@ -25,24 +26,25 @@ def resized_blocks(
     """
     stream = iter(bands)
     held, first = next(stream), 0  # the rows of the source from `first` on that are still needed
-    vertical, horizontal = (
-        linear_axis(source, target, dtype=held.dtype, device=held.device)
-        for source, target in zip(source_size, size)
-    )
-    tops, bottoms = vertical.lower.tolist(), vertical.upper.tolist()
+    axis = linear_axis(source_size[0], size[0], dtype=torch.float32, device=torch.device("cpu"))
+    above, below, weights = axis.lower.tolist(), axis.upper.tolist(), axis.weight.tolist()
     for start in range(0, size[0], block_rows):
-        rows = slice(start, min(start + block_rows, size[0]))
-        top, bottom = tops[rows][0], bottoms[rows][-1] + 1
+        stop = min(start + block_rows, size[0])
+        top, bottom = above[start], below[stop - 1] + 1
         while first + held.shape[1] < bottom:
             dropped = min(top - first, held.shape[1])
             held = torch.cat([held[:, dropped:], next(stream)], dim=1)
             first += dropped
         slab = held[:, top - first : bottom - first]
         if source_size[1] != size[1]:
-            slab = torch.lerp(slab[..., horizontal.lower], slab[..., horizontal.upper], horizontal.weight)
+            slab = F.interpolate(slab, size=size[1], mode="linear", align_corners=False)
         if source_size[0] == size[0]:
-            slab = slab[:, : rows.stop - start]
-        else:
-            above, below = slab[:, vertical.lower[rows] - top], slab[:, vertical.upper[rows] - top]
-            slab = torch.lerp(above, below, vertical.weight[rows, None])
-        yield slab
+            yield slab[:, : stop - start]
+            continue
+        block = slab.new_empty(slab.shape[0], stop - start, size[1])
+        # Row by row from views: gathering both neighbors of all rows first takes three times as long.
+        for row in range(start, stop):
+            torch.lerp(
+                slab[:, above[row] - top], slab[:, below[row] - top], weights[row], out=block[:, row - start]
+            )
+        yield block

@@ -115,7 +115,9 @@ def space_card(space: "PropertySpace", report: HealthReport | None = None) -> st
         fingerprint=space.fingerprint,
         figure_lines=_table((label, escaped(value)) for label, value in figure_rows(report.figures)),
         pair_lines="\n".join(f"- {escaped(pair_text(pair))}" for pair in report.closest_pairs[:5]) or "None.",
-        finding_lines="\n".join([*lines, *([f"- {notes} remark{'s' if notes > 1 else ''} of severity info."] if notes else [])])
+        finding_lines="\n".join(
+            [*lines, *([f"- {notes} remark{'s' if notes > 1 else ''} of severity info."] if notes else [])]
+        )
         or "No error, no warning.",
         source_lines=_table(
             (label, _facts(facts))

@@ -12,7 +12,7 @@ from prolab_hf.label_space.space_layout import SpaceLayout, lay_out
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Ten colors that stay apart for color-blind readers (after Paul Tol's muted scheme).
+# The first seven are Paul Tol's bright scheme, made for color-blind readers; the last is for what is left over.
 PALETTE = (
     "#4477AA",
     "#EE6677",
@@ -23,7 +23,15 @@ PALETTE = (
     "#EE8866",
     "#44BB99",
     "#8877CC",
-    "#777777",
+    "#B07A3E",
+    "#D687B5",
+    "#1B7F8C",
+    "#7A9A01",
+    "#C1440E",
+    "#5B5EA6",
+    "#E3A72F",
+    "#3C4F76",
+    "#8A8F98",
 )
 INK = "#23272e"
 FAINT = "#e9ecf1"

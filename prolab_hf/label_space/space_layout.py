@@ -31,7 +31,9 @@ class SpaceLayout:
     property_positions: np.ndarray
 
 
-MAX_GROUPS = 10
+# As many as the palette of the pictures has colors.
+MAX_GROUPS = 18
+_TREE_GROUPS = 8
 
 
 def lay_out(space: PropertySpace, taxonomy: Mapping[str, str] | None = None, seed: int = 0) -> SpaceLayout:
@@ -94,7 +96,7 @@ def _groups(
         return np.array([names.index(label) if label in names else len(names) - 1 for label in labels]), names
     if linkage is None:
         return np.zeros(space.num_classes, dtype=np.int64), [space.class_names[0]]
-    wanted = min(MAX_GROUPS - 2, max(2, space.num_classes // 5))
+    wanted = min(_TREE_GROUPS, max(2, space.num_classes // 5))
     cut = fcluster(linkage, wanted, criterion="maxclust")
     # Numbered along the tree, so that neighboring groups have neighboring colors.
     rank = {label: index for index, label in enumerate(dict.fromkeys(cut[list(order)].tolist()))}

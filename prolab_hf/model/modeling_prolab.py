@@ -64,7 +64,8 @@ def class_matrix(config: ProLabConfig) -> Tensor:
 def default_property_embeddings(config: ProLabConfig) -> Tensor:
     """Seeded random unit rows `(num_properties, embedding_dim)`: a start for tests and shape checks, no semantics."""
     generator = torch.Generator(device="cpu").manual_seed(0)
-    rows = torch.randn(config.num_properties, config.embedding_dim, generator=generator, device="cpu")
+    shape = config.num_properties, config.embedding_dim
+    rows = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
     return nn.functional.normalize(rows, dim=1)
 
 

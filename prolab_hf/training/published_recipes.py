@@ -149,7 +149,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "crop_size": 96,
         "scale_range": (0.75, 1.5),
         "photometric_distortion": False,
-        "class_loss_weight": 1.0,
+        "class_loss_weight": 0.0,
         "num_workers": 0,
     },
 }

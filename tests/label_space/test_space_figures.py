@@ -74,9 +74,9 @@ def test_taxonomy_gives_the_groups(space):
     taxonomy = {"car": "vehicle", "bus": "vehicle", "cart": "vehicle", "tree": "plant", "grass": "plant"}
     layout = lay_out(space, taxonomy)
     assert layout.group_names == ["vehicle", "plant"] and layout.class_groups.tolist() == [0, 0, 0, 1, 1]
-    many = PropertySpace.one_hot([f"c{index}" for index in range(14)])
+    many = PropertySpace.one_hot([f"c{index}" for index in range(25)])
     layout = lay_out(many, {name: name for name in many.class_names})
-    assert len(layout.group_names) == 10 and layout.group_names[-1] == "other groups"
+    assert len(layout.group_names) == len(PALETTE) and layout.group_names[-1] == "other groups"
 
 
 def test_map_labels_do_not_cover_each_other():

@@ -162,7 +162,7 @@ class ModelProperties:
         fresh = ProLabForSemanticSegmentation(model.config)
         for name, tensor in all_tensors(loaded).items():
             assert torch.isfinite(tensor).all(), name
-            assert tensor.float().abs().max() < 20, name  # uninitialized memory is not
+            assert tensor.float().abs().max() < 100, name  # uninitialized memory is not
         for name, buffer in fresh.named_buffers():
             assert torch.equal(dict(loaded.named_buffers())[name], buffer), name
 

@@ -1,0 +1,232 @@
+"""The property loss from embeddings, forward and backward: published, plain and streamed formulation.
+
+    python benchmarks/loss.py                      # ADE20K head: 2 pictures, D 768, K 256, 150 classes, 512 x 512
+    python benchmarks/loss.py --threads 2 --busy   # two threads while another process keeps one core busy
+    python benchmarks/loss.py --normalized         # normalized embeddings, as in the COCO configurations
+    python benchmarks/loss.py --properties 32 512 --size 256 896 --classes 11 171
+    python benchmarks/loss.py --scaling            # how the cost grows with K, classes, pixels and batch
+    python benchmarks/loss.py --quick              # seconds instead of minutes
+
+Every row gets the same embeddings at a quarter of the label resolution and must give the same loss and gradient.
+Seconds are medians of interleaved repeats; peak memory is the high-water mark of a fresh process above the inputs.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from measuring import busy_core, environment, in_fresh_process, interleaved, peak_memory, print_table
+from torch import Tensor
+
+from prolab_hf.model.loss_prolab import property_cosine_loss
+
+VOID = 255
+
+
+class Case:
+    """One problem: embeddings, a property bank, labels of some regions with void, and classes."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        generator = torch.Generator().manual_seed(0)
+        side, batch_size = options.size // 4, options.batch
+        self.normalized, self.temperature = options.normalized, 0.01 if options.normalized else 0.04
+        self.embeddings = torch.randn(batch_size, options.dim, side, side, generator=generator)
+        bank = torch.randn(options.properties, options.dim, generator=generator)
+        self.bank = F.normalize(bank, dim=1)
+        regions = torch.randint(0, options.classes, (batch_size, 1, 16, 16), generator=generator)
+        size = options.size, options.size
+        self.labels = F.interpolate(regions.float(), size=size).long()[:, 0]
+        self.labels[:, : options.size // 10] = VOID
+        self.matrix = (torch.rand(options.classes, options.properties, generator=generator) < 0.1).float()
+
+
+def _mean_cosine_loss(case: Case, scores: Tensor) -> Tensor:
+    """One minus cosine per pixel against gathered rows `(batch_size, K, H, W)`, mean over valid pixels."""
+    void = case.labels == VOID
+    rows = torch.cat([case.matrix, torch.zeros_like(case.matrix[:1])])
+    targets = rows[torch.where(void, len(case.matrix), case.labels)].permute(0, 3, 1, 2)
+    losses = 1 - F.cosine_similarity(scores, targets, dim=1)
+    return (losses * ~void).sum() / (~void).sum()
+
+
+def reference(case: Case, embeddings: Tensor, *, class_logits: bool = True) -> Tensor:
+    """The published order: upsample the embeddings, project, score; class similarities for the accuracy."""
+    size = case.labels.shape[1:]
+    wide = F.interpolate(embeddings, size=size, mode="bilinear", align_corners=False)
+    if case.normalized:
+        wide = F.normalize(wide, dim=1)
+    scores = torch.sigmoid(torch.einsum("bdhw,kd->bkhw", wide, case.bank) / case.temperature)
+    if class_logits:
+        rows = F.normalize(torch.cat([case.matrix, torch.zeros_like(case.matrix[:1])]), dim=1)
+        similarities = torch.einsum("bkhw,nk->bnhw", F.normalize(scores, dim=1), rows)
+        (similarities.argmax(dim=1) == case.labels).float().mean()
+    return _mean_cosine_loss(case, scores)
+
+
+def plain(case: Case, embeddings: Tensor) -> Tensor:
+    """Project first, then upsample: the same numbers with K instead of D channels at full resolution."""
+    size = case.labels.shape[1:]
+    logits = torch.einsum("bdhw,kd->bkhw", embeddings, case.bank)
+    logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    if case.normalized:
+        wide = F.interpolate(embeddings, size=size, mode="bilinear", align_corners=False)
+        logits = logits / torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+    return _mean_cosine_loss(case, torch.sigmoid(logits / case.temperature))
+
+
+def ours(case: Case, embeddings: Tensor) -> Tensor:
+    """Project first, then stream over the label rows."""
+    logits = (case.bank @ embeddings.flatten(2)).view(len(embeddings), -1, *embeddings.shape[2:])
+    return property_cosine_loss(
+        logits,
+        case.labels,
+        case.matrix,
+        temperature=case.temperature,
+        ignore_index=VOID,
+        pixel_embeddings=embeddings if case.normalized else None,
+    )
+
+
+FORMULATIONS: dict[str, Callable[[Case, Tensor], Tensor]] = {
+    "reference": reference,
+    "reference, loss alone": partial(reference, class_logits=False),
+    "plain torch": plain,
+    "ours": ours,
+}
+FLOOR = "matrix products alone"
+
+
+def step(case: Case, name: str) -> tuple[Tensor, Tensor]:
+    """Loss and gradient by the embeddings."""
+    if name == FLOOR:
+        flat = case.embeddings.flatten(2)
+        logits = case.bank @ flat
+        return logits[0, 0, 0], (case.bank.t() @ logits).view_as(case.embeddings)
+    embeddings = case.embeddings.detach().requires_grad_()
+    loss = FORMULATIONS[name](case, embeddings)
+    loss.backward()
+    return loss.detach(), embeddings.grad
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Prints one table for one problem size."""
+    case, names = Case(options), [*FORMULATIONS, FLOOR]
+    answers = {}
+
+    def run(name: str) -> None:
+        loss, gradient = step(case, name)
+        reference_gradient = answers.setdefault("reference", (loss, gradient))[1]
+        if name not in (FLOOR, "reference"):
+            error = (gradient - reference_gradient).abs().max() / reference_gradient.abs().max()
+            answers[name] = abs(loss - answers["reference"][0]).item(), error.item()
+
+    with busy_core(options.busy):
+        for name in names:
+            run(name)
+        seconds = interleaved({name: partial(step, case, name) for name in names}, options.repeats - 1)
+    flags = []
+    for flag in ("batch", "dim", "properties", "classes", "size"):
+        flags += [f"--{flag}", str(getattr(options, flag))]
+    flags += ["--normalized"] if options.normalized else []
+    memory = {name: in_fresh_process([*flags, "--memory-of", name])["peak_mib"] for name in names}
+    rows = []
+    for name in names:
+        (wall, cpu), (wall_0, cpu_0) = seconds[name], seconds["reference"]
+        errors = answers.get(name, ("", "")) if name != "reference" else ("", "")
+        rows.append(
+            [
+                name,
+                f"{wall:.3f}",
+                f"{cpu:.3f}",
+                f"{wall_0 / wall:.1f} ({cpu_0 / cpu:.1f})",
+                f"{memory[name]:.0f}",
+                f"{memory['reference'] / memory[name]:.1f}",
+                *(f"{error:.0e}" if error != "" else "" for error in errors),
+            ]
+        )
+    print(
+        f"\n{options.batch} x {options.dim} x {options.size // 4}^2 -> {options.size}^2, K {options.properties}, "
+        f"{options.classes} classes, {'normalized, ' if options.normalized else ''}"
+        f"{torch.get_num_threads()} thread(s){', the other core busy' if options.busy else ''}"
+    )
+    header = ["formulation", "wall s", "CPU s", "faster: wall (CPU)", "peak MiB", "less memory"]
+    print_table([*header, "loss error", "gradient error"], rows)
+
+
+def scaling(options: argparse.Namespace) -> None:
+    """Prints how the cost of our formulation grows: exponent p of seconds ~ value ** p, fitted by least squares."""
+    small = options.quick
+    base = {"properties": 128, "classes": 150, "size": 128 if small else 256, "batch": 2}
+    ranges = {
+        "properties": [32, 64, 128, 256, 512],
+        "classes": [11, 59, 150, 171],
+        "size": [64, 128, 256] if small else [128, 256, 512, 896],
+        "batch": [1, 2, 4],
+    }
+    rows = []
+    for name, values in ranges.items():
+        cases = [Case(argparse.Namespace(**{**vars(options), **base, name: value})) for value in values]
+        pixels = 2 if name == "size" else 1  # cost per pixel, not per side
+        for what in ("ours", FLOOR):
+            functions = {str(i): partial(step, case, what) for i, case in enumerate(cases)}
+            seconds = [cpu for _, cpu in interleaved(functions, options.repeats).values()]
+            x, y = [pixels * math.log(value) for value in values], [math.log(second) for second in seconds]
+            mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+            slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x)
+            label = "pixels (side)" if name == "size" else name
+            cells = ", ".join(f"{value}: {second:.3f}" for value, second in zip(values, seconds))
+            rows.append([label, what, cells, f"{slope:.2f}"])
+    print(f"\nAround {base}, D {options.dim}, {torch.get_num_threads()} thread(s)")
+    print_table(["grows with", "what", "CPU s", "exponent"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--dim", type=int, default=768)
+    parser.add_argument("--properties", type=int, nargs="+", default=[256])
+    parser.add_argument("--classes", type=int, nargs="+", default=[150])
+    parser.add_argument(
+        "--size", type=int, nargs="+", default=[512], help="side of the labels; features a 4th"
+    )
+    parser.add_argument("--normalized", action="store_true")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--busy", action="store_true", help="another process keeps one core busy")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a small problem, for a look at the table")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.quick:
+        options.dim, options.properties, options.size = 192, [64], [192]
+    if options.memory_of:
+        options.properties, options.classes, options.size = (
+            options.properties[0],
+            options.classes[0],
+            options.size[0],
+        )
+        torch.set_num_threads(options.threads[0])
+        case = Case(options)
+        print(json.dumps({"peak_mib": peak_memory(partial(step, case, options.memory_of))}))
+        return
+    print(environment())
+    sizes = list(product(options.classes, options.properties, options.size))
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        if options.scaling:
+            scaling(options)
+            continue
+        for classes, properties, size in sizes:
+            fields = {**vars(options), "classes": classes, "properties": properties, "size": size}
+            compare(argparse.Namespace(**fields))
+
+
+if __name__ == "__main__":
+    main()
