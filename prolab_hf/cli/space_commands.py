@@ -37,7 +37,8 @@ PoolingOption = Annotated[
     str, typer.Option(help="mean, cls, or modules (what a sentence-transformers model brings).")
 ]
 TaxonomyOption = Annotated[
-    Path | None, typer.Option(help="JSON file, class name -> super-category, to compare row similarity with.")
+    Path | None,
+    typer.Option(help="JSON file, class name -> super-category: what similarity is judged and colored by."),
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this JSON file.")]
 
@@ -97,6 +98,7 @@ def show(
     page: Annotated[
         Path | None, typer.Option("--html", help="Write an interactive page into this one file.")
     ] = None,
+    taxonomy: TaxonomyOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows of the tables.")] = 20,
 ) -> None:
     """Show a space: its classes and properties as tables, pictures (--figures) or a page (--html)."""
@@ -111,12 +113,13 @@ def show(
     if figures is not None:
         from prolab_hf.label_space.space_figures import save_figures
 
-        for path in save_figures(loaded, figures):
+        for path in save_figures(loaded, figures, taxonomy=_read_taxonomy(taxonomy)):
             console.print(f"Wrote {escape(str(path))}")
     if page is not None:
         from prolab_hf.label_space.space_page import save_page
 
-        console.print(f"Wrote {escape(str(save_page(loaded, page)))}")
+        path = save_page(loaded, page, taxonomy=_read_taxonomy(taxonomy))
+        console.print(f"Wrote {escape(str(path))}")
 
 
 @space_app.command("check")

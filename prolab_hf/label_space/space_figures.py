@@ -160,7 +160,7 @@ def _branch_colors(layout: SpaceLayout) -> dict[int, str]:
     return colors
 
 
-def map_figure(space: PropertySpace, layout: SpaceLayout | None = None, max_labels: int = 70) -> "Figure":
+def map_figure(space: PropertySpace, layout: SpaceLayout | None = None, max_labels: int = 110) -> "Figure":
     """The properties in two dimensions: near means similar in words, large means shared by many classes.
 
     Args:
