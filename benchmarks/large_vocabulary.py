@@ -128,7 +128,9 @@ def main() -> None:
     )
     built = time.perf_counter()
     # Process time too: on a busy machine it says more than the clock.
-    print(f"build: {built - start:.0f} s, {time.process_time():.0f} s of CPU ({space.clustering.get('solver')})")
+    print(
+        f"build: {built - start:.0f} s, {time.process_time():.0f} s of CPU ({space.clustering.get('solver')})"
+    )
     report = space.check()
     print(f"check: {time.perf_counter() - built:.0f} s, {len(report.findings)} findings")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")

@@ -8,11 +8,10 @@
     python benchmarks/loss.py --quick              # seconds instead of minutes
 
 Every row gets the same embeddings at a quarter of the label resolution and must give the same loss and gradient.
-Seconds are medians of interleaved repeats; peak memory is the high-water mark of a fresh process above the inputs.
+Seconds are medians of interleaved repeats; peak memory is the high-water mark of a process of its own above the inputs.
 """
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +19,7 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
-from measuring import busy_core, environment, in_fresh_process, interleaved, peak_memory, print_table
+from measuring import busy_core, environment, interleaved, peak_memory, print_table
 from torch import Tensor
 
 from prolab_hf.model.loss_prolab import property_cosine_loss
@@ -113,9 +112,14 @@ def step(case: Case, name: str) -> tuple[Tensor, Tensor]:
     return loss.detach(), embeddings.grad
 
 
-def compare(options: argparse.Namespace) -> None:
+def _prepare(options: argparse.Namespace, name: str) -> Callable[[], object]:
+    return partial(step, Case(options), name)
+
+
+def compare(options: argparse.Namespace, memory: dict[str, float]) -> None:
     """Prints one table for one problem size."""
-    case, names = Case(options), [*FORMULATIONS, FLOOR]
+    names = [*FORMULATIONS, FLOOR]
+    case = Case(options)
     answers = {}
 
     def run(name: str) -> None:
@@ -128,12 +132,7 @@ def compare(options: argparse.Namespace) -> None:
     with busy_core(options.busy):
         for name in names:
             run(name)
-        seconds = interleaved({name: partial(step, case, name) for name in names}, options.repeats - 1)
-    flags = []
-    for flag in ("batch", "dim", "properties", "classes", "size"):
-        flags += [f"--{flag}", str(getattr(options, flag))]
-    flags += ["--normalized"] if options.normalized else []
-    memory = {name: in_fresh_process([*flags, "--memory-of", name])["peak_mib"] for name in names}
+        seconds = interleaved({name: partial(step, case, name) for name in names}, options.repeats)
     rows = []
     for name in names:
         (wall, cpu), (wall_0, cpu_0) = seconds[name], seconds["reference"]
@@ -174,6 +173,7 @@ def scaling(options: argparse.Namespace) -> None:
         pixels = 2 if name == "size" else 1  # cost per pixel, not per side
         for what in ("ours", FLOOR):
             functions = {str(i): partial(step, case, what) for i, case in enumerate(cases)}
+            functions["0"]()
             seconds = [cpu for _, cpu in interleaved(functions, options.repeats).values()]
             x, y = [pixels * math.log(value) for value in values], [math.log(second) for second in seconds]
             mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
@@ -202,30 +202,26 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--quick", action="store_true", help="a small problem, for a look at the table")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.dim, options.properties, options.size = 192, [64], [192]
-    if options.memory_of:
-        options.properties, options.classes, options.size = (
-            options.properties[0],
-            options.classes[0],
-            options.size[0],
-        )
-        torch.set_num_threads(options.threads[0])
-        case = Case(options)
-        print(json.dumps({"peak_mib": peak_memory(partial(step, case, options.memory_of))}))
-        return
     print(environment())
-    sizes = list(product(options.classes, options.properties, options.size))
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        if options.scaling:
-            scaling(options)
-            continue
-        for classes, properties, size in sizes:
-            fields = {**vars(options), "classes": classes, "properties": properties, "size": size}
-            compare(argparse.Namespace(**fields))
+    problems = []
+    for threads, *sizes in product(options.threads, options.classes, options.properties, options.size):
+        names = dict(zip(("threads", "classes", "properties", "size"), (threads, *sizes)))
+        problems.append(argparse.Namespace(**{**vars(options), **names}))
+    if options.scaling:
+        torch.set_num_threads(options.threads[0])
+        scaling(options)
+        return
+    memories = []
+    for problem in problems:  # before any computation in this process: see peak_memory
+        torch.set_num_threads(problem.threads)
+        names = [*FORMULATIONS, FLOOR]
+        memories.append({name: peak_memory(partial(_prepare, problem, name)) for name in names})
+    for problem, memory in zip(problems, memories):
+        torch.set_num_threads(problem.threads)
+        compare(problem, memory)
 
 
 if __name__ == "__main__":

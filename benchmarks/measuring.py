@@ -1,60 +1,69 @@
 """Times and peak memory of functions that are to be compared: interleaved in one process, and one process each."""
 
-import json
 import multiprocessing
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
 
-MIB = 2**20
-
 
 def interleaved(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
-    """Median wall and CPU seconds per function; each round runs all of them, so foreign load meets all alike."""
+    """Median wall and CPU seconds of warm functions; each round runs all of them, so other load meets all alike."""
     wall: dict[str, list[float]] = {name: [] for name in functions}
     cpu: dict[str, list[float]] = {name: [] for name in functions}
-    for round_number in range(repeats + 1):  # the first round warms up
+    for _ in range(repeats):
         for name, function in functions.items():
             start, start_cpu = time.perf_counter(), time.process_time()
             function()
-            if round_number or repeats == 0:
-                wall[name].append(time.perf_counter() - start)
-                cpu[name].append(time.process_time() - start_cpu)
+            wall[name].append(time.perf_counter() - start)
+            cpu[name].append(time.process_time() - start_cpu)
     return {name: (statistics.median(wall[name]), statistics.median(cpu[name])) for name in functions}
 
 
 def _status(key: str) -> float:
+    """A figure of this process in MiB (Linux)."""
     text = Path("/proc/self/status").read_text()
     return int(text.split(f"{key}:")[1].split()[0]) / 1024
 
 
-def peak_memory(function: Callable[[], object]) -> float:
-    """MiB above the present that the process reaches while it runs the function once (Linux)."""
+def _measure_peak(prepare: Callable[[], Callable[[], object]], answer: Connection) -> None:
+    function = prepare()
     Path("/proc/self/clear_refs").write_text("5")  # forgets the high-water mark so far
     before = _status("VmRSS")
     result = function()
-    peak = _status("VmHWM") - before
+    answer.send(_status("VmHWM") - before)
     del result
-    return peak
 
 
-def in_fresh_process(arguments: list[str]) -> dict[str, float]:
-    """Runs the present script with other arguments; the last line that it prints is the answer as JSON."""
-    command = [sys.executable, sys.argv[0], *arguments]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.strip().splitlines()[-1])
+def peak_memory(prepare: Callable[[], Callable[[], object]]) -> float:
+    """MiB that a process of its own needs to run a function once, above the inputs.
+
+    The process is a fork of this one: call this before the first computation, so that it starts without memory
+    that earlier work has left to be used again.
+
+    Args:
+        prepare: Makes the inputs and returns the function.
+    """
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    process = context.Process(target=_measure_peak, args=(prepare, there))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise MemoryError(f"the process that measures memory ended with code {process.exitcode}")
+    return here.recv()
 
 
-def _spin() -> None:
+def _spin(started: Event) -> None:
     torch.set_num_threads(1)
     values = torch.randn(512, 512)
+    started.set()
     while True:
         values = torch.tanh(values @ values)
 
@@ -65,9 +74,11 @@ def busy_core(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    worker = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    worker = context.Process(target=_spin, args=(started,), daemon=True)
     worker.start()
-    time.sleep(3)
+    started.wait()
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ Nothing is downloaded and no step is shortened: this is what a user does with pi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from prolab_hf.training.trainer import train
 SPACE = "scenes"
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 480, 32, 60
 FIGURE = "quickstart.png"
+SHOWN_SHARE = 0.06
+"""Part of a shown picture that the held-out class covers at least."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +162,8 @@ def _shown_scenes(number: int = 3) -> list[Any]:
     """The first test pictures in which the held-out class covers a good part."""
     scenes = DrawnScenes("test", NUM_TEST, include_held_out=True)
     new = len(scenes.class_names or ()) - 1
-    shown = sorted(range(len(scenes)), key=lambda i: -np.mean(scenes[i].mask == new))[:number]
-    return [scenes[i] for i in sorted(shown)]
+    drawn = (scenes[index] for index in range(len(scenes)))
+    return list(islice((scene for scene in drawn if np.mean(scene.mask == new) > SHOWN_SHARE), number))
 
 
 def _explain_held_out(model: ProLabForSemanticSegmentation, processor: Any) -> Explanation:

@@ -170,7 +170,10 @@ def compare_spaces(
 def add_class(
     space: SpaceArgument,
     out: OutOption,
-    encoder: EncoderOption,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", "-e", help="The space's text encoder; not needed for known sentences."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the new class.")] = None,
     description: Annotated[
         list[str] | None, typer.Option("--description", "-d", help="A description; repeat for more.")
@@ -193,7 +196,8 @@ def add_class(
         raise ValueError("Give --name with at least one --description, or --descriptions FILE.")
     loaded = _load(space)
     _claim_folder(out, overwrite)
-    grown = loaded.add_classes(texts, encoder=TextEncoder.load(encoder, pooling=pooling, name=encoder_name))
+    loaded_encoder = TextEncoder.load(encoder, pooling=pooling, name=encoder_name) if encoder else None
+    grown = loaded.add_classes(texts, encoder=loaded_encoder)
     console = Console()
     for class_name in texts:
         _show_class(console, grown, class_name)

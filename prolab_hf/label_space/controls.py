@@ -15,7 +15,7 @@ _RANDOM_CODE_DIM = 384
 _MAX_DRAWS = 100
 
 
-def shuffled_space(space: PropertySpace, seed: int) -> PropertySpace:
+def shuffled_space(space: Space, seed: int) -> Space:
     """Deals the rows out to other classes; see `PropertySpace.shuffled`.
 
     Args:

@@ -1,34 +1,19 @@
-"""The property space: what words hand to the model, two arrays and the names of their rows and columns."""
+"""The property space: what words hand to the model, with everything that can be done to it."""
 
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any, Self
 
 from prolab_hf.label_space import space_files, space_operations
-from prolab_hf.label_space.space_validation import (
-    checked_assignments,
-    checked_descriptions,
-    checked_embeddings,
-    checked_matrix,
-    checked_metadata,
-    checked_names,
-)
+from prolab_hf.label_space.space_content import Descriptions, SpaceContent
 
 if TYPE_CHECKING:
     from prolab_hf.label_space.health import HealthReport
 
-Descriptions = Mapping[str, Sequence[str]]
 
-
-class PropertySpace:
+class PropertySpace(SpaceContent):
     """Classes described by shared properties: names, property embeddings and the class-property matrix.
 
     A space is immutable: every operation returns a new one. Class k of a model is row k here.
@@ -51,98 +36,6 @@ class PropertySpace:
         ValueError: Shapes, names or values do not fit together; the message names the field.
     """
 
-    def __init__(
-        self,
-        *,
-        class_names: Sequence[str],
-        property_names: Sequence[str],
-        property_embeddings: Any,
-        class_property_matrix: Any,
-        descriptions: Descriptions | None = None,
-        assignments: Mapping[str, Sequence[int]] | None = None,
-        name: str = "",
-        encoder: Mapping[str, Any] | None = None,
-        clustering: Mapping[str, Any] | None = None,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.name = str(name)
-        self.class_names: list[str] = checked_names(class_names, "class_names")
-        self.property_names: list[str] = checked_names(property_names, "property_names")
-        self.property_embeddings: torch.Tensor = checked_embeddings(property_embeddings, self.num_properties)
-        self.class_property_matrix: torch.Tensor = checked_matrix(
-            class_property_matrix, self.num_classes, self.num_properties
-        )
-        self.descriptions: dict[str, list[str]] = checked_descriptions(descriptions or {}, self.class_names)
-        self.assignments: dict[str, list[int]] = checked_assignments(
-            assignments or {}, self.descriptions, self.class_names, self.class_properties
-        )
-        self.encoder: dict[str, Any] = checked_metadata(encoder or {}, "encoder")
-        self.clustering: dict[str, Any] = checked_metadata(clustering or {}, "clustering")
-        self.provenance: dict[str, Any] = checked_metadata(provenance or {}, "provenance")
-
-    # ------------------------------------------------------------------------------------------- derived
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, the rows of the matrix."""
-        return len(self.class_names)
-
-    @property
-    def num_properties(self) -> int:
-        """Number of properties, the columns of the matrix."""
-        return len(self.property_names)
-
-    @property
-    def embedding_dim(self) -> int:
-        """Length of a property embedding."""
-        return self.property_embeddings.shape[1]
-
-    @cached_property
-    def class_properties(self) -> list[list[int]]:
-        """For each class the ascending indices of its properties."""
-        return [row.nonzero().flatten().tolist() for row in self.class_property_matrix]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over names, arrays, descriptions and assignments, not over `name` and the fact sheets."""
-        texts = [self.class_names, self.property_names, self.descriptions, self.assignments]
-        digest = hashlib.sha256(json.dumps(texts, ensure_ascii=True, sort_keys=True).encode("ascii"))
-        # Little-endian whatever the machine, shape included: equal bytes of another shape are another space.
-        for array in (
-            self.property_embeddings.numpy().astype("<f4"),
-            self.class_property_matrix.numpy().astype("u1"),
-        ):
-            digest.update(repr(array.shape).encode("ascii"))
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PropertySpace) and self.fingerprint == other.fingerprint
-
-    def __hash__(self) -> int:
-        return hash(self.fingerprint)
-
-    def __repr__(self) -> str:
-        sizes = f"classes={self.num_classes}, properties={self.num_properties}, dim={self.embedding_dim}"
-        return f"PropertySpace({self.name or 'unnamed'!r}, {sizes}, fingerprint={self.fingerprint[:12]})"
-
-    def replace(self, **changes: Any) -> "PropertySpace":
-        """A copy with some constructor arguments exchanged.
-
-        Args:
-            **changes: Constructor arguments.
-        """
-        return type(self)(**(self._arguments() | changes))
-
-    def _arguments(self) -> dict[str, Any]:
-        arrays = {
-            "class_names": self.class_names,
-            "property_names": self.property_names,
-            "property_embeddings": self.property_embeddings,
-            "class_property_matrix": self.class_property_matrix,
-        }
-        return arrays | {field: getattr(self, field) for field in _INFO_FIELDS}
-
     # ------------------------------------------------------------------------------------ making a space
 
     @classmethod
@@ -158,7 +51,7 @@ class PropertySpace:
         name: str = "",
         provenance: Mapping[str, Any] | None = None,
         show_progress: bool = False,
-    ) -> "PropertySpace":
+    ) -> Self:
         """Builds a space from class descriptions: encode, cluster, mark which class uses which cluster.
 
         Args:
@@ -207,7 +100,7 @@ class PropertySpace:
         local_files_only: bool = False,
         force_download: bool = False,
         subfolder: str = "",
-    ) -> "PropertySpace":
+    ) -> Self:
         """Loads a space: a bundled name, else a local folder, else a Hub repository.
 
         Args:
@@ -245,50 +138,6 @@ class PropertySpace:
                 "Change spaces with PropertySpace's operations and save them."
             )
         return space
-
-    @classmethod
-    def from_config(cls, config: Any, property_embeddings: Any) -> "PropertySpace":
-        """The space inside a model: the inverse of `to_config_kwargs`.
-
-        Args:
-            config: A configuration with `id2label`, `class_properties`, `num_properties`, and optionally
-                `property_names` and `property_space_info`.
-            property_embeddings: `(num_properties, embedding_dim)`, the model's buffer.
-
-        Raises:
-            ValueError: The configuration has no class properties, or its parts do not fit together.
-        """
-        rows = getattr(config, "class_properties", None)
-        if rows is None:
-            raise ValueError("The configuration has no class_properties, so it carries no property space.")
-        id2label = {int(index): label for index, label in config.id2label.items()}
-        if sorted(id2label) != list(range(len(rows))):
-            raise ValueError(
-                f"The configuration has {len(rows)} class_properties but {len(id2label)} id2label."
-            )
-        num_properties = len(property_embeddings)
-        matrix = space_operations.matrix_from_rows(rows, num_properties)
-        info = dict(getattr(config, "property_space_info", None) or {})
-        return cls(
-            class_names=[id2label[index] for index in range(len(rows))],
-            property_names=getattr(config, "property_names", None)
-            or [f"property {index}" for index in range(num_properties)],
-            property_embeddings=property_embeddings,
-            class_property_matrix=matrix,
-            **{key: info[key] for key in _INFO_FIELDS if info.get(key)},
-        )
-
-    def to_config_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments for `ProLabConfig`; with the embeddings they hold the whole space."""
-        return {
-            "id2label": dict(enumerate(self.class_names)),
-            "label2id": {label: index for index, label in enumerate(self.class_names)},
-            "num_properties": self.num_properties,
-            "embedding_dim": self.embedding_dim,
-            "property_names": list(self.property_names),
-            "class_properties": [list(row) for row in self.class_properties],
-            "property_space_info": {field: getattr(self, field) for field in _INFO_FIELDS},
-        }
 
     # ------------------------------------------------------------------------------------ disk and Hub
 
@@ -367,7 +216,7 @@ class PropertySpace:
 
     # --------------------------------------------------------------------------------------- operations
 
-    def add_classes(self, descriptions: Descriptions, *, encoder: Any = None) -> "PropertySpace":
+    def add_classes(self, descriptions: Descriptions, *, encoder: Any = None) -> Self:
         """Adds classes to the same properties: each description goes to the nearest property by cosine.
 
         Nothing is trained, and a model's learned weights stay valid.
@@ -386,7 +235,7 @@ class PropertySpace:
         """
         return space_operations.add_classes(self, descriptions, encoder)
 
-    def select_classes(self, class_names: Sequence[str]) -> "PropertySpace":
+    def select_classes(self, class_names: Sequence[str]) -> Self:
         """Keeps the named classes, in the order given; all properties stay.
 
         Args:
@@ -394,7 +243,7 @@ class PropertySpace:
         """
         return space_operations.select_classes(self, class_names)
 
-    def remove(self, class_names: str | Sequence[str]) -> "PropertySpace":
+    def remove(self, class_names: str | Sequence[str]) -> Self:
         """Drops classes; all properties stay.
 
         Args:
@@ -402,7 +251,7 @@ class PropertySpace:
         """
         return space_operations.remove_classes(self, class_names)
 
-    def rename(self, names: Mapping[str, str]) -> "PropertySpace":
+    def rename(self, names: Mapping[str, str]) -> Self:
         """Renames classes.
 
         Args:
@@ -410,7 +259,7 @@ class PropertySpace:
         """
         return space_operations.rename_classes(self, names)
 
-    def set_row(self, class_name: str, properties: Sequence[str | int]) -> "PropertySpace":
+    def set_row(self, class_name: str, properties: Sequence[str | int]) -> Self:
         """Replaces the properties of one class; its assignments, no longer true, are dropped.
 
         Args:
@@ -419,7 +268,7 @@ class PropertySpace:
         """
         return space_operations.set_row(self, class_name, properties)
 
-    def merge_classes(self, groups: Mapping[str, Sequence[str]]) -> "PropertySpace":
+    def merge_classes(self, groups: Mapping[str, Sequence[str]]) -> Self:
         """Merges classes; the new one stands where the first of its group stood and has all their properties.
 
         Args:
@@ -427,7 +276,7 @@ class PropertySpace:
         """
         return space_operations.merge_classes(self, groups)
 
-    def shuffled(self, seed: int = 0) -> "PropertySpace":
+    def shuffled(self, seed: int = 0) -> Self:
         """Control: the same rows dealt out to the wrong classes, so that words and rows no longer agree.
 
         Args:
@@ -465,7 +314,7 @@ class PropertySpace:
     @classmethod
     def random_codes(
         cls, class_names: Sequence[str], num_properties: int, density: float, seed: int = 0
-    ) -> "PropertySpace":
+    ) -> Self:
         """Control: rows drawn at random, all different, with the given share of ones.
 
         Args:
@@ -479,7 +328,7 @@ class PropertySpace:
         return random_codes_space(cls, class_names, num_properties, density, seed)
 
     @classmethod
-    def one_hot(cls, class_names: Sequence[str]) -> "PropertySpace":
+    def one_hot(cls, class_names: Sequence[str]) -> Self:
         """Control: every class is its own single property.
 
         Args:
@@ -490,7 +339,7 @@ class PropertySpace:
         return one_hot_space(cls, class_names)
 
     @classmethod
-    def class_name_embeddings(cls, class_names: Sequence[str], encoder: Any) -> "PropertySpace":
+    def class_name_embeddings(cls, class_names: Sequence[str], encoder: Any) -> Self:
         """Control: every class is one property, whose embedding is that of the class's name.
 
         Args:
@@ -500,6 +349,3 @@ class PropertySpace:
         from prolab_hf.label_space.controls import class_name_space
 
         return class_name_space(cls, class_names, encoder)
-
-
-_INFO_FIELDS = ("name", "descriptions", "assignments", "encoder", "clustering", "provenance")

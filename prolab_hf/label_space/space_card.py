@@ -76,7 +76,8 @@ Number of classes that have each property, most shared first.
 
 Descriptions say what a class usually looks like; single objects differ. A score of a property is not
 calibrated: the training loss compares directions, not probabilities. Properties follow the vector space of
-one text encoder, which may put words together that a person would keep apart; new classes must be described with the same encoder.
+one text encoder, which may put words together that a person would keep apart; new classes must be described
+with the same encoder.
 """
 
 

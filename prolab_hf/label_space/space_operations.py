@@ -3,7 +3,7 @@
 import difflib
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from prolab_hf.label_space.space_validation import checked_descriptions, checked
 if TYPE_CHECKING:
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.label_space.text_encoder import TextEncoder
+
+Space = TypeVar("Space", bound="PropertySpace")
 
 # Cosine below which a description counts as far from a property, for spaces that recorded no quantile.
 FAR_COSINE = 0.5
@@ -85,9 +87,7 @@ def class_indices(space: "PropertySpace", names: Sequence[str]) -> list[int]:
     return [position[name] for name in names]
 
 
-def _rebuilt(
-    space: "PropertySpace", names: Sequence[str], matrix: torch.Tensor, **texts: Any
-) -> "PropertySpace":
+def _rebuilt(space: Space, names: Sequence[str], matrix: torch.Tensor, **texts: Any) -> Space:
     """The space with other rows; texts of classes that are gone are left out."""
     kept = set(names)
     descriptions = texts.get("descriptions", space.descriptions)
@@ -110,7 +110,7 @@ def _refuse_new_twins(before: "PropertySpace", after: "PropertySpace", advice: s
             )
 
 
-def select_classes(space: "PropertySpace", class_names: Sequence[str]) -> "PropertySpace":
+def select_classes(space: Space, class_names: Sequence[str]) -> Space:
     """See `PropertySpace.select_classes`."""
     rows = class_indices(space, class_names)
     if not rows:
@@ -118,7 +118,7 @@ def select_classes(space: "PropertySpace", class_names: Sequence[str]) -> "Prope
     return _rebuilt(space, class_names, space.class_property_matrix[rows])
 
 
-def remove_classes(space: "PropertySpace", class_names: str | Sequence[str]) -> "PropertySpace":
+def remove_classes(space: Space, class_names: str | Sequence[str]) -> Space:
     """See `PropertySpace.remove`."""
     gone = set(class_indices(space, [class_names] if isinstance(class_names, str) else class_names))
     names = [name for index, name in enumerate(space.class_names) if index not in gone]
@@ -127,7 +127,7 @@ def remove_classes(space: "PropertySpace", class_names: str | Sequence[str]) -> 
     return select_classes(space, names)
 
 
-def rename_classes(space: "PropertySpace", names: Mapping[str, str]) -> "PropertySpace":
+def rename_classes(space: Space, names: Mapping[str, str]) -> Space:
     """See `PropertySpace.rename`."""
     class_indices(space, list(names))
     new_names = checked_names([names.get(name, name) for name in space.class_names], "class_names")
@@ -173,7 +173,7 @@ def property_indices(space: "PropertySpace", properties: Sequence[str | int]) ->
     return indices
 
 
-def set_row(space: "PropertySpace", class_name: str, properties: Sequence[str | int]) -> "PropertySpace":
+def set_row(space: Space, class_name: str, properties: Sequence[str | int]) -> Space:
     """See `PropertySpace.set_row`."""
     row = class_indices(space, [class_name])[0]
     indices = property_indices(space, properties)
@@ -187,7 +187,7 @@ def set_row(space: "PropertySpace", class_name: str, properties: Sequence[str | 
     return changed
 
 
-def merge_classes(space: "PropertySpace", groups: Mapping[str, Sequence[str]]) -> "PropertySpace":
+def merge_classes(space: Space, groups: Mapping[str, Sequence[str]]) -> Space:
     """See `PropertySpace.merge_classes`."""
     members: dict[int, str] = {}
     for new_name, old_names in groups.items():
@@ -232,9 +232,7 @@ def _merged_texts(
     return descriptions, assignments
 
 
-def add_classes(
-    space: "PropertySpace", descriptions: Mapping[str, Sequence[str]], encoder: Any
-) -> "PropertySpace":
+def add_classes(space: Space, descriptions: Mapping[str, Sequence[str]], encoder: Any) -> Space:
     """See `PropertySpace.add_classes`."""
     texts = checked_descriptions(descriptions, None)
     for name, sentences in texts.items():
@@ -244,10 +242,10 @@ def add_classes(
             raise ValueError(f"The class {name!r} has no description.")
     if not texts:
         return space
-    if encoder is None:
-        assignments = _known_assignments(space, texts)
-    else:
-        assignments = _nearest_assignments(space, texts, encoder)
+    known_only = encoder is None
+    assignments = (
+        _known_assignments(space, texts) if known_only else _nearest_assignments(space, texts, encoder)
+    )
     new_rows = matrix_from_rows(list(assignments.values()), space.num_properties)
     grown = space.replace(
         class_names=[*space.class_names, *texts],

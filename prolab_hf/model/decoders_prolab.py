@@ -15,9 +15,10 @@ from .configuration_prolab import ProLabConfig
 
 
 def resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear resize to `size` (height, width), corners not aligned."""
-    if features.shape[2:] == size:
-        return features
+    """Bilinear resize to `size` (height, width), corners not aligned.
+
+    No shortcut for equal sizes: comparing them would fix them in an exported graph.
+    """
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
 
 
@@ -177,8 +178,10 @@ class ProLabUperHead(ProLabHead):
             pyramid.insert(0, finer + resize(pyramid[0], finer.shape[2:]))
         # 3. Smooth and fuse at the finest resolution.
         smooth = [conv(level) for conv, level in zip(self.fpn_convs, pyramid)] + [top]
-        size = smooth[0].shape[2:]
-        return self.fpn_bottleneck(torch.cat([resize(level, size) for level in smooth], dim=1))
+        finest, *coarser = smooth
+        return self.fpn_bottleneck(
+            torch.cat([finest, *(resize(level, finest.shape[2:]) for level in coarser)], dim=1)
+        )
 
 
 class ProLabSegformerHead(ProLabHead):
@@ -191,9 +194,10 @@ class ProLabSegformerHead(ProLabHead):
 
     def decode(self, features: tuple[Tensor, ...]) -> Tensor:
         """Fuses maps at strides such as [4, 8, 16, 32] into `(batch_size, hidden_size, height / 4, width / 4)`."""
-        size = features[0].shape[2:]
-        maps = [resize(conv(feature), size) for conv, feature in zip(self.convs, features)]
-        return self.fusion(torch.cat(maps, dim=1))
+        finest, *coarser = [conv(feature) for conv, feature in zip(self.convs, features)]
+        return self.fusion(
+            torch.cat([finest, *(resize(level, finest.shape[2:]) for level in coarser)], dim=1)
+        )
 
 
 class ProLabAsppHead(ProLabHead):

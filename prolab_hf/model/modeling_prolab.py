@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TimmBackbone
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
@@ -55,7 +55,8 @@ class ProLabSemanticSegmenterOutput(ModelOutput):
 
 def class_matrix(config: ProLabConfig) -> Tensor:
     """Multi-hot rows `(num_labels, num_properties)` of the classes; all zero where the configuration has none."""
-    matrix = torch.zeros(int(config.num_labels or 0), config.num_properties, device="cpu")
+    shape = int(config.num_labels or 0), config.num_properties
+    matrix = torch.zeros(shape, dtype=torch.float32, device="cpu")
     for row, properties in zip(matrix, config.class_properties or []):
         row[properties] = 1.0
     return matrix
@@ -319,10 +320,15 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         self._require_classes()
         output_hidden_states = _first(output_hidden_states, self.config.output_hidden_states)
         output_attentions = _first(output_attentions, self.config.output_attentions)
+        # Several timm networks cannot give all layers at once (transformers then picks maps by wrong indices).
+        is_timm = isinstance(self.backbone, TimmBackbone)
         outputs = self.backbone.forward_with_filtered_kwargs(
-            pixel_values, output_hidden_states=output_hidden_states, output_attentions=output_attentions
+            pixel_values,
+            output_hidden_states=output_hidden_states and not is_timm,
+            output_attentions=output_attentions,
         )
         features = outputs.feature_maps
+        hidden_states = tuple(features) if is_timm and output_hidden_states else outputs.hidden_states
         pyramid = features if self.feature_pyramid is None else self.feature_pyramid(features)
         raw, embeddings = self.decode_head(self.property_embeddings, *pyramid)
         property_logits = _normalized(raw, embeddings)
@@ -338,7 +344,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             loss=loss,
             logits=self.class_logits(property_logits),
             property_logits=property_logits,
-            hidden_states=outputs.hidden_states,
+            hidden_states=hidden_states,
             attentions=outputs.attentions,
         )
 

@@ -166,7 +166,7 @@ def random_state() -> dict[str, Any]:
     version, keys, gauss = random.getstate()
     kind, array, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - other people's code draws from it
     return {
-        "python": [version, list(keys), gauss],
+        "python": [version, torch.tensor(keys, dtype=torch.int64), gauss],
         "numpy": [
             str(kind),
             torch.from_numpy(np.asarray(array, dtype=np.int64)),
@@ -199,7 +199,7 @@ def load_random_state(checkpoint: Path, rank: int) -> None:
         return
     state = states[rank]
     version, keys, gauss = state["python"]
-    random.setstate((version, tuple(keys), gauss))
+    random.setstate((version, tuple(keys.tolist()), gauss))
     kind, array, position, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, array.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(state["torch"])

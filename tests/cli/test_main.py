@@ -42,7 +42,9 @@ def test_commands_in_the_readme_exist_with_their_options(repository):
         command, words = root, line.split()
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
-        known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+        known = {
+            option for parameter in command.params for option in parameter.opts + parameter.secondary_opts
+        }
         for word in words:
             if word.startswith("-"):
                 assert word in known, f"{line}: {command.name} has no option {word}"

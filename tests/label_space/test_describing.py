@@ -27,7 +27,10 @@ from prolab_hf.label_space.descriptions import (
     parse_reply,
 )
 
-GOOD = "\n".join(f"- thing number {word}" for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+GOOD = "\n".join(
+    f"- thing number {word}"
+    for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+)
 RULES = DescriptionRules()
 FAST = DescribeSettings(first_delay=0.01, longest_delay=0.02)
 

@@ -60,6 +60,14 @@ def test_build_then_add_a_class(texts, tmp_path, bert_folder, descriptions):
     assert PropertySpace.from_pretrained(grown).class_names[-1] == "van"
 
 
+def test_known_sentences_are_added_without_an_encoder(saved, tmp_path):
+    result = run(
+        "add-class", saved, "-o", tmp_path / "new", "--name", "van", "-d", "windows", "-d", "wheels of rubber"
+    )
+    assert result.exit_code == 0, result.output
+    assert PropertySpace.from_pretrained(tmp_path / "new").class_properties[-1] == [0, 2]
+
+
 def test_check_prints_findings_and_fails_on_errors(saved, space, tmp_path):
     report = tmp_path / "report.json"
     result = run("check", saved, "--json", report)

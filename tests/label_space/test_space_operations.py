@@ -126,6 +126,14 @@ def test_added_classes_go_to_the_nearest_property(built, encoder):
     assert grown.assignments["van"] == cosine.argmax(axis=1).tolist()
 
 
+def test_known_sentences_need_no_encoder(built, encoder):
+    texts = {"van": ["Four round wheels", "long box"], "bush": [built.property_names[5], "flat ground"]}
+    grown = built.add_classes(texts)
+    assert grown.class_properties == built.add_classes(texts, encoder=encoder).class_properties
+    with pytest.raises(ValueError, match=r"'sliding door' of 'van'.*word_vectors"):
+        built.add_classes({"van": ["sliding door"]})
+
+
 def test_adding_twice_the_same_is_refused_with_advice(built, encoder):
     with pytest.raises(ValueError, match=r"'car' and 'auto'.*equal rows.*set_row"):
         built.add_classes({"auto": built.descriptions["car"]}, encoder=encoder)

@@ -22,6 +22,7 @@ from transformers import (
     Dinov2Config,
     ResNetConfig,
     SwinConfig,
+    TimmBackbone,
     TimmBackboneConfig,
     Trainer,
     TrainingArguments,
@@ -112,6 +113,7 @@ class ModelProperties:
     has_attentions = False
     has_checkpointing = False
     never_trained = r"$^"  # parameters that the backbone itself does not use
+    left_uninitialized: tuple[str, ...] = ()  # tensors that transformers leaves as they are without weights
 
     def backbone(self):
         raise pytest.UsageError(f"{type(self).__name__} gives no backbone")
@@ -161,9 +163,13 @@ class ModelProperties:
         loaded = ProLabForSemanticSegmentation.from_pretrained(None, config=model.config, state_dict={})
         fresh = ProLabForSemanticSegmentation(model.config)
         for name, tensor in all_tensors(loaded).items():
+            if isinstance(model.backbone, TimmBackbone) and name.startswith("backbone."):
+                continue  # transformers leaves timm's weights to the checkpoint
             assert torch.isfinite(tensor).all(), name
             assert tensor.float().abs().max() < 100, name  # uninitialized memory is not
         for name, buffer in fresh.named_buffers():
+            if name.startswith(self.left_uninitialized):
+                continue
             assert torch.equal(dict(loaded.named_buffers())[name], buffer), name
 
     def test_weights_have_the_configured_range(self):
@@ -433,6 +439,8 @@ class TestBeit(ModelProperties):
 
 @pytest.mark.skipif(not is_timm_available(), reason="timm is not installed")
 class TestTimm(ModelProperties):
+    left_uninitialized = ("backbone._backbone.",)
+
     def backbone(self):
         return TimmBackboneConfig(backbone="test_efficientnet", out_indices=[1, 2, 3, 4])
 
@@ -460,7 +468,8 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
         assert type(model).__module__.startswith("transformers_modules."), type(model)
         with torch.no_grad():
             logits = model(torch.from_numpy(arrays["pixel_values"])).logits.numpy()
-        assert np.array_equal(logits, arrays["logits"]), (folder, abs(logits - arrays["logits"]).max())
+        # Another process may choose other kernels: equal to the last bits of float32.
+        np.testing.assert_allclose(logits, arrays["logits"], rtol=0, atol=1e-6, err_msg=str(folder))
         if place == folder:
             model.save_pretrained(folder / "again")
 """

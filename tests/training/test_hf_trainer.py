@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tests.training.conftest import Stripes, build_model
 from transformers import AutoModelForSemanticSegmentation, BeitConfig
 
 from prolab_hf.training.hf_trainer import build_trainer
 from prolab_hf.training.optimization import learning_rate_factor
+from tests.training.conftest import Stripes, build_model
 
 CPU = {"use_cpu": True, "disable_tqdm": True}
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tests.training.conftest import build_model
 from torch import nn
 
 from prolab_hf.training.planning import plan
 from prolab_hf.training.published_recipes import get_recipe
+from tests.training.conftest import build_model
 
 
 class OneConvolution(nn.Module):
