@@ -1,13 +1,15 @@
 """The door to training: one device or many through Accelerate, with exact resume."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import DistributedType, gather_object, parse_flag_from_env
 from torch import nn
 
 from prolab_hf.evaluation.metrics import SegmentationScores
@@ -141,13 +143,21 @@ def build_accelerator(recipe: TrainingRecipe) -> Accelerator:
     Raises:
         ValueError: The device cannot do it, or the launch configuration shards the model (FSDP, DeepSpeed).
     """
-    precision = recipe.precision_on(PartialState().device)
+    # Without this, several processes on a machine without accelerator would each believe to be alone.
+    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    precision = recipe.precision_on(PartialState(cpu=use_cpu).device)
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         # Accelerate allows one precision per process; a notebook or a test trains more than one model.
         AcceleratorState._reset_state()
     # Some backbones have parameters that no output depends on (Swin's last norm).
     handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[handler])
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[handler], cpu=use_cpu)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise ValueError(
+            f"{started} processes were started, but Accelerate sees {accelerator.num_processes}; "
+            "start the run with `accelerate launch` or torchrun, or one process without WORLD_SIZE."
+        )
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise ValueError(
             f"The launch configuration asks for {accelerator.distributed_type.value}, whose sharded "

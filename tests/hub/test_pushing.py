@@ -171,3 +171,40 @@ def test_offline_cache_serves_what_was_loaded_before(hub, client, model_folder):
     assert again.returncode == 0, again.stderr
     assert again.stdout.strip().endswith("3")
     assert len(hub.requests) == asked
+
+
+def test_objects_push_themselves_and_revisions_are_pinned(hub, client, model_folder):
+    done = client(
+        """
+        import torch
+        from prolab_hf import ProLabForSemanticSegmentation, ProLabImageProcessorPil, PropertySpace
+        model = ProLabForSemanticSegmentation.from_pretrained("run").eval()
+        model.push_to_hub("user/parts", max_shard_size="20KB")
+        ProLabImageProcessorPil.from_pretrained("run").push_to_hub("user/parts")
+        space = model.property_space
+        space.push_to_hub("user/space")
+        assert PropertySpace.from_pretrained("user/space") == space
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    files = hub.files("user/parts")
+    assert sum(name.endswith(".safetensors") and name.startswith("model-") for name in files) > 1
+    assert {"preprocessor_config.json", "property_space.json"} <= set(files)
+    pinned = hub.repos["user/parts"].branches["main"]
+    done = client(
+        f"""
+        import torch
+        from prolab_hf import ProLabForSemanticSegmentation
+        before = ProLabForSemanticSegmentation.from_pretrained("run")
+        changed = ProLabForSemanticSegmentation.from_pretrained("user/parts")
+        assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), changed.state_dict().values()))
+        with torch.no_grad():
+            changed.decode_head.classifier.bias.add_(1)
+        changed.push_to_hub("user/parts")
+        newest = ProLabForSemanticSegmentation.from_pretrained("user/parts")
+        pinned = ProLabForSemanticSegmentation.from_pretrained("user/parts", revision="{pinned}")
+        assert torch.equal(newest.decode_head.classifier.bias, before.decode_head.classifier.bias + 1)
+        assert torch.equal(pinned.decode_head.classifier.bias, before.decode_head.classifier.bias)
+        """
+    )
+    assert done.returncode == 0, done.stderr

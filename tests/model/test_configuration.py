@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from huggingface_hub.errors import StrictDataclassError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoConfig, ConvNextConfig
 
 from prolab_hf import ProLabConfig, PropertySpace
@@ -98,3 +101,30 @@ def test_configuration_of_a_space_describes_it():
     assert config.id2label == {0: "cat", 1: "dog", 2: "car"}
     assert config.class_properties == space.class_properties
     assert PropertySpace.from_config(config, space.property_embeddings) == space
+
+
+FIELDS = (
+    "class_properties", "property_names", "num_properties", "embedding_dim", "temperature", "similarity",
+    "pool_scales", "hidden_size", "auxiliary_in_index", "void_pixels", "classifier_dropout_prob",
+    "property_space_info", "class_loss_weight", "property_loss", "decoder",
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 400) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
+def test_whatever_a_file_holds_is_read_or_refused_by_name(tmp_path_factory, fields):
+    path = tmp_path_factory.mktemp("config") / "config.json"
+    path.write_text(json.dumps({"model_type": "prolab", **fields}))
+    try:
+        config = ProLabConfig.from_pretrained(path.parent)
+    except (ValueError, StrictDataclassError) as error:
+        assert any(name in str(error) for name in FIELDS)
+        return
+    for row in config.class_properties or []:
+        assert all(0 <= index < config.num_properties for index in row)
+    assert config.temperature > 0
