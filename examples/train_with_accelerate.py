@@ -56,7 +56,7 @@ def main() -> None:
     space = PropertySpace.from_pretrained(options.space)
     sources = {
         split: open_source(f"scenes:{number}", split)
-        for split, number in (("train", options.pictures), ("val", max(2, options.pictures // 4)))
+        for split, number in (("train", options.pictures), ("validation", max(2, options.pictures // 4)))
     }
     space = space.select_classes(sources["train"].class_names)
     model = small_model(space)
@@ -90,7 +90,7 @@ def main() -> None:
 
     # Every process takes its share of the pictures; counts are summed, never logits.
     counts = SegmentationCounts(space.num_classes)
-    test = eval_dataset(sources["val"], recipe, processor)
+    test = eval_dataset(sources["validation"], recipe, processor)
     trained = accelerator.unwrap_model(model).eval()
     for index in range(accelerator.process_index, len(test), accelerator.num_processes):
         example = test[index]

@@ -35,7 +35,7 @@ def main() -> None:
     )
     sources = {
         split: open_source(f"scenes:{number}", split)
-        for split, number in (("train", options.pictures), ("val", max(2, options.pictures // 4)))
+        for split, number in (("train", options.pictures), ("validation", max(2, options.pictures // 4)))
     }
     space = PropertySpace.from_pretrained(options.space).select_classes(sources["train"].class_names)
     backbone = ResNetConfig(
@@ -54,7 +54,7 @@ def main() -> None:
         recipe,
         options.out,
         train_dataset=train_dataset(sources["train"], recipe, processor),
-        eval_dataset=eval_dataset(sources["val"], recipe, processor),
+        eval_dataset=eval_dataset(sources["validation"], recipe, processor),
         processor=processor,
     )
     trainer.train()

@@ -62,6 +62,10 @@ def build(
     name: Annotated[str | None, typer.Option(help="Name of the space; by default the folder's.")] = None,
     pooling: PoolingOption = "mean",
     encoder_name: EncoderNameOption = None,
+    author: Annotated[str | None, typer.Option(help="Who or what wrote the descriptions.")] = None,
+    license_name: Annotated[
+        str | None, typer.Option("--license", help="License of the descriptions.")
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Build a space from class descriptions: encode, cluster, mark which class uses which cluster."""
@@ -72,6 +76,7 @@ def build(
     _claim_folder(out, overwrite)
     texts = read_original_descriptions(descriptions)
     names = _read_json(property_names) if property_names else None
+    facts = {"authors": author, "license": license_name}
     space = PropertySpace.build(
         texts,
         encoder=TextEncoder.load(encoder, pooling=pooling, name=encoder_name),
@@ -80,6 +85,7 @@ def build(
         algorithm=algorithm,
         property_names=names,
         name=name or out.resolve().name,
+        provenance={key: value for key, value in facts.items() if value},
         show_progress=True,
     )
     _save(space, out)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prolab_hf.training.recipe import TrainingRecipe
 
 NO_SPLIT = "none"
+EVAL_SPLITS = ("val", "validation")
 
 
 def train(
@@ -44,8 +45,9 @@ def train(
     ] = True,
     train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     eval_split: Annotated[
-        str, typer.Option(help=f"Split to evaluate on; '{NO_SPLIT}' to leave it out.")
-    ] = "val",
+        str | None,
+        typer.Option(help="Split to evaluate on; by default val or validation, 'none' to leave it out."),
+    ] = None,
     eval_data: Annotated[str | None, typer.Option(help="Where that split is, if elsewhere.")] = None,
     coding: Annotated[
         str,
@@ -112,7 +114,7 @@ def train(
         return
     if data is None or out is None:
         raise ValueError("Give the data (first argument) and --out, or --dry-run to see the plan only.")
-    splits = {"train": (data, train_split)}
+    splits: dict[str, tuple[str, str | None]] = {"train": (data, train_split)}
     if eval_split != NO_SPLIT:
         splits["eval"] = (eval_data or data, eval_split)
     _run(chosen, splits, opening, out, pretrained=pretrained, resume=resume, overwrite=overwrite, quiet=quiet)
@@ -147,12 +149,29 @@ def _load_space(recipe: "TrainingRecipe") -> "PropertySpace":
     return PropertySpace.from_pretrained(recipe.property_space or "")
 
 
-def _open(location: str, split: str, space: "PropertySpace", opening: dict[str, Any]) -> "SegmentationSource":
-    """A source whose ids mean the classes of the space, unless it knows its own names."""
+def _open(
+    location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
+) -> "SegmentationSource":
+    """A source whose ids mean the classes of the space, unless it knows its own names.
+
+    Without a split it is the one to evaluate on, whose name is one of the two that are in use.
+    """
     from prolab_hf.data.opening import open_source
 
     knows_names = (Path(location) / "classes.txt").is_file()
-    return open_source(location, split, class_names=None if knows_names else space.class_names, **opening)
+    options = {"class_names": None if knows_names else space.class_names, **opening}
+    if split is not None:
+        return open_source(location, split, **options)
+    try:
+        return open_source(location, EVAL_SPLITS[0], **options)
+    except (ValueError, FileNotFoundError) as error:
+        try:
+            return open_source(location, EVAL_SPLITS[1], **options)
+        except (ValueError, FileNotFoundError):
+            raise type(error)(
+                f"{str(error).rstrip('.')}; name the split to evaluate on with --eval-split, or "
+                f"'--eval-split {NO_SPLIT}' to leave evaluation out."
+            ) from error
 
 
 def _align(space: "PropertySpace", source: "SegmentationSource", location: str) -> "PropertySpace":
@@ -172,7 +191,7 @@ def _align(space: "PropertySpace", source: "SegmentationSource", location: str) 
 
 def _run(
     recipe: "TrainingRecipe",
-    splits: dict[str, tuple[str, str]],
+    splits: dict[str, tuple[str, str | None]],
     opening: dict[str, Any],
     out: Path,
     *,

@@ -53,8 +53,9 @@ def _best_start(
     unit: np.ndarray, num_clusters: int, weights: np.ndarray, seed: int, n_init: int, *, capacity: int | None
 ) -> np.ndarray:
     best, best_score = np.zeros(len(unit), dtype=np.int64), -np.inf
-    for start in range(n_init):
-        labels, score = _one_start(unit, num_clusters, weights, seed + start, capacity)
+    # Drawn, not counted up: seeds next to each other must not share nine of their ten starts.
+    for start in np.random.default_rng(seed).integers(2**31, size=n_init).tolist():
+        labels, score = _one_start(unit, num_clusters, weights, start, capacity)
         if score > best_score + 1e-12:
             best, best_score = labels, score
     return best

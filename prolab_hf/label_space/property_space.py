@@ -159,7 +159,12 @@ class PropertySpace(SpaceContent):
 
         Raises:
             NotADirectoryError: `save_directory` is a file.
+            TypeError: Arguments for an upload were given without `push_to_hub`.
         """
+        if push_options and not push_to_hub:
+            raise TypeError(
+                f"save_pretrained() got {', '.join(push_options)}; add push_to_hub=True to use that."
+            )
         folder = Path(save_directory)
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder} is a file; a property space is saved into a folder.")

@@ -135,18 +135,19 @@ class SpaceContent:
         rows = getattr(config, "class_properties", None)
         if rows is None:
             raise ValueError("The configuration has no class_properties, so it carries no property space.")
+        matrix = matrix_from_rows(rows, len(property_embeddings))
         id2label = {int(index): label for index, label in config.id2label.items()}
         if sorted(id2label) != list(range(len(rows))):
             raise ValueError(
-                f"The configuration has {len(rows)} class_properties but {len(id2label)} id2label."
+                f"The configuration has {len(rows)} class_properties but id2label holds {len(id2label)} classes."
             )
-        num_properties = len(property_embeddings)
-        matrix = matrix_from_rows(rows, num_properties)
-        info = dict(getattr(config, "property_space_info", None) or {})
+        info = getattr(config, "property_space_info", None) or {}
+        if not isinstance(info, Mapping):
+            raise ValueError(f"property_space_info must be a mapping, got {type(info).__name__}.")
         return cls(
             class_names=[id2label[index] for index in range(len(rows))],
             property_names=getattr(config, "property_names", None)
-            or [f"property {index}" for index in range(num_properties)],
+            or [f"property {index}" for index in range(len(property_embeddings))],
             property_embeddings=property_embeddings,
             class_property_matrix=matrix,
             **{key: info[key] for key in INFO_FIELDS if info.get(key)},

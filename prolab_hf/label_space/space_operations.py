@@ -33,8 +33,12 @@ def matrix_from_rows(rows: Sequence[Sequence[int]], num_properties: int) -> torc
     Raises:
         ValueError: An index is no integer or out of range.
     """
+    if not isinstance(rows, Sequence) or isinstance(rows, str):
+        raise ValueError(f"class_properties must be a list of lists, got {type(rows).__name__}.")
     matrix = torch.zeros(len(rows), num_properties, device="cpu")
     for row, indices in enumerate(rows):
+        if not isinstance(indices, Sequence) or isinstance(indices, str):
+            raise ValueError(f"class_properties[{row}] must be a list of indices, got {indices!r}.")
         for index in indices:
             if (
                 isinstance(index, bool)

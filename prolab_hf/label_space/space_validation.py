@@ -155,6 +155,8 @@ def checked_assignments(
         class_names: All classes.
         class_properties: Property indices of each class.
     """
+    if not isinstance(assignments, Mapping):
+        raise ValueError(f"assignments must map class names to lists, got {type(assignments).__name__}.")
     rows = dict(zip(class_names, class_properties, strict=True))
     unknown = [name for name in assignments if name not in rows]
     if unknown:
@@ -163,7 +165,10 @@ def checked_assignments(
     for name in class_names:
         if name not in assignments:
             continue
-        indices = [int(index) for index in assignments[name]]
+        given = assignments[name]
+        if not isinstance(given, Sequence) or not all(isinstance(index, int | np.integer) for index in given):
+            raise ValueError(f"assignments of {name!r} must be a list of integers, got {given!r}.")
+        indices = [int(index) for index in given]
         if len(indices) != len(descriptions.get(name, ())):
             raise ValueError(
                 f"assignments of {name!r} has {len(indices)} entries for {len(descriptions.get(name, ()))} "

@@ -38,6 +38,13 @@ NOT_NEGATIVE = (
 PLAIN_VIT_TYPES = ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit", "pixio", "sapiens2", "vitdet")
 
 
+class DecoderName(str):
+    """The name of a decoder, to which attributes may be added.
+
+    transformers takes every field called `decoder` for a nested configuration and sets attributes on it.
+    """
+
+
 @strict
 class ProLabConfig(PreTrainedConfig):
     r"""Everything that defines a ProLab network except its weights and the vectors of its properties.
@@ -135,6 +142,7 @@ class ProLabConfig(PreTrainedConfig):
             has_own = getattr(self.backbone_config, "add_fpn", False)
             self.feature_pyramid = backbone_type in PLAIN_VIT_TYPES and not has_own
         self._check_values()
+        self.decoder = DecoderName(self.decoder)
         if self.class_properties is not None and len(self.class_properties) != self.num_labels:
             logger.warning(
                 "class_properties describes %d classes but num_labels is %d: the rows are dropped. "
@@ -144,6 +152,10 @@ class ProLabConfig(PreTrainedConfig):
             )
             self.class_properties = None
             self.property_space_info = None
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "ProLabConfig":
+        """This configuration: there is no text model in it, whatever its field `decoder` looks like."""
+        return self
 
     def _refuse_misspelt(self, extra: dict[str, Any]) -> None:
         """A keyword that the base class would store without a word, but that is one of ours misspelt, is an error."""

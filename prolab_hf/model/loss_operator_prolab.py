@@ -129,13 +129,13 @@ def class_rows(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
         int64 `(label_height, batch_size, label_width)` in [0, num_classes].
 
     Raises:
-        ValueError: A label is neither a class nor `ignore_index` (on the CPU; on other devices an assertion
-            of the device, since looking would stop its queue).
+        ValueError: A label is neither a class nor `ignore_index` (on CUDA an assertion of the device, since
+            looking would stop its queue).
     """
     labels = labels.permute(1, 0, 2).long()
     void = labels == ignore_index
     outside = ((labels < 0) | (labels >= num_classes)) & ~void
-    if labels.device.type != "cpu":
+    if labels.is_cuda:
         torch._assert_async(~outside.any(), "labels outside the classes and not the ignore index")
     elif bool(outside.any()):
         found = labels[outside].unique()[:5].tolist()

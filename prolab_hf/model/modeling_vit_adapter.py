@@ -141,7 +141,7 @@ class Injector(GradientCheckpointingLayer):
     ) -> Tensor:
         """Returns `tokens`, `(batch_size, num_patches, dim)`, with what they read added."""
         read = self.attention(self.query_norm(tokens), points, self.feature_norm(adapter_tokens), shapes)
-        return tokens + self.gamma * read
+        return torch.addcmul(tokens, self.gamma, read)
 
 
 class Extractor(GradientCheckpointingLayer):
@@ -165,11 +165,13 @@ class Extractor(GradientCheckpointingLayer):
         """Returns `adapter_tokens`, `(batch_size, num_tokens, dim)`, with what they read added."""
         grid = shapes[1]  # the adapter's middle map has the transformer's stride
         normed = self.query_norm(adapter_tokens)
-        adapter_tokens = adapter_tokens + self.attention(normed, points, self.feature_norm(tokens), [grid])
+        read = self.attention(normed, points, self.feature_norm(tokens), [grid])
+        # In place on what was just computed: touching new memory costs more than the addition.
+        adapter_tokens = read.add_(adapter_tokens)
         if not self.with_feed_forward:
             return adapter_tokens
         mixed = self.feed_forward(self.feed_forward_norm(adapter_tokens), shapes)
-        return adapter_tokens + drop_path(mixed, self.drop_path_rate, training=self.training)
+        return drop_path(mixed, self.drop_path_rate, training=self.training).add_(adapter_tokens)
 
 
 def _deformable_attention(config: ViTAdapterConfig, *, num_levels: int) -> DeformableAttention:

@@ -1,13 +1,16 @@
 """Resizing of class maps: the arg-max of an upsampled map, and nearest neighbors of label maps."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK_PIXELS = 2**16  # target pixels looked at together
-CHUNK_ELEMENTS = 2**18  # pixels times classes interpolated together: 1 MiB per buffer
-GPU_FACTOR = 64  # both are larger on a GPU, which wants few large operations
+BLOCK_PIXELS = 2**18  # target pixels looked at together
+TILE_ELEMENTS = 2**22  # source pixels times classes that they need
+CHUNK_ELEMENTS = 2**19  # pixels times classes interpolated together
+GPU_FACTOR = 16  # all are larger on a GPU, which wants few large operations
 
 
 class LinearAxis(NamedTuple):
@@ -39,60 +42,71 @@ def linear_axis(source: int, target: int, *, dtype: torch.dtype, device: torch.d
     return LinearAxis(lower, lower + (weight > 0), weight)
 
 
+def _blocks(
+    rows: LinearAxis, row_elements: int, label_width: int, factor: int
+) -> Iterator[tuple[slice, slice]]:
+    """Target rows that are worked on together, and the source rows that they need."""
+    target, lower, upper = len(rows.lower), rows.lower.tolist(), rows.upper.tolist()
+    step = min(
+        factor * BLOCK_PIXELS // label_width,
+        factor * TILE_ELEMENTS // row_elements * target // (upper[-1] + 1),
+    )
+    for start in range(0, target, max(1, step)):
+        stop = min(start + max(1, step), target)
+        yield slice(start, stop), slice(lower[start], upper[stop - 1] + 1)
+
+
 def _interpolated_argmax(
-    image: Tensor, top: int, pixels: Tensor, rows: LinearAxis, columns: LinearAxis
+    features: Tensor, width: int, pixels: Tensor, rows: LinearAxis, columns: LinearAxis, factor: int
 ) -> Tensor:
-    """Arg-max of the interpolation at some pixels `(row * width + column,)` of a block of target rows.
+    """Arg-max of the interpolation at some pixels `(row * label_width + column,)` of a block.
 
     Args:
-        image: `(num_classes, source rows of the block, source_width)`.
-        top: The source row that `image` begins with.
+        features: `(source rows * width, num_classes)`.
+        width: Of the source.
         pixels: int64 `(pixels,)`.
-        rows: Axis of the target rows of the block.
+        rows: Axis of the target rows, its indices relative to `features`.
         columns: Axis of the target columns.
+        factor: Factor on the size of the chunks.
     """
-    num_classes, _, width = image.shape
-    dtype = rows.weight.dtype
-    features = image.flatten(1).to(dtype).t().contiguous()  # channels last: one pixel is one piece of memory
-    chunk = max(1, CHUNK_ELEMENTS * (GPU_FACTOR if image.is_cuda else 1) // num_classes)
     found = torch.empty_like(pixels)
+    chunk = max(1, factor * CHUNK_ELEMENTS // features.shape[1])
     for part, out in zip(pixels.split(chunk), found.split(chunk)):
         row, column = part // columns.lower.shape[0], part % columns.lower.shape[0]
-        left, right, across = columns.lower[column], columns.upper[column], columns.weight[column, None]
-        above, below = (rows.lower[row] - top) * width, (rows.upper[row] - top) * width
-        over = features.index_select(0, above + left)
-        torch.lerp(over, features.index_select(0, above + right), across, out=over)
-        under = features.index_select(0, below + left)
-        torch.lerp(under, features.index_select(0, below + right), across, out=under)
-        torch.argmax(torch.lerp(over, under, rows.weight[row, None], out=over), dim=1, out=out)
+        above, below = rows.lower[row] * width, rows.upper[row] * width
+        left, right = columns.lower[column], columns.upper[column]
+        corners = torch.stack([above + left, above + right, below + left, below + right], dim=1)
+        down, across = rows.weight[row], columns.weight[column]
+        upper_weights = torch.stack([1 - across, across], dim=1)
+        weights = torch.cat([upper_weights * (1 - down)[:, None], upper_weights * down[:, None]], dim=1)
+        # A weighted sum of gathered rows in one pass, without the gathered rows.
+        mixed = F.embedding_bag(corners, features, mode="sum", per_sample_weights=weights)
+        torch.argmax(mixed, dim=1, out=out)
     return found
 
 
 def _image_argmax(image: Tensor, out: Tensor) -> None:
     """`resize_argmax` of one image `(num_classes, height, width)` into `out`."""
     dtype = torch.float64 if image.dtype == torch.float64 else torch.float32
-    rows = linear_axis(image.shape[1], out.shape[0], dtype=dtype, device=image.device)
-    columns = linear_axis(image.shape[2], out.shape[1], dtype=dtype, device=image.device)
-    lower, upper = rows.lower.tolist(), rows.upper.tolist()
-    enlarges = out.numel() >= image[0].numel()
-    labels = image.argmax(dim=0) if enlarges else None
-    step = max(1, BLOCK_PIXELS * (GPU_FACTOR if image.is_cuda else 1) // out.shape[1])
-    for start in range(0, out.shape[0], step):
-        part = slice(start, start + step)
-        block, target = LinearAxis(*(values[part] for values in rows)), out[part]
-        top, bottom = lower[start], upper[part][-1] + 1
-        if labels is None:
-            pixels = torch.arange(target.numel(), device=out.device)
-        else:
-            left = labels[top:bottom].index_select(1, columns.lower)
-            constant = left == labels[top:bottom].index_select(1, columns.upper)
-            above, below = block.lower - top, block.upper - top
-            torch.index_select(left, 0, above, out=target)
-            mixed = target != left.index_select(0, below)
-            mixed |= ~(constant.index_select(0, above) & constant.index_select(0, below))
-            pixels = mixed.view(-1).nonzero()[:, 0]
+    num_classes, height, width = image.shape
+    vertical = linear_axis(height, out.shape[0], dtype=dtype, device=image.device)
+    columns = linear_axis(width, out.shape[1], dtype=dtype, device=image.device)
+    factor = 1 if image.device.type == "cpu" else GPU_FACTOR
+    for target_rows, source_rows in _blocks(vertical, width * num_classes, out.shape[1], factor):
+        # Channels last: the classes of a pixel are one piece of memory, to compare and to gather.
+        features = image[:, source_rows].flatten(1).to(dtype).t().contiguous()
+        labels = features.argmax(dim=1).view(-1, width)
+        target, axis = out[target_rows], LinearAxis(*(values[target_rows] for values in vertical))
+        above, below = axis.lower - source_rows.start, axis.upper - source_rows.start
+        left = labels.index_select(1, columns.lower)
+        constant = left == labels.index_select(1, columns.upper)
+        torch.index_select(left, 0, above, out=target)
+        between = target != left.index_select(0, below)
+        between |= ~(constant.index_select(0, above) & constant.index_select(0, below))
+        pixels = between.view(-1).nonzero()[:, 0]
         if len(pixels):
-            target.view(-1)[pixels] = _interpolated_argmax(image[:, top:bottom], top, pixels, block, columns)
+            rows = LinearAxis(above, below, axis.weight)
+            target.view(-1)[pixels] = _interpolated_argmax(features, width, pixels, rows, columns, factor)
 
 
 @torch.no_grad()

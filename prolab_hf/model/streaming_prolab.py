@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .pixel_losses_prolab import KERNELS, PixelBlock, PixelLoss, Scratch
 from .resize_prolab import LinearAxis, linear_axis
-from .threads_prolab import run_on_threads
+from .threads_prolab import run_on_threads, thread_count
 
 CPU_BLOCK_ELEMENTS = 2**19  # 2 MiB in float32: the three or four buffers of a block stay in the cache
 CPU_BLOCK_ROWS = 16
@@ -281,7 +281,7 @@ def stream_blocks(
 def stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) -> Tensor:
     """The stream of a batch on the CPU, cut into equal shares for the threads: images, or parts of images."""
     label_height, batch_size, _ = inputs.rows.shape
-    threads = torch.get_num_threads()
+    threads = thread_count()
     most = min(label_height // MIN_LABEL_ROWS_PER_TASK, inputs.logits.shape[2] // MIN_FEATURE_ROWS_PER_TASK)
     parts = max(1, min(threads // gcd(batch_size, threads), most))
     totals = [inputs.table.new_zeros(()) for _ in range(batch_size * parts)]

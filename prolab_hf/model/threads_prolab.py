@@ -5,6 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+MOST_THREADS = 8  # tasks are Python between the operations: more threads would wait for the interpreter
+
+
+def thread_count() -> int:
+    """How many threads `run_on_threads` uses for enough tasks."""
+    return min(torch.get_num_threads(), MOST_THREADS)
+
 
 def run_on_threads(tasks: Sequence[Callable[[], None]]) -> None:
     """Runs independent tasks on as many threads as torch may use on the CPU, and waits for them.
@@ -15,13 +22,13 @@ def run_on_threads(tasks: Sequence[Callable[[], None]]) -> None:
     Args:
         tasks: Called without arguments, in any order.
     """
-    allowed, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+    configured, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     def run(task: Callable[[], None]) -> None:
         with torch.inference_mode(inference), torch.no_grad():  # modes of each thread
             task()
 
-    threads = min(allowed, len(tasks))
+    threads = min(thread_count(), len(tasks))
     if threads <= 1:
         for task in tasks:
             run(task)
@@ -32,4 +39,4 @@ def run_on_threads(tasks: Sequence[Callable[[], None]]) -> None:
             for future in [pool.submit(run, task) for task in tasks]:
                 future.result()
     finally:
-        torch.set_num_threads(allowed)  # the setting of a worker also reaches threads that start later
+        torch.set_num_threads(configured)  # the setting of a worker also reaches threads that start later

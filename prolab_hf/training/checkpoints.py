@@ -26,6 +26,7 @@ MARKER = "COMPLETE.json"
 STATE_FOLDER = "training_state"
 EVALUATIONS_FILE = "evaluations.json"
 FORMAT_VERSION = 1
+FULL_DISK_BYTES = 2**20  # less than this is left when a write fails for lack of space
 _STEP_FOLDER = re.compile(r"^step-(\d+)$")
 _TEMPORARY = ".writing-"
 
@@ -77,8 +78,9 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Pat
         _sync_folder(root)
         remove_unfinished(root)
     except (OSError, RuntimeError, SafetensorError) as error:
+        reason = _reason(error, root)
         _remove_quietly(temporary)
-        raise RuntimeError(_failure_message(root, target, error)) from error
+        raise RuntimeError(_failure_message(root, target, reason)) from error
     return target
 
 
@@ -92,22 +94,26 @@ def _seal(folder: Path, step: int) -> None:
     write_atomically(folder / MARKER, json.dumps(marker, indent=2) + "\n")
 
 
-def _failure_message(root: Path, target: Path, error: Exception) -> str:
-    reason = str(error).strip().rstrip(".") or type(error).__name__
+def _reason(error: Exception, root: Path) -> str:
+    """What went wrong; must be asked before the half-written files are removed.
+
+    torch and safetensors do not pass on why the system refused to write, so the free space is looked at, too.
+    """
     try:
         free = shutil.disk_usage(root if root.exists() else root.parent).free
-        space = f" ({free / 2**20:,.0f} MiB free there)"
     except OSError:
-        free, space = 0, ""
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason
-    what = "the disk is full" if full else reason
+        free = FULL_DISK_BYTES
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or free < FULL_DISK_BYTES:
+        return f"the disk is full ({free / 2**20:.1f} MiB free)"
+    return str(error).strip().rstrip(".") or type(error).__name__
+
+
+def _failure_message(root: Path, target: Path, reason: str) -> str:
     last = newest_valid_checkpoint(root)
-    kept = (
-        f"The last valid checkpoint is {last}; free some space and resume from it"
-        if last
-        else ("There is no earlier checkpoint")
-    )
-    return f"Could not write the checkpoint {target}: {what}{space}. {kept}."
+    kept = "There is no earlier checkpoint"
+    if last is not None:
+        kept = f"The last valid checkpoint is {last}; mend this and resume from it"
+    return f"Could not write the checkpoint {target}: {reason}. {kept}."
 
 
 def find_problem(path: Path) -> str | None:

@@ -64,6 +64,7 @@ def training_arguments_defaults(
         "remove_unused_columns": False,
         # Pyramid pooling at scale 1 cannot normalize a last batch of one picture.
         "dataloader_drop_last": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "dataloader_num_workers": recipe.num_workers or 0,
         # Counts instead of the logits of the whole evaluation set.
         "batch_eval_metrics": True,

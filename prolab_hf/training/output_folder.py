@@ -114,12 +114,12 @@ def check_free_space(output_dir: Path, checkpoint_bytes: int, keep: int) -> None
     free = shutil.disk_usage(output_dir).free
     if free < checkpoint_bytes:
         raise RuntimeError(
-            f"The disk of {output_dir} has {free / 2**20:,.0f} MiB free, but one checkpoint needs about "
-            f"{checkpoint_bytes / 2**20:,.0f} MiB; free some space or choose another folder."
+            f"The disk of {output_dir} has {free / 2**20:,.1f} MiB free, but one checkpoint needs about "
+            f"{checkpoint_bytes / 2**20:,.1f} MiB; free some space or choose another folder."
         )
     if free < checkpoint_bytes * (keep + 2):
         logger.warning(
-            "The disk of %s has %.0f MiB free; the run may need %.0f MiB for its checkpoints.",
+            "The disk of %s has %.1f MiB free; the run may need %.1f MiB for its checkpoints.",
             output_dir,
             free / 2**20,
             checkpoint_bytes * (keep + 2) / 2**20,

@@ -90,8 +90,14 @@ class TrainingPlan:
             ("supervision", self._supervision()),
             ("test", self._test()),
             ("mixed precision", self.precision),
-            ("estimated time", f"{_three(self.gpu_hours)} GPU hours"),
+            ("estimated time", self._time()),
         ]
+
+    def _time(self) -> str:
+        text = f"{_three(self.gpu_hours)} GPU hours"
+        if self.num_processes > 1:
+            text += f", {_three(self.gpu_hours / self.num_processes)} hours on {self.num_processes} devices"
+        return text
 
     def _schedule(self) -> str:
         recipe = self.recipe

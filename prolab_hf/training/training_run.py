@@ -120,11 +120,12 @@ class TrainingRun:
 
     def _open_files(self, *, resumed: bool) -> None:
         storage = self.storage
+        if resumed:
+            # Without those of the steps that are about to be repeated; old checkpoints may make room.
+            storage.record(self.evaluations)
         check_free_space(storage.output_dir, storage.checkpoint_bytes(), self.recipe.keep_checkpoints)
         self.recipe.to_json(storage.output_dir / RECIPE_FILE)
         self.reporter.log = TrainingLog(storage.output_dir / LOG_FILE, resumed_step=self.progress.step)
-        if resumed:
-            storage.record(self.evaluations)  # without those of the steps that are about to be repeated
 
     def _read_batches(self) -> Iterator[Any]:
         accelerator = self.accelerator

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 
 def last_line(process):
     assert process.returncode == 0, process.stderr[-3000:]
@@ -65,16 +67,23 @@ def test_a_space_goes_to_the_hub_and_comes_back(hub, client):
         assert all(word in message for word in words), message
 
 
-def test_no_token_and_no_network(client):
-    code = """
-        import json
-        from prolab_hf import PropertySpace
-        try:
-            PropertySpace.one_hot(["a", "b"]).push_to_hub("user/space")
-        except Exception as error:
-            print(json.dumps([type(error).__name__, str(error)]))
-    """
-    kind, message = last_line(client(code, HF_TOKEN=None))
-    assert kind == "PermissionError" and "token" in message
-    kind, message = last_line(client(code, HF_ENDPOINT="http://127.0.0.1:9"))
+PUSH = """
+    import json
+    from prolab_hf import PropertySpace
+    try:
+        PropertySpace.one_hot(["a", "b"]).push_to_hub("user/space")
+    except Exception as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+"""
+
+
+def test_a_refused_token_is_one_clear_error(hub, client):
+    hub.refuse_tokens = True
+    kind, message = last_line(client(PUSH))
+    assert kind == "PermissionError" and "token" in message and "user/space" in message
+
+
+@pytest.mark.slow
+def test_no_network_is_one_clear_error(client):
+    kind, message = last_line(client(PUSH, HF_ENDPOINT="http://127.0.0.1:9"))
     assert kind == "RuntimeError" and "user/space" in message

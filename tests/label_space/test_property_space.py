@@ -64,6 +64,9 @@ def test_half_precision_embeddings_are_accepted():
         ({"descriptions": {"a": "x"}}, ["'a'", "list"]),
         ({"descriptions": {"a": [""]}}, ["'a'", "non-empty"]),
         ({"assignments": {"c": [0]}}, ["assignments", "'c'"]),
+        ({"assignments": {"a": 5}}, ["assignments", "'a'", "list of integers"]),
+        ({"assignments": {"a": [None]}}, ["assignments", "'a'", "list of integers"]),
+        ({"assignments": [["a", 1]]}, ["assignments", "list"]),
         (
             {"descriptions": {"a": ["x", "y"]}, "assignments": {"a": [0]}},
             ["'a'", "1 entries", "2 descriptions"],
@@ -143,6 +146,11 @@ def test_from_config_with_string_keys_and_without_names(space):
     ("changes", "word"),
     [
         ({"class_properties": None}, "class_properties"),
+        ({"class_properties": 5}, "list of lists"),
+        ({"class_properties": [[0], 3, [1], [2], [4]]}, "list of indices"),
+        ({"property_space_info": [1]}, "property_space_info"),
+        ({"property_space_info": {"assignments": [1]}}, "assignments"),
+        ({"property_space_info": {"descriptions": 3}}, "descriptions"),
         ({"id2label": {0: "a"}}, "id2label"),
         ({"class_properties": [[0, 9], [0], [1], [2], [3]]}, "9"),
         ({"class_properties": [[0, True], [0], [1], [2], [3]]}, "True"),

@@ -33,9 +33,23 @@ def saved(space, tmp_path):
 
 def test_build_then_add_a_class(texts, tmp_path, bert_folder, descriptions):
     out = tmp_path / "built"
-    result = run("build", texts, "--out", out, "--encoder", bert_folder, "-k", 7, "--encoder-name", "me/tiny")
+    result = run(
+        "build",
+        texts,
+        "--out",
+        out,
+        "--encoder",
+        bert_folder,
+        "-k",
+        7,
+        "--encoder-name",
+        "me/tiny",
+        "--license",
+        "cc0-1.0",
+    )
     assert result.exit_code == 0, result.output
     space = PropertySpace.from_pretrained(out)
+    assert space.provenance == {"license": "cc0-1.0"}
     assert space.name == "built" and space.encoder["name"] == "me/tiny"
     expected = PropertySpace.build(descriptions, encoder=bert_folder, num_properties=7)
     assert torch.equal(space.class_property_matrix, expected.class_property_matrix)

@@ -57,6 +57,12 @@ def test_saving_twice_gives_the_same_bytes(space, folder, tmp_path):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+def test_upload_arguments_without_an_upload_are_refused(space, tmp_path):
+    with pytest.raises(TypeError, match="private"):
+        space.save_pretrained(tmp_path / "x", private=True)
+    assert not (tmp_path / "x").exists()
+
+
 def test_brackets_inside_texts_survive(space, tmp_path):
     texts = ["a row [ 1,  2 ]", "[\n1, 2]", "ünïcode ✓"]
     changed = space.replace(descriptions={"car": texts}, assignments={})

@@ -372,7 +372,7 @@ def test_in_a_fresh_process_without_torchvision(tmp_path, monkeypatch):
     command = [sys.executable, "-c", WITHOUT_TORCHVISION, str(tmp_path)]
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert result.returncode == 0, result.stderr
     shipped = {path.name for path in (tmp_path / "again").glob("*.py")}

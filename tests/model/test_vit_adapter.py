@@ -389,7 +389,7 @@ def test_backbone_equals_the_plain_formulas(name):
         for outputs in (list(ours), theirs)
     ]
     for one, other in zip(*gradients, strict=True):
-        assert (one - other).abs().max() <= 1e-4 * other.abs().max() + 1e-6
+        assert (one - other).abs().max() <= 1e-4 * other.abs().max() + 1e-5  # a key bias has gradient 0
     # And back: the reference's names give our weights again.
     converted = convert_original_backbone_state_dict(state, backbone.config)
     for key, tensor in backbone.state_dict().items():

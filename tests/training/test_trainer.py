@@ -41,12 +41,12 @@ def stop_at(step):
 
 
 def test_it_learns_and_exports_what_auto_classes_load(tmp_path, recipe):
-    recipe = recipe.replace(max_iterations=30, batch_size=4, eval_every=15, save_every=15)
+    recipe = recipe.replace(max_iterations=60, batch_size=4, eval_every=30, save_every=30)
     model = build_model()
     result = train(model, Stripes(), Stripes(4), recipe, tmp_path / "run", **QUIET)
     assert result.best_mean_iou > 0.5
     assert result.scores.num_pictures == 4
-    assert (result.step, [entry["step"] for entry in result.evaluations]) == (30, [15, 30])
+    assert (result.step, [entry["step"] for entry in result.evaluations]) == (60, [30, 60])
     loaded = AutoModelForSemanticSegmentation.from_pretrained(result.output_dir)
     assert_equal_weights(weights(loaded), weights(model))
     assert loaded.config.id2label == {0: "red", 1: "green", 2: "blue"}
@@ -304,3 +304,48 @@ def test_logging_is_left_alone(tmp_path, recipe):
     before = logging.getLogger().handlers[:], logging.getLogger().level
     train(build_model(), Stripes(4), None, recipe, tmp_path, **QUIET)
     assert (logging.getLogger().handlers[:], logging.getLogger().level) == before
+
+
+PARALLEL_SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from conftest import Stripes, build_model
+from prolab_hf.training.recipe import TrainingRecipe
+from prolab_hf.training.trainer import train
+
+recipe = TrainingRecipe(
+    max_iterations={steps}, batch_size=2, total_batch_size=4, learning_rate=1e-2, warmup_iterations=1,
+    num_workers=0, eval_every=3, save_every=2, crop_size=32, final_weights="last",
+)
+model = build_model(classifier_dropout_prob=0.0)
+train(model, Stripes(9), Stripes(5), recipe, {output!r}, resume={resume}, show_progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(tmp_path):
+    """Four pictures per step: accumulated on one process, or two on each of two, interrupted in between."""
+
+    def start(output, processes, *, steps=6, resume=False):
+        script = PARALLEL_SCRIPT.format(
+            tests=str(Path(__file__).parent), output=str(output), steps=steps, resume=resume
+        )
+        path = tmp_path / "script.py"
+        path.write_text(script)
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command = [sys.executable, *(launcher if processes == 2 else []), str(path)]
+        subprocess.run(command, check=True, capture_output=True, timeout=600)
+
+    start(tmp_path / "one", 1)
+    start(tmp_path / "two", 2)
+    last = tmp_path / "two/checkpoints/step-00000006"
+    (last / "COMPLETE.json").unlink()
+    start(tmp_path / "two", 2, resume=True)
+    one = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "one")
+    two = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "two")
+    for (name, mine), theirs in zip(one.named_parameters(), two.parameters()):
+        torch.testing.assert_close(mine, theirs, msg=name)
+    logs = [(tmp_path / run / "checkpoints/evaluations.json").read_text() for run in ("one", "two")]
+    assert [entry["step"] for entry in json.loads(logs[1])] == [3, 6]
+    states = torch.load(last / "training_state/random_states.pt", weights_only=True)
+    assert len(states) == 2
