@@ -61,10 +61,7 @@ def deformable_attention(
     eager = not torch.compiler.is_compiling() and not torch.jit.is_tracing()
     # embedding_bag is in no ONNX operator set, and inductor turns grid_sample into one fused kernel.
     sample = _sample_by_rows if eager and value.device.type == "cpu" else _sample_by_grid
-    if not torch.is_autocast_enabled(value.device.type):  # a context would cut an exported graph into pieces
-        return sample(value, shapes, locations, weights).to(value.dtype)
-    with torch.autocast(device_type=value.device.type, enabled=False):
-        return sample(value, shapes, locations, weights).to(value.dtype)
+    return sample(value, shapes, locations, weights).to(value.dtype)
 
 
 def _sample_by_grid(

@@ -17,7 +17,7 @@ from .streaming_prolab import compute_dtype
 from .threads_prolab import run_on_threads
 
 NORMALIZE_EPS = 1e-12  # of torch.nn.functional.normalize
-CPU_CHUNK_ELEMENTS = 2**16
+CPU_CHUNK_ELEMENTS = 2**18
 GPU_CHUNK_ELEMENTS = 2**24
 
 _ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)

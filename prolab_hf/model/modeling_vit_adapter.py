@@ -6,7 +6,6 @@ they read from the transformer's (extractor); both by deformable attention.
 """
 
 import difflib
-import logging
 import math
 from pathlib import Path
 from typing import Any, Self
@@ -42,8 +41,6 @@ from .vit_branch_vit_adapter import (
     resize_to_patches,
     transformer_layers,
 )
-
-logger = logging.getLogger(__name__)
 
 COARSEST_STRIDE = 32
 NUM_EXTRA_EXTRACTORS = 2
@@ -89,8 +86,7 @@ class SpatialPrior(nn.Module):
             maps.append(stage(maps[-1]))
         projections: Any = self.projections
         finest, *coarser = projections
-        # 1x1 convolutions as matrix products that give tokens at once; the level embedding is part of the
-        # bias.
+        # 1x1 convolutions as matrix products that give tokens at once, level embeddings added to their bias.
         tokens = [
             F.linear(
                 features.flatten(2).transpose(1, 2), projection.weight.flatten(1), projection.bias + embed

@@ -824,3 +824,11 @@ def test_rotary_positions_and_windows_exclude_each_other():
     )
     with pytest.raises(ValueError, match="rotary positions"):
         ViTAdapterBackbone(config)
+
+
+def test_runs_on_the_meta_device():
+    """Counting operations needs no memory and no time."""
+    with torch.device("meta"):
+        backbone = ViTAdapterBackbone(tiny_config()).eval()
+        maps = backbone(torch.empty(1, 3, 64, 64)).feature_maps
+    assert [tuple(features.shape) for features in maps] == [(1, 32, 64 // s, 64 // s) for s in (4, 8, 16, 32)]
