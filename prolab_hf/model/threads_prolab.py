@@ -13,7 +13,7 @@ def thread_count() -> int:
     return min(torch.get_num_threads(), MOST_THREADS)
 
 
-def run_on_threads(tasks: Sequence[Callable[[], None]]) -> None:
+def run_on_threads(tasks: Sequence[Callable[[], None]], *, serial: bool = False) -> None:
     """Runs independent tasks on as many threads as torch may use on the CPU, and waits for them.
 
     Many small operations with OpenMP inside collapse when other processes use the cores, since each operation
@@ -21,6 +21,8 @@ def run_on_threads(tasks: Sequence[Callable[[], None]]) -> None:
 
     Args:
         tasks: Called without arguments, in any order.
+        serial: One after the other on one thread, for operations so small that threads would only wait for
+            the interpreter.
     """
     configured, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
 
@@ -29,9 +31,13 @@ def run_on_threads(tasks: Sequence[Callable[[], None]]) -> None:
             task()
 
     threads = min(thread_count(), len(tasks))
-    if threads <= 1:
-        for task in tasks:
-            run(task)
+    if threads <= 1 or serial:
+        try:
+            torch.set_num_threads(1)
+            for task in tasks:
+                run(task)
+        finally:
+            torch.set_num_threads(configured)
         return
     try:
         # A pool per call costs 0.2 ms and, unlike a lasting one, survives a fork of the process.
