@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from prolab_hf import ProLabForSemanticSegmentation, PropertySpace
 from prolab_hf.model.loss_prolab import class_cross_entropy_loss
@@ -26,3 +27,11 @@ class CategoryModel(ProLabForSemanticSegmentation):
 
     def property_scores(self, property_logits: Tensor) -> Tensor:
         return torch.softmax(property_logits, dim=1)
+
+
+class PlainCategoryModel(CategoryModel):
+    """The same with the loss as it is usually written: all class channels at label resolution."""
+
+    def _head_loss(self, logits: Tensor, embeddings: Tensor | None, labels: Tensor) -> Tensor:
+        wide = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        return F.cross_entropy(wide, labels, ignore_index=self.config.semantic_loss_ignore_index)

@@ -4,6 +4,7 @@
     python benchmarks/loss.py --threads 2 --busy   # two threads while another process keeps one core busy
     python benchmarks/loss.py --normalized         # normalized embeddings, as in the COCO configurations
     python benchmarks/loss.py --properties 32 512 --size 256 896 --classes 11 171
+    python benchmarks/loss.py --only ours floor --batch 1 --properties 32 128 256 512 --size 256 512 896
     python benchmarks/loss.py --scaling            # how the cost grows with K, classes, pixels and batch
     python benchmarks/loss.py --quick              # seconds instead of minutes
 
@@ -98,6 +99,8 @@ FORMULATIONS: dict[str, Callable[[Case, Tensor], Tensor]] = {
     "ours": ours,
 }
 FLOOR = "matrix products alone"
+SHORT_NAMES = {"reference": "reference", "loss-alone": "reference, loss alone", "plain": "plain torch"}
+SHORT_NAMES |= {"ours": "ours", "floor": FLOOR}
 
 
 def step(case: Case, name: str) -> tuple[Tensor, Tensor]:
@@ -112,31 +115,34 @@ def step(case: Case, name: str) -> tuple[Tensor, Tensor]:
     return loss.detach(), embeddings.grad
 
 
+def chosen(options: argparse.Namespace) -> list[str]:
+    """The formulations that are compared, in the order of the table."""
+    return [SHORT_NAMES[name] for name in options.only]
+
+
 def _prepare(options: argparse.Namespace, name: str) -> Callable[[], object]:
     return partial(step, Case(options), name)
 
 
 def compare(options: argparse.Namespace, memory: dict[str, float]) -> None:
-    """Prints one table for one problem size."""
-    names = [*FORMULATIONS, FLOOR]
+    """Prints one table for one problem size; ratios and errors are against the first formulation."""
+    names = chosen(options)
+    base = names[0]
     case = Case(options)
-    answers = {}
-
-    def run(name: str) -> None:
-        loss, gradient = step(case, name)
-        reference_gradient = answers.setdefault("reference", (loss, gradient))[1]
-        if name not in (FLOOR, "reference"):
-            error = (gradient - reference_gradient).abs().max() / reference_gradient.abs().max()
-            answers[name] = abs(loss - answers["reference"][0]).item(), error.item()
-
+    errors: dict[str, tuple[float, float]] = {}
     with busy_core(options.busy):
-        for name in names:
-            run(name)
+        loss_0, gradient_0 = step(case, base)
+        for name in names[1:]:
+            loss, gradient = step(case, name)
+            if name != FLOOR:
+                difference = (gradient - gradient_0).abs().max() / gradient_0.abs().max()
+                errors[name] = abs(loss - loss_0).item(), difference.item()
+            del gradient
+        del gradient_0
         seconds = interleaved({name: partial(step, case, name) for name in names}, options.repeats)
     rows = []
     for name in names:
-        (wall, cpu), (wall_0, cpu_0) = seconds[name], seconds["reference"]
-        errors = answers.get(name, ("", "")) if name != "reference" else ("", "")
+        (wall, cpu), (wall_0, cpu_0) = seconds[name], seconds[base]
         rows.append(
             [
                 name,
@@ -144,8 +150,8 @@ def compare(options: argparse.Namespace, memory: dict[str, float]) -> None:
                 f"{cpu:.3f}",
                 f"{wall_0 / wall:.1f} ({cpu_0 / cpu:.1f})",
                 f"{memory[name]:.0f}",
-                f"{memory['reference'] / memory[name]:.1f}",
-                *(f"{error:.0e}" if error != "" else "" for error in errors),
+                f"{memory[base] / memory[name]:.1f}",
+                *([f"{error:.0e}" for error in errors[name]] if name in errors else ["", ""]),
             ]
         )
     print(
@@ -197,6 +203,7 @@ def main() -> None:
         "--size", type=int, nargs="+", default=[512], help="side of the labels; features a 4th"
     )
     parser.add_argument("--normalized", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=SHORT_NAMES, default=list(SHORT_NAMES))
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--busy", action="store_true", help="another process keeps one core busy")
     parser.add_argument("--repeats", type=int, default=3)
@@ -217,8 +224,7 @@ def main() -> None:
     memories = []
     for problem in problems:  # before any computation in this process: see peak_memory
         torch.set_num_threads(problem.threads)
-        names = [*FORMULATIONS, FLOOR]
-        memories.append({name: peak_memory(partial(_prepare, problem, name)) for name in names})
+        memories.append({name: peak_memory(partial(_prepare, problem, name)) for name in chosen(problem)})
     for problem, memory in zip(problems, memories):
         torch.set_num_threads(problem.threads)
         compare(problem, memory)

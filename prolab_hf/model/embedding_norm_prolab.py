@@ -89,7 +89,7 @@ def neighbor_products(embeddings: Tensor) -> Tensor:
 )
 def neighbor_products_backward(embeddings: Tensor, gradients: Tensor) -> Tensor:
     """Gradient of `neighbor_products`, in the type and layout of the embeddings."""
-    out = torch.empty_like(embeddings)
+    out, gradients = torch.empty_like(embeddings), gradients.contiguous()
     run_on_threads([partial(_spread_gradients, *parts) for parts in zip(embeddings, gradients, out)])
     return out
 

@@ -27,7 +27,9 @@ from .threads_prolab import run_on_threads, thread_count
 CPU_BLOCK_ELEMENTS = 2**19  # 2 MiB in float32: the three or four buffers of a block stay in the cache
 CPU_BLOCK_ROWS = 16
 GPU_BLOCK_ELEMENTS = 2**24  # few large operations; 64 MiB in float32 per buffer
+SHORT_ROW_BLOCK_ELEMENTS = 2**18
 MIN_LABEL_ROWS_PER_TASK = 32
+MIN_ROW_ELEMENTS = 2**13
 MIN_ROW_ELEMENTS_FOR_THREADS = 2**15
 MIN_FEATURE_ROWS_PER_TASK = (
     4  # so that a feature row belongs to two shares at most and sums do not depend on order
@@ -281,17 +283,24 @@ def stream_blocks(
 
 def stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) -> Tensor:
     """The stream of a batch on the CPU, cut into equal shares for the threads: images, or parts of images."""
-    label_height, batch_size, _ = inputs.rows.shape
+    label_height, batch_size, label_width = inputs.rows.shape
+    row_elements = label_width * inputs.logits.shape[1]
+    # Short rows cost more in calls than in arithmetic: few large operations per image instead.
+    in_blocks = row_elements < MIN_ROW_ELEMENTS
     # Measured: with 96 x 40 elements a row two threads took 2.7 times as long as one.
-    serial = inputs.rows.shape[2] * inputs.logits.shape[1] < MIN_ROW_ELEMENTS_FOR_THREADS
+    serial = not in_blocks and row_elements < MIN_ROW_ELEMENTS_FOR_THREADS
     threads = 1 if serial else thread_count()
     most = min(label_height // MIN_LABEL_ROWS_PER_TASK, inputs.logits.shape[2] // MIN_FEATURE_ROWS_PER_TASK)
-    parts = max(1, min(threads // gcd(batch_size, threads), most))
+    parts = 1 if in_blocks else max(1, min(threads // gcd(batch_size, threads), most))
     totals = [inputs.table.new_zeros(()) for _ in range(batch_size * parts)]
 
     def task(image: int, part: int, lock: AbstractContextManager) -> None:
-        share = range(label_height * part // parts, label_height * (part + 1) // parts)
         mine = None if gradients is None else gradients.image(image)
+        if in_blocks:
+            rows = max(1, SHORT_ROW_BLOCK_ELEMENTS // row_elements)
+            totals[image] = stream_blocks(inputs.image(image), mine, block_rows=rows)
+            return
+        share = range(label_height * part // parts, label_height * (part + 1) // parts)
         totals[image * parts + part] = stream_rows(inputs.image(image), mine, share=share, lock=lock)
 
     locks = [threading.Lock() for _ in range(batch_size)]
