@@ -12,9 +12,9 @@ EXTRAS = {
     # Any timm network as backbone, and torchvision's image-processing backend (timm needs torchvision).
     "timm": ["timm>=1.0.23", "torchvision>=0.21"],
     # Sentence encoders packaged for sentence-transformers (plain transformers encoders need no extra).
-    "sentence-transformers": ["sentence-transformers>=5.0"],
+    "sentence-transformers": ["sentence-transformers>=5.2"],
     # Descriptions through an OpenAI-compatible endpoint.
-    "describe": ["openai>=1.60", "gguf>=0.10"],
+    "describe": ["openai>=1.60", "gguf>=0.17"],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
@@ -43,17 +43,17 @@ setup(
     },
     install_requires=[
         "torch>=2.6",
-        "transformers>=5.20,<6",
+        "transformers>=5.22,<6",
         "huggingface-hub>=1.31,<3",
         "safetensors>=0.8",
         "datasets>=4.0",
-        "accelerate>=1.1",
+        "accelerate>=1.12",
         "evaluate>=0.4.3",
         "scikit-learn>=1.5",
-        "numpy>=1.26",
-        "Pillow>=10.0.1",
+        "numpy>=2.0",
+        "Pillow>=11.0",
         "matplotlib>=3.9",
-        "typer>=0.15",
+        "typer>=0.16",
         "rich>=13.7",
         "Jinja2>=3.1",
         "PyYAML>=6.0",

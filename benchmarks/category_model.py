@@ -22,7 +22,9 @@ class CategoryModel(ProLabForSemanticSegmentation):
     def class_logits(self, property_logits: Tensor) -> Tensor:
         return property_logits
 
-    def _head_loss(self, logits: Tensor, embeddings: Tensor | None, labels: Tensor) -> Tensor:
+    def _head_loss(
+        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits=None
+    ) -> Tensor:
         return class_cross_entropy_loss(logits, labels, ignore_index=self.config.semantic_loss_ignore_index)
 
     def property_scores(self, property_logits: Tensor) -> Tensor:
@@ -32,6 +34,8 @@ class CategoryModel(ProLabForSemanticSegmentation):
 class PlainCategoryModel(CategoryModel):
     """The same with the loss as it is usually written: all class channels at label resolution."""
 
-    def _head_loss(self, logits: Tensor, embeddings: Tensor | None, labels: Tensor) -> Tensor:
+    def _head_loss(
+        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits=None
+    ) -> Tensor:
         wide = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
         return F.cross_entropy(wide, labels, ignore_index=self.config.semantic_loss_ignore_index)

@@ -64,9 +64,9 @@ def main() -> None:
 
     accelerator = Accelerator()
     dataset = train_dataset(sources["train"], recipe, processor)
-    loader = DataLoader(
-        dataset, batch_size=recipe.batch_size, shuffle=True, drop_last=True, collate_fn=collate
-    )
+    # The last batch is left out where it is smaller: batch normalization needs more than one picture.
+    batch_size = min(recipe.batch_size, len(dataset))
+    loader = DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True, collate_fn=collate)
     optimizer = build_optimizer(model, recipe)
     scheduler = build_scheduler(optimizer, recipe, options.steps)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)

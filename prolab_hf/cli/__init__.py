@@ -5,11 +5,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 from huggingface_hub.errors import StrictDataclassError
 
 from prolab_hf.cli.data_commands import check_data
+from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
 from prolab_hf.cli.quickstart_command import quickstart
 from prolab_hf.cli.share_commands import card, convert, push
@@ -33,6 +35,7 @@ app.command("train", rich_help_panel=PIXELS)(train)
 app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
 app.command("segment", rich_help_panel=USE)(segment)
 app.command("explain", rich_help_panel=USE)(explain)
+app.command("demo", rich_help_panel=USE)(demo)
 app.command("quickstart", rich_help_panel=USE)(quickstart)
 app.command("card", rich_help_panel=SHARE)(card)
 app.command("push", rich_help_panel=SHARE)(push)
@@ -81,13 +84,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         return _complain(_one_line(error), 2)
     except Exception as error:
-        if hasattr(error, "exit_code") and hasattr(error, "show"):
-            error.show()  # a wrong word on the command line; typer and click have a class each for it
-            return 2
+        if hasattr(error, "format_message"):
+            return _complain(_usage(error), 2)
         # Errors of the Hub and of a wrong model id come as OSError without a number.
         user_mistake = isinstance(error, OSError) and error.errno is None
         return _complain(_one_line(error), 2 if user_mistake else 1)
     return 0
+
+
+def _usage(error: Any) -> str:
+    """A wrong word on the command line (typer and click have a class each for it), and where to read on."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    command = getattr(getattr(error, "ctx", None), "command_path", None) or "prolab"
+    return f"{text}. See `{command} --help`."
 
 
 def _one_line(error: Exception) -> str:

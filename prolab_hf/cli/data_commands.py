@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,7 +26,9 @@ def check_data(
             "BENCHMARK:FOLDER (ade20k, coco_stuff, pascal_context, cityscapes, bdd100k)."
         ),
     ],
-    split: Annotated[str | None, typer.Option(help="Name of the split.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Name of the split; all that a folder holds if left out.")
+    ] = None,
     coding: Annotated[
         str,
         typer.Option(
@@ -51,39 +53,57 @@ def check_data(
 ) -> None:
     """Check pictures and masks: ids, modes, sizes, void share, share per class, and all that is wrong.
 
-    Ends with exit code 2 if a picture cannot be read or a label is outside the class space.
+    Without --split, all splits that a folder holds are checked, one after the other. Ends with exit code 2 if a
+    picture cannot be read or a label is outside the class space.
     """
+    from prolab_hf.data.opening import list_splits
+
+    if json_file is not None and not json_file.resolve().parent.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {json_file.resolve().parent} to write {json_file.name} into."
+        )
+    opening = {
+        "coding": coding,
+        "class_names": _class_names(space, classes),
+        "num_classes": num_classes,
+        "image_column": image_column,
+        "mask_column": mask_column,
+        "folders": (images, masks),
+    }
+    found = [] if split is not None else list_splits(data, folders=(images, masks))
+    splits: list[str | None] = [*found] or [split]
+    reports = {name: _check(data, name, opening, workers, limit) for name in splits}
+    contents = {name or data: report.to_dict() for name, report in reports.items()}
+    if json_file is not None:
+        content = {"splits": contents} if len(contents) > 1 else next(iter(contents.values()))
+        json_file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    for name, report in reports.items():
+        print_report(Console(), report, split=name if len(reports) > 1 else None)
+    problems = [problem for report in reports.values() for problem in report.problems]
+    if problems:
+        raise ValueError(
+            f"{len(problems)} of {sum(report.num_pictures for report in reports.values())} pictures have "
+            f"problems; the first: {problems[0].message}"
+        )
+
+
+def _check(
+    data: str, split: str | None, opening: dict[str, Any], workers: int, limit: int | None
+) -> "DataReport":
+    """The report of one split, with a progress bar while it is read."""
     from prolab_hf.data.checking import check_source
     from prolab_hf.data.opening import open_source
 
-    source = open_source(
-        data,
-        split,
-        coding=coding,
-        class_names=_class_names(space, classes),
-        num_classes=num_classes,
-        image_column=image_column,
-        mask_column=mask_column,
-        folders=(images, masks),
-    )
+    source = open_source(data, split, **opening)
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
         total = len(source) if limit is None else min(limit, len(source))
-        task = progress.add_task("Reading pictures", total=total)
-        report = check_source(
+        task = progress.add_task(f"Reading {split or 'pictures'}", total=total)
+        return check_source(
             source,
             workers=workers,
             limit=limit,
             on_progress=lambda done: progress.update(task, completed=done),
-        )
-    if json_file is not None:
-        text = json.dumps(report.to_dict(), ensure_ascii=False, indent=1)
-        json_file.write_text(text + "\n", encoding="utf-8")
-    print_report(Console(), report)
-    if not report.ok:
-        raise ValueError(
-            f"{len(report.problems)} of {report.num_pictures} pictures have problems; the first: "
-            f"{report.problems[0].message}"
         )
 
 
@@ -101,15 +121,19 @@ def _class_names(space: str | None, classes: str | None) -> list[str] | None:
     return [line.strip() for line in lines if line.strip()]
 
 
-def print_report(console: Console, report: "DataReport", *, most_problems: int = 20) -> None:
+def print_report(
+    console: Console, report: "DataReport", *, split: str | None = None, most_problems: int = 20
+) -> None:
     """Print a data report as tables.
 
     Args:
         console: Where to print.
         report: The report.
+        split: Name of the split, for the title.
         most_problems: Problems to list.
     """
-    facts = Table("figure", "value", title=f"{report.num_pictures} pictures")
+    title = f"{report.num_pictures} pictures" + (f" of the split {escape(split)}" if split else "")
+    facts = Table("figure", "value", title=title)
     sizes = [f"{w}x{h} ({n})" for (w, h), n in report.sizes.most_common(_SHOWN_SIZES)]
     if len(report.sizes) > _SHOWN_SIZES:
         sizes.append(f"and {len(report.sizes) - _SHOWN_SIZES} more sizes")

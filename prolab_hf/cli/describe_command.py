@@ -18,7 +18,10 @@ def describe(
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file to write: class name -> descriptions.")],
     model: Annotated[str, typer.Option(help="Name at the endpoint, or with --local a folder or Hub id.")],
     endpoint: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible address, such as http://127.0.0.1:8000/v1.")
+        str | None,
+        typer.Option(
+            help="OpenAI-compatible address, such as http://127.0.0.1:8000/v1; with a key, OpenAI's own if left out."
+        ),
     ] = None,
     local: Annotated[bool, typer.Option("--local", help="Run the model here with transformers.")] = False,
     gguf_file: Annotated[str | None, typer.Option(help="With --local: the GGUF file in the folder.")] = None,
@@ -114,4 +117,6 @@ def _chat_model(
         raise ValueError("--local and --endpoint exclude each other; give one of them.")
     if local:
         return LocalModel(model, gguf_file=gguf_file)
+    if endpoint is None and not api_key and not os.environ.get("OPENAI_BASE_URL"):
+        raise ValueError("Give --endpoint with the address of a language model, or --local to run one here.")
     return EndpointModel(model, base_url=endpoint, api_key=api_key, timeout=timeout)

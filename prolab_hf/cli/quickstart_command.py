@@ -23,6 +23,10 @@ def quickstart(
     from prolab_hf.evaluation.report import class_table
     from prolab_hf.quickstart import run_quickstart
 
+    if out.is_file():
+        raise NotADirectoryError(f"--out {out} is a file; name a folder.")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise FileExistsError(f"The folder {out} is not empty; choose another --out or add --overwrite.")
     console = Console()
     started = time.perf_counter()
     result = run_quickstart(

@@ -26,7 +26,7 @@ def card(
 
     metadata = {"license": license_, "datasets": dataset, "base_model": base_model, "language": language}
     path = write_model_card(folder, metadata=metadata)
-    Console().print(f"The card: {path}", markup=False, highlight=False)
+    Console().print(f"The card: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def push(
@@ -61,7 +61,8 @@ def push(
         commit_message=message,
         remote_code=remote_code,
     )
-    Console().print(f"Pushed: {url}", markup=False, highlight=False)
+    # An address broken at the edge of the window cannot be followed.
+    Console().print(f"Pushed: {url}", markup=False, highlight=False, soft_wrap=True)
 
 
 def convert(

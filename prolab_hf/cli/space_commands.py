@@ -109,6 +109,7 @@ def show(
 ) -> None:
     """Show a space: its classes and properties as tables, pictures (--figures) or a page (--html)."""
     console = Console()
+    groups = _read_taxonomy(taxonomy)
     loaded = _load(space)
     if class_name is not None:
         _show_class(console, loaded, class_name)
@@ -119,12 +120,12 @@ def show(
     if figures is not None:
         from prolab_hf.label_space.space_figures import save_figures
 
-        for path in save_figures(loaded, figures, taxonomy=_read_taxonomy(taxonomy)):
+        for path in save_figures(loaded, figures, taxonomy=groups):
             console.print(f"Wrote {escape(str(path))}")
     if page is not None:
         from prolab_hf.label_space.space_page import save_page
 
-        path = save_page(loaded, page, taxonomy=_read_taxonomy(taxonomy))
+        path = save_page(loaded, page, taxonomy=groups)
         console.print(f"Wrote {escape(str(path))}")
 
 
@@ -271,6 +272,8 @@ def _save(space: "PropertySpace", out: Path) -> None:
 
 
 def _read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -288,6 +291,7 @@ def _read_taxonomy(path: Path | None) -> dict[str, str] | None:
 
 def _write_json(path: Path | None, content: dict[str, Any]) -> None:
     if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

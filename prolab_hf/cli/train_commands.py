@@ -50,11 +50,12 @@ def train(
     ] = None,
     eval_data: Annotated[str | None, typer.Option(help="Where that split is, if elsewhere.")] = None,
     coding: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Meaning of mask values: ids, shifted, ids:void=11, table:FILE.json, palette:FILE.json."
+            help="Meaning of mask values: ids, shifted, ids:void=11, table:FILE.json, palette:FILE.json; the "
+            "recipe's if left out (ids)."
         ),
-    ] = "ids",
+    ] = None,
     image_column: Annotated[str | None, typer.Option(help="Column with pictures.")] = None,
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
     images: Annotated[str, typer.Option(help="Name of the folder with pictures.")] = "images",
@@ -68,7 +69,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the recipe; may be repeated."),
     ] = None,
-    devices: Annotated[int, typer.Option(help="With --dry-run: number of devices to plan for.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="With --dry-run: number of devices to plan for.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard the run in --out.")] = False,
@@ -79,9 +80,8 @@ def train(
 ) -> None:
     """Train a segmentation model on properties.
 
-    Checkpoints are whole or not there: Ctrl-C stops after the current step and writes one, and the same
-        command with
-    --resume goes on exactly where it was. On several devices start it through `accelerate launch`.
+    Checkpoints are whole or not there: Ctrl-C stops after the current step and writes one, and the same command
+    with --resume goes on exactly where it was. On several devices start it through `accelerate launch`.
 
     Examples:
       prolab train data/street --space cityscapes --backbone convnext_tiny --epochs 40 --out runs/street
@@ -99,12 +99,13 @@ def train(
         "num_workers": num_workers,
         "backbone": backbone,
         "property_space": space,
+        "label_coding": coding,
     }
     chosen = _choose_recipe(recipe, out if resume else None, changes, set_ or [])
     if chosen.property_space is None:
         raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
     opening = {
-        "coding": coding,
+        "coding": chosen.label_coding,
         "image_column": image_column,
         "mask_column": mask_column,
         "folders": (images, masks),
@@ -200,6 +201,8 @@ def _run(
     overwrite: bool,
     quiet: bool,
 ) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     from prolab_hf.training.checkpoints import list_checkpoints
     from prolab_hf.training.model_building import backbone_statistics, build_model
     from prolab_hf.training.output_folder import CHECKPOINTS_FOLDER, check_output_folder
@@ -213,7 +216,13 @@ def _run(
     if "eval" in sources and sources["eval"].class_names != sources["train"].class_names:
         raise ValueError(f"The classes of {splits['eval'][0]} are not those of {splits['train'][0]}.")
     goes_on = resume and bool(list_checkpoints(out / CHECKPOINTS_FOLDER))
-    model = build_model(recipe, space, pretrained=pretrained and not goes_on)
+    try:
+        model = build_model(recipe, space, pretrained=pretrained and not goes_on)
+    except LocalEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"The weights of the backbone {recipe.backbone} are not on this machine and cannot be fetched; give a "
+            "folder, or --random to start without them."
+        ) from error
     mean, std = backbone_statistics(recipe)
     processor = image_processor(recipe, model.config, image_mean=list(mean), image_std=list(std))
     model.config.semantic_loss_ignore_index = sources["train"].ignore_index

@@ -148,6 +148,8 @@ def segment(
     if missing:
         raise FileNotFoundError(f"There is no picture {', '.join(missing)}.")
     targets = _overlay_targets(pictures, out)
+    if labels is not None and labels.exists() and not labels.is_dir():
+        raise NotADirectoryError(f"--labels {labels} is a file; name a folder.")
     network, processor = _load(model, device)
     console, failures = Console(), 0
     for path, target in zip(pictures, targets):
@@ -203,7 +205,7 @@ def explain(
     if point is not None:
         place["point"] = _point(point)
     if out is not None:
-        _require_writable(out)
+        _require_picture_name(out)
     image = as_picture(picture)
     if region is not None:
         place["region"] = as_picture(region).convert("L")
@@ -224,10 +226,11 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
     """Model and image processor from a folder or the Hub, on the device.
 
     Raises:
-        FileNotFoundError: If it looks like a folder but is none, or the folder lacks a file.
-        ValueError: If the device does not exist.
+        FileNotFoundError: If it is neither a folder nor a model that can be reached, or the folder lacks a file.
+        ValueError: If the device does not exist or a file is damaged.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
     from transformers.utils import logging as transformers_logging
 
@@ -248,13 +251,32 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
     showed_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # one bar per command, and this one takes a second
     try:
-        network = AutoModelForSemanticSegmentation.from_pretrained(name).eval().to(device)
+        config = _prolab_config(name)
+        network = AutoModelForSemanticSegmentation.from_pretrained(name, config=config).eval().to(device)
         return network, AutoImageProcessor.from_pretrained(name)
+    except SafetensorError as error:
+        raise ValueError(f"The weights of the model {name} are damaged: {error}; copy them again.") from error
+    except OSError as error:
+        if folder.is_dir() or error.errno is not None:
+            raise
+        raise FileNotFoundError(
+            f"There is no model folder {name}, and no model of that name can be loaded from the Hub: {error}"
+        ) from error
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"The model {name} cannot be loaded to device {device!r}: {error}") from error
     finally:
         if showed_bars:
             transformers_logging.enable_progress_bar()
+
+
+def _prolab_config(name: str) -> Any:
+    """The configuration, if it is of a ProLab model; any other would fail later and less clearly."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(name)
+    if config.model_type != "prolab":
+        raise ValueError(f"{name} holds a {config.model_type!r} model; --model takes a ProLab model.")
+    return config
 
 
 def _inference_options(
@@ -305,7 +327,7 @@ def _overlay_targets(pictures: list[Path], out: Path | None) -> list[Path]:
     if len(set(targets)) < len(targets):
         raise ValueError("Several pictures have the same name and would overwrite each other's overlay.")
     for target in targets:
-        _require_writable(target)
+        _require_picture_name(target)
         if any(target.resolve() == path.resolve() for path in pictures):
             raise ValueError(f"--out {target} is the picture itself; choose another file.")
     return targets
@@ -317,6 +339,17 @@ def _require_writable(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder; name a file.")
     if not path.resolve().parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
+
+
+def _require_picture_name(path: Path) -> None:
+    """As `_require_writable`, for a picture, whose format is that of the file's ending."""
+    from PIL import Image
+
+    _require_writable(path)
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(
+            f"{path} does not end like a picture that can be written; use .png, .jpg, .webp or .tif."
+        )
 
 
 def _label_picture(result: "Segmentation") -> "Image.Image":

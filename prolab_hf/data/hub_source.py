@@ -45,7 +45,10 @@ class HubSource:
         columns = list(dataset.column_names)
         for column in (image_column, mask_column, *([name_column] if name_column else [])):
             if column not in columns:
-                raise ValueError(f"the data set has no column {column!r}; its columns are {columns}")
+                raise ValueError(
+                    f"the data set has no column {column!r}; its columns are {columns} (--image-column and "
+                    "--mask-column name others)"
+                )
         if len(dataset) == 0:
             raise ValueError("the data set holds no rows")
         self.coding = coding or LabelCoding()
@@ -62,7 +65,7 @@ class HubSource:
 
         Args:
             name_or_path: Repository id, or folder.
-            split: Name of the split.
+            split: Name of the split; not read where the folder holds a single one.
             config_name: Configuration of the data set on the Hub.
             **kwargs: Arguments of the constructor; `revision` goes to `datasets.load_dataset`.
 

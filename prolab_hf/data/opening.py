@@ -1,15 +1,19 @@
 """From what a user types to a source: the one place where commands turn names and paths into data."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from prolab_hf.data.benchmarks import BENCHMARKS, get_benchmark
+from prolab_hf.data.folders import folder_splits
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.scenes import DrawnScenes
 from prolab_hf.data.sources import FolderSource, HubSource, MetadataSource, SegmentationSource
 
 SCENES_NAME = "scenes"
 _METADATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+# What `save_to_disk` of a `Dataset` and of a `DatasetDict` writes.
+_ONE_SPLIT, _ALL_SPLITS = "state.json", "dataset_dict.json"
 
 
 def open_source(
@@ -32,7 +36,7 @@ def open_source(
             `cityscapes/train_ids:data/city`; coding and class names are the benchmark's own),
             a metadata file (`.csv`, `.tsv`, `.jsonl`), a folder with pictures and masks, a folder written by
             `datasets`, or the name of a `datasets` set.
-        split: Name of the split; needed for `datasets` sets.
+        split: Name of the split; needed for `datasets` sets on the Hub.
         coding: Declared meaning of the masks' values, as `LabelCoding.parse` reads it.
         class_names: Names in class order.
         num_classes: Number of classes where names are not known.
@@ -76,11 +80,15 @@ def open_source(
         )
     if path.is_absolute() and not path.exists():
         raise FileNotFoundError(f"data folder {path} does not exist")
-    if split is None:
-        raise ValueError(f"{text} is read as a `datasets` set, which needs the name of a split (--split)")
+    if path.is_file():
+        raise ValueError(
+            f"{text} is a file, but no metadata file ({', '.join(_METADATA_SUFFIXES)}); give one, or a folder"
+        )
+    if split is None and not (path / _ONE_SPLIT).is_file():
+        raise ValueError(f"{_what_it_is(path)} needs the name of a split (--split)")
     return HubSource.load(
         text,
-        split,
+        split or "",
         image_column=image_column or "image",
         mask_column=mask_column or "label",
         coding=coding,
@@ -89,8 +97,36 @@ def open_source(
     )
 
 
+def list_splits(location: str | Path, *, folders: tuple[str, str] = ("images", "masks")) -> list[str]:
+    """Names of the splits that can be found without a network: of a folder, or of a saved `DatasetDict`.
+
+    Args:
+        location: As for `open_source`.
+        folders: Names of the folders with pictures and masks.
+
+    Returns:
+        The names, `train` first; none where the location has no splits or is of another kind.
+    """
+    path = Path(location)
+    if (path / _ALL_SPLITS).is_file():
+        try:
+            names = json.loads((path / _ALL_SPLITS).read_text(encoding="utf-8"))["splits"]
+        except (ValueError, KeyError, TypeError):
+            return []  # opening it gives the error
+        return sorted(names, key=lambda name: (name != "train", name))
+    if path.is_dir() and not _written_by_datasets(path):
+        return folder_splits(path, images=folders[0], masks=folders[1])
+    return []
+
+
+def _what_it_is(path: Path) -> str:
+    if (path / _ALL_SPLITS).is_file():
+        return f"the data set {path} has the splits {', '.join(list_splits(path))} and"
+    return f"there is no folder or file {path}; read as a `datasets` set of that name it"
+
+
 def _written_by_datasets(folder: Path) -> bool:
-    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+    return (folder / _ONE_SPLIT).is_file() or (folder / _ALL_SPLITS).is_file()
 
 
 def _number(text: str, default: int) -> int:

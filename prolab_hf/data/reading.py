@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from prolab_hf.data.label_coding import LabelCoding
 
@@ -125,6 +125,9 @@ def read_picture(content: Any, *, name: str) -> Image.Image:
 def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
     try:
         picture = ImageOps.exif_transpose(picture)
+        if picture.mode == "F":
+            # PIL would clip at 255 and round: pictures with values from 0 to 1 would silently turn black.
+            raise ValueError("it holds floating-point values, whose range is unknown; save it with 8 bits")
         if picture.mode.startswith("I"):
             # 16-bit gray: PIL's own conversion clips everything above 255 to white.
             values = np.asarray(picture).astype(np.int64)
@@ -160,6 +163,12 @@ def open_picture(content: Any, *, name: str, what: str) -> Image.Image:
         picture.load()
     except FileNotFoundError:
         raise FileNotFoundError(f"{what} {name} does not exist") from None
+    except UnidentifiedImageError as error:
+        # PIL's own message names an object in memory.
+        raise ValueError(
+            f"{what} {name} cannot be decoded: it is empty or no picture of a known format; replace or remove "
+            "the file"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{what} {name} cannot be decoded: {error}; replace or remove the file") from error
     return picture
@@ -173,7 +182,9 @@ def class_space(class_names: Sequence[str] | None, num_classes: int | None) -> t
     """
     names = None if class_names is None else [str(name) for name in class_names]
     if names is None and num_classes is None:
-        raise ValueError("the class space is unknown; give class_names or num_classes")
+        raise ValueError(
+            "the class space is unknown; give class_names or num_classes (--space, --classes or --num-classes)"
+        )
     if names is not None and num_classes is not None and len(names) != num_classes:
         raise ValueError(f"{len(names)} class names were given for {num_classes} classes")
     return names, len(names) if names is not None else int(num_classes or 0)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prolab_hf.data.folders import find_folders, folder_splits, match_by_stem
 from prolab_hf.data.hub_source import HubSource
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.reading import (
@@ -29,13 +30,10 @@ __all__ = [
     "PairSource",
     "Sample",
     "SegmentationSource",
+    "folder_splits",
     "match_by_stem",
     "read_picture",
 ]
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm")
-_SHOWN_NAMES = 5
 
 
 class PairSource:
@@ -124,7 +122,7 @@ class FolderSource(PairSource):
     ) -> None:
         root = Path(root)
         self.split = split
-        image_folder, mask_folder = _find_folders(root, split, images, masks)
+        image_folder, mask_folder = find_folders(root, split, images, masks)
         listed = root / "classes.txt"
         if class_names is None and num_classes is None and listed.is_file():
             class_names = [
@@ -132,84 +130,6 @@ class FolderSource(PairSource):
             ]
         pairs = match_by_stem(image_folder, mask_folder, mask_suffix=mask_suffix)
         super().__init__(pairs, coding=coding, class_names=class_names, num_classes=num_classes, root=root)
-
-
-def _find_folders(root: Path, split: str | None, images: str, masks: str) -> tuple[Path, Path]:
-    if not root.is_dir():
-        raise FileNotFoundError(f"data folder {root} does not exist")
-    if split is None:
-        tried = [(root / images, root / masks)]
-    else:
-        tried = [(root / split / images, root / split / masks), (root / images / split, root / masks / split)]
-    for image_folder, mask_folder in tried:
-        if image_folder.is_dir() and mask_folder.is_dir():
-            return image_folder, mask_folder
-    looked = " or ".join(
-        f"{a.relative_to(root).as_posix()} + {b.relative_to(root).as_posix()}" for a, b in tried
-    )
-    there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    raise FileNotFoundError(f"data folder {root} has no {looked}; its folders are {there or 'none'}")
-
-
-def match_by_stem(
-    image_folder: Path,
-    mask_folder: Path,
-    *,
-    image_suffix: str = "",
-    mask_suffix: str = "",
-    other_suffixes: Sequence[str] = (),
-    recursive: bool = False,
-) -> list[tuple[Path, Path]]:
-    """Pair pictures and masks whose paths agree up to their suffixes, in sorted order.
-
-    Args:
-        image_folder: Folder with pictures.
-        mask_folder: Folder with masks.
-        image_suffix: Text that picture names end with before the extension; other files are left out.
-        mask_suffix: The same for masks.
-        other_suffixes: Masks whose names end so are of another kind and are left out.
-        recursive: Whether sub-folders are searched (their names are part of the stem).
-
-    Raises:
-        ValueError: If there is none, a stem occurs twice, or a partner is missing.
-    """
-    pictures = _by_stem(image_folder, PICTURE_SUFFIXES, image_suffix, (), recursive)
-    masks = _by_stem(mask_folder, MASK_SUFFIXES, mask_suffix, other_suffixes, recursive)
-    if not pictures:
-        raise ValueError(f"folder {image_folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    _check_partners(pictures, masks, mask_folder, "mask")
-    _check_partners(masks, pictures, image_folder, "picture")
-    return [(pictures[stem], masks[stem]) for stem in sorted(pictures)]
-
-
-def _check_partners(files: dict[str, Path], partners: dict[str, Path], folder: Path, what: str) -> None:
-    missing = sorted(files.keys() - partners.keys())
-    if missing:
-        names = ", ".join(files[stem].name for stem in missing[:_SHOWN_NAMES])
-        more = f" and {len(missing) - _SHOWN_NAMES} more" if len(missing) > _SHOWN_NAMES else ""
-        raise ValueError(
-            f"folder {folder} has no {what} for {names}{more}; every picture needs a mask of the same name "
-            "and every mask a picture"
-        )
-
-
-def _by_stem(
-    folder: Path, extensions: tuple[str, ...], ending: str, others: Sequence[str], recursive: bool
-) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
-        if path.suffix.lower() not in extensions or path.name.startswith(".") or not path.is_file():
-            continue
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if not stem.endswith(ending) or any(stem.endswith(other) for other in others):
-            continue
-        stem = stem.removesuffix(ending)
-        if stem in found:
-            raise ValueError(
-                f"folder {folder} holds {found[stem].name} and {path.name}: names must be unique"
-            )
-        found[stem] = path
-    return found
 
 
 class MetadataSource(PairSource):
@@ -249,7 +169,8 @@ class MetadataSource(PairSource):
                 if row.get(column) in (None, ""):
                     listed = sorted(str(key) for key in row)
                     raise ValueError(
-                        f"{path.name} row {number} has no column {column!r}; its columns are {listed}"
+                        f"{path.name} row {number} has no value in column {column!r}; its columns are {listed} "
+                        "(--image-column and --mask-column name others)"
                     )
         kept = [row for row in rows if split is None or str(row[split_column]) == split]
         if not kept:

@@ -12,6 +12,8 @@ from torch import Tensor
 from prolab_hf.hub.model_card import write_model_card
 from prolab_hf.hub.original_checkpoints import config_from_original, convert_original_state_dict
 from prolab_hf.hub.original_spaces import (
+    BANK_ENDING,
+    bank_and_entry,
     property_space_from_original,
     read_original_bank,
     read_original_descriptions,
@@ -78,6 +80,8 @@ def original_model_cfg(recipe: TrainingRecipe, space: PropertySpace) -> dict[str
         "dropout_ratio": recipe.classifier_dropout_prob,
         "align_corners": False,
         "ignore_index": None,
+        "loss_decode": {"type": "CosineSimilarityLoss"},
+        "get_logit_mode": "cosine_similarity_with_sigmoid",
         "sigmoid_temperature": recipe.temperature,
         "image_embedding_normalize": recipe.normalize_pixel_embeddings,
     }
@@ -129,6 +133,14 @@ def convert_checkpoint(
         raise FileExistsError(f"{output_dir} is not empty; choose another folder, or pass overwrite.")
     state_dict = _state_dict(load_tensors_safely(checkpoint), checkpoint)
     space = space if isinstance(space, PropertySpace) else _space(space, descriptions)
+    if recipe.num_properties not in (None, space.num_properties):
+        # No weight depends on it, so that nothing else would show that the space is of another run.
+        logger.warning(
+            "The property space has %d properties, the run %r had %d; is it the space of that run?",
+            space.num_properties,
+            recipe.name,
+            recipe.num_properties,
+        )
     config = config_from_original(original_model_cfg(recipe, space), space)
     weights = convert_original_state_dict(state_dict, config)
     weights["property_embeddings"] = space.property_embeddings
@@ -165,12 +177,13 @@ def file_digest(path: Path) -> str:
 
 
 def _space(source: str | Path, descriptions: str | Path | None) -> PropertySpace:
-    if Path(source).suffix != ".pth":
+    file, _ = bank_and_entry(source)
+    if file.suffix != BANK_ENDING:
         return PropertySpace.from_pretrained(str(source))
     bank, labels, words = read_original_bank(source)
     if descriptions is not None:
         words = read_original_descriptions(descriptions)
-    return property_space_from_original(bank, labels, descriptions=words, name=Path(source).stem)
+    return property_space_from_original(bank, labels, descriptions=words, name=file.stem)
 
 
 def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:

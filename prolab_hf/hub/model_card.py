@@ -14,8 +14,18 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
+from prolab_hf.hub.card_text import (
+    block,
+    escape_markdown,
+    merged,
+    percent,
+    read_json,
+    without_folders,
+    without_header,
+)
+from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 
 logger = logging.getLogger(__name__)
@@ -32,16 +42,14 @@ RECIPE_FIELDS = (
     "property_loss_weight", "class_loss_weight", "temperature", "normalize_pixel_embeddings", "void_pixels", "seed",
 )  # fmt: skip
 SNIPPET = """\
-import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 import prolab_hf  # registers the model with transformers
 
-model = AutoModelForSemanticSegmentation.from_pretrained({name}).eval()
+model = AutoModelForSemanticSegmentation.from_pretrained({name}).requires_grad_(False)
 processor = AutoImageProcessor.from_pretrained({name})
 image = Image.open("picture.jpg").convert("RGB")
-with torch.no_grad():
-    output = model(**processor(images=image, return_tensors="pt"))
+output = model(**processor(images=image, return_tensors="pt"))
 labels = processor.post_process_semantic_segmentation(output, target_sizes=[image.size[::-1]])[0]
 print({{model.config.id2label[k] for k in labels.unique().tolist()}})"""
 
@@ -81,11 +89,17 @@ def write_model_card(
     model = model or ProLabForSemanticSegmentation.from_pretrained(folder)
     path = folder / CARD
     old = path.read_text("utf-8") if path.is_file() else ""
-    evaluation = _json(folder / EVALUATION)
-    body = _render(model, folder, evaluation, name or folder.name, _conversion(converted_from, old))
-    kept = ModelCard(old).data.to_dict() if old.startswith("---") else {}
-    header = _metadata(kept, dict(metadata or {}), evaluation, name or folder.name)
-    text = _merged(_without_header(old), body)
+    evaluation = read_json(folder / EVALUATION)
+    kept = _header(path, old)
+    given = {"base_model": _base_model(model), **kept, **_given(metadata)}
+    header = _metadata(given, evaluation, name or folder.name)
+    try:
+        body = _render(
+            model, folder, evaluation, name or folder.name, header, _conversion(converted_from, old)
+        )
+    except UndefinedError as error:
+        raise ValueError(f"{folder / EVALUATION}: not what `prolab evaluate` writes ({error}).") from error
+    text = merged(without_header(old), body)
     path.write_text(
         f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{text}", "utf-8"
     )
@@ -99,6 +113,7 @@ def _render(
     folder: Path,
     evaluation: dict[str, Any] | None,
     name: str,
+    header: Mapping[str, Any],
     converted_from: Mapping[str, str] | None,
 ) -> str:
     environment = Environment(
@@ -109,13 +124,13 @@ def _render(
         undefined=StrictUndefined,
         autoescape=False,
     )
-    environment.filters |= {"percent": _percent, "cell": escape_markdown}
-    environment.globals["block"] = _block
+    environment.filters |= {"percent": percent, "cell": escape_markdown}
+    environment.globals["block"] = block
     space = model.property_space
     counts = space.class_property_matrix.sum(dim=0)
     shared = [escape_markdown(space.property_names[k]) for k in counts.argsort(descending=True)[:8].tolist()]
     headline = [
-        (label, _percent(evaluation[key]))
+        (label, percent(evaluation[key]))
         for key, label in (
             ("mean_iou", "mean IoU"),
             ("pixel_accuracy", "pixel accuracy"),
@@ -133,6 +148,7 @@ def _render(
     card = environment.get_template("model_card_template.md.j2").render(
         title=escape_markdown(name.split("/")[-1]),
         name=name,
+        facts=_facts(header, space),
         config=model.config,
         backbone=escape_markdown(_backbone_name(model)),
         parameters=model.num_parameters(),
@@ -151,43 +167,24 @@ def _render(
     return re.sub(r"\n{3,}", "\n\n", card).rstrip() + "\n"
 
 
-def escape_markdown(text: Any) -> str:
-    """A name as Markdown shows it literally, in one table cell: no markup, no HTML, no line break."""
-    plain = " ".join(str(text).split())
-    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]|!#])", r"\\\1", plain)
+def _header(path: Path, card: str) -> dict[str, Any]:
+    """The fields above a card that exists."""
+    if not card.startswith("---"):
+        return {}
+    try:
+        return ModelCard(card).data.to_dict()
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: its header is no YAML mapping ({reason}); mend or remove it.") from error
 
 
-def _block(name: str, caller: Any) -> str:
-    return f"<!-- prolab:{name} -->\n{caller().strip()}\n<!-- /prolab:{name} -->"
+def _given(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (metadata or {}).items() if value is not None}
 
 
-def _blocks(text: str) -> dict[str, str]:
-    pattern = r"<!-- prolab:(\w+) -->\n.*?\n<!-- /prolab:\1 -->"
-    return {match[1]: match[0] for match in re.finditer(pattern, text, re.DOTALL)}
-
-
-def _merged(old: str, new: str) -> str:
-    """The old text with its generated parts renewed; a text without any comes first and is kept whole."""
-    old_blocks, new_blocks = _blocks(old), _blocks(new)
-    if not old.strip():
-        return new
-    if not old_blocks:
-        return f"{old.rstrip()}\n\n{new}"
-    for name, block in old_blocks.items():
-        old = old.replace(block, new_blocks.get(name, block))
-    return old
-
-
-def _without_header(text: str) -> str:
-    return re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL).lstrip("\n")
-
-
-def _metadata(
-    kept: dict[str, Any], given: dict[str, Any], evaluation: dict[str, Any] | None, name: str
-) -> dict[str, Any]:
-    """Card header: what the author wrote, what was given now, and what we know."""
-    header = {**kept, **{key: value for key, value in given.items() if value is not None}}
+def _metadata(given: dict[str, Any], evaluation: dict[str, Any] | None, name: str) -> dict[str, Any]:
+    """Card header: what the author wrote or gave now, and what we know."""
+    header = {key: value for key, value in given.items() if value is not None}
     header["library_name"] = "transformers"
     header["pipeline_tag"] = "image-segmentation"
     header["tags"] = list(dict.fromkeys([*TAGS, *header.get("tags", [])]))
@@ -238,6 +235,34 @@ def _conversion(given: Mapping[str, str] | None, old: str) -> Mapping[str, str] 
     return {"file": found[1], "recipe": found[2], "sha256": found[3]} if found else None
 
 
+def _base_model(model: ProLabForSemanticSegmentation) -> str | None:
+    """Hub id of the checkpoint that the backbone's weights came from, where the model remembers it."""
+    config: Any = model.config.backbone_config
+    sources = [getattr(part, "_name_or_path", "") for part in (config, getattr(config, "vit_config", None))]
+    return next((name for name in sources if re.fullmatch(r"[\w.-]+/[\w.-]+", name or "")), None)
+
+
+def _facts(header: Mapping[str, Any], space: PropertySpace) -> list[tuple[str, str]]:
+    """What a reader asks first, with a word where nobody said it."""
+
+    def shown(value: Any, unknown: str) -> str:
+        values = [value] if isinstance(value, str) else list(value or [])
+        return ", ".join(map(str, values)) or unknown
+
+    licence = shown(header.get("license"), "not stated")
+    of_descriptions = space.provenance.get("licence") or space.provenance.get("license")
+    return [
+        ("task", "semantic segmentation (`image-segmentation`)"),
+        ("library", "transformers with prolab_hf"),
+        ("data sets", escape_markdown(shown(header.get("datasets"), "not stated"))),
+        ("base model", escape_markdown(shown(header.get("base_model"), "none recorded"))),
+        (
+            "licence",
+            escape_markdown(licence + (f"; descriptions: {of_descriptions}" if of_descriptions else "")),
+        ),
+    ]
+
+
 def _backbone_name(model: ProLabForSemanticSegmentation) -> str:
     config: Any = model.config.backbone_config
     return str(getattr(config, "backbone", None) or config.model_type)
@@ -247,17 +272,19 @@ def _evaluation_view(evaluation: dict[str, Any] | None) -> dict[str, Any] | None
     if evaluation is None:
         return None
     return {
-        "data": escape_markdown(evaluation.get("data") or ""),
+        "data": escape_markdown(without_folders(evaluation.get("data") or "")),
         **{k: v for k, v in evaluation.items() if k != "data"},
     }
 
 
 def _recipe_rows(folder: Path) -> list[tuple[str, Any]]:
-    recipe = _json(folder / RECIPE)
+    recipe = read_json(folder / RECIPE)
     if recipe is None:
         return []
     rows = [
-        (name.replace("_", " "), recipe[name]) for name in RECIPE_FIELDS if recipe.get(name) not in (None, "")
+        (name.replace("_", " "), without_folders(recipe[name]))
+        for name in RECIPE_FIELDS
+        if recipe.get(name) not in (None, "")
     ]
     seconds = _training_seconds(folder / LOG)
     return [*rows, *([("training time", f"{seconds / 60:.1f} min")] if seconds else [])]
@@ -268,19 +295,3 @@ def _training_seconds(path: Path) -> float | None:
         return None
     found = re.findall(r'"train_seconds": ([\d.]+)', path.read_text("utf-8", errors="replace"))
     return float(found[-1]) if found else None
-
-
-def _percent(value: Any) -> str:
-    return "-" if value is None else f"{100 * float(value):.1f} %"
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error}).") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold a JSON object, got {type(content).__name__}.")
-    return content

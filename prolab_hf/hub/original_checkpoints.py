@@ -1,15 +1,21 @@
 """Import of models trained with the reference implementation: configuration dictionaries and state dicts.
 
-This is the one place that knows how the reference names the parts of its heads. Backbones and property spaces have
-their own files beside this one.
+Heads, backbones and property spaces have their own files beside this one.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from prolab_hf.hub.original_heads import (
+    auxiliary_fields,
+    convert_original_head_state_dict,
+    decoder_fields,
+    single_head,
+    supervision_fields,
+)
+from prolab_hf.hub.original_spaces import property_space_from_original
 from prolab_hf.hub.original_vit_adapter import (
     backbone_config_from_original,
     convert_original_backbone_state_dict,
@@ -17,43 +23,6 @@ from prolab_hf.hub.original_vit_adapter import (
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
-
-DECODER_TYPES = {
-    "UPerHead_cluster_embed": "uper",
-    "SegformerHead_cluster_embed": "segformer",
-    "DepthwiseSeparableASPPHead_cluster_embed": "aspp",
-}
-SIMILARITY_MODES = {
-    "cosine_similarity_with_sigmoid": "sigmoid_cosine",
-    "cosine_similarity": "cosine",
-    "L2_with_sigmoid": "sigmoid_l2",
-}
-PROPERTY_LOSSES = {"CosineSimilarityLoss": "cosine", "BCELoss": "bce", "MSELoss": "mse"}
-
-# Reference name -> ours, applied in order to the keys of a head.
-HEAD_PATTERNS = (
-    (r"(^|\.)bn\.", r"\1batch_norm."),
-    (r"^conv_seg\.", "classifier."),
-    (r"^psp_modules\.(\d+)\.1\.", r"pool_convs.\1."),
-    (r"^image_pool\.1\.", "image_pool."),
-    (r"^aspp_modules\.", "branches."),
-    (r"^c1_bottleneck\.", "low_level."),
-    (r"^sep_bottleneck\.", "refine."),
-    (r"^fusion_conv\.", "fusion."),
-    (r"^conv_cat\.", "fusion."),
-    (r"depthwise_conv\.", "depthwise."),
-    (r"pointwise_conv\.", "pointwise."),
-)
-
-
-def convert_original_head_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the tensors of one reference head (decoder or auxiliary) to ours; nothing is dropped."""
-    converted = {}
-    for name, tensor in state_dict.items():
-        for pattern, replacement in HEAD_PATTERNS:
-            name = re.sub(pattern, replacement, name)
-        converted[name] = tensor
-    return converted
 
 
 def config_from_original(model_cfg: Mapping[str, Any], space: PropertySpace) -> ProLabConfig:
@@ -69,33 +38,26 @@ def config_from_original(model_cfg: Mapping[str, Any], space: PropertySpace) -> 
     Raises:
         ValueError: A part or setting has no counterpart here; the message names the field.
     """
-    head = _single_head(model_cfg, "decode_head")
-    decoder = _translate(head.get("type"), DECODER_TYPES, "decode_head.type")
-    if head.get("align_corners"):
+    head = single_head(model_cfg, "decode_head")
+    if head is None or not isinstance(model_cfg.get("backbone"), Mapping):
+        missing = "decode_head" if head is None else "backbone"
         raise ValueError(
-            "decode_head.align_corners is True; only False (every published configuration) is supported."
+            f"model_cfg has no {missing}; give the dictionary that the configuration file calls `model`."
         )
+    decoder = decoder_fields(head)
     if head.get("num_classes") != space.embedding_dim:
         raise ValueError(
             f"decode_head.num_classes (the embedding size in the reference) is {head.get('num_classes')!r}, but the "
             f"property space has embeddings of size {space.embedding_dim}; give the space of the same run."
         )
-    fields: dict[str, Any] = {
-        "backbone_config": backbone_config_from_original(model_cfg["backbone"]),
-        "feature_pyramid": False,
-        "decoder": decoder,
-        "hidden_size": head["channels"],
-        "classifier_dropout_prob": head.get("dropout_ratio", 0.1),
-        **_supervision(head),
-        **_auxiliary(model_cfg.get("auxiliary_head")),
+    return ProLabConfig(
+        backbone_config=backbone_config_from_original(model_cfg["backbone"]),
+        feature_pyramid=False,
+        **decoder,
+        **supervision_fields(model_cfg),
+        **auxiliary_fields(single_head(model_cfg, "auxiliary_head")),
         **space.to_config_kwargs(),
-    }
-    if decoder == "uper":
-        fields["pool_scales"] = list(head.get("pool_scales", (1, 2, 3, 6)))
-    if decoder == "aspp":
-        fields["aspp_dilations"] = list(head.get("dilations", (1, 6, 12, 18)))
-        fields["low_level_channels"] = head["c1_channels"]
-    return ProLabConfig(**fields)
+    )
 
 
 def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: ProLabConfig) -> dict[str, Tensor]:
@@ -126,6 +88,12 @@ def convert_original_state_dict(state_dict: Mapping[str, Tensor], config: ProLab
         raise ValueError(
             f"The configuration has a {type(config.backbone_config).__name__}; checkpoints of the reference have a "
             "ViTAdapterConfig. Use config_from_original."
+        )
+    classifier = parts["decode_head"].get("conv_seg.weight")
+    if classifier is not None and len(classifier) != config.embedding_dim:
+        raise ValueError(
+            f"The checkpoint's pixel embeddings have size {len(classifier)}, those of the property space "
+            f"{config.embedding_dim}; give the space that the checkpoint was trained with (its embedding bank)."
         )
     backbone = convert_original_backbone_state_dict(parts["backbone"], config.backbone_config)
     converted = {f"backbone.{name}": tensor for name, tensor in backbone.items()}
@@ -165,66 +133,15 @@ def _check_against_model(converted: dict[str, Tensor], config: ProLabConfig) -> 
         )
 
 
-def _single_head(model_cfg: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    head = model_cfg.get(field)
-    if isinstance(head, list | tuple) and len(head) == 1:
-        head = head[0]
-    if not isinstance(head, Mapping):
-        raise ValueError(f"{field} is {type(head).__name__}; one dictionary is needed.")
-    return head
-
-
-def _supervision(head: Mapping[str, Any]) -> dict[str, Any]:
-    losses = head.get("loss_decode", {"type": "CosineSimilarityLoss"})
-    kinds = [loss.get("type") for loss in (losses if isinstance(losses, list | tuple) else [losses])]
-    property_kinds = [kind for kind in kinds if kind != "CrossEntropyLoss"]
-    if len(property_kinds) > 1:
-        raise ValueError(
-            f"decode_head.loss_decode has {len(property_kinds)} property losses {property_kinds}; one is allowed."
-        )
-    fields: dict[str, Any] = {
-        "temperature": head.get("sigmoid_temperature", 0.04),
-        "normalize_pixel_embeddings": bool(head.get("image_embedding_normalize", True)),
-        "similarity": _translate(
-            head.get("get_logit_mode", "cosine_similarity_with_sigmoid"),
-            SIMILARITY_MODES,
-            "decode_head.get_logit_mode",
-        ),
-        "void_pixels": "dilute" if head.get("ignore_index") is None else "mask",
-        "property_loss_weight": 1.0 if property_kinds else 0.0,
-        "class_loss_weight": 1.0 if "CrossEntropyLoss" in kinds else 0.0,
-        "class_temperature": 1.0,
-    }
-    if property_kinds:
-        fields["property_loss"] = _translate(
-            property_kinds[0], PROPERTY_LOSSES, "decode_head.loss_decode.type"
-        )
-    return fields
-
-
-def _auxiliary(head: Any) -> dict[str, Any]:
-    if not head:
-        return {"use_auxiliary_head": False}
-    head = head[0] if isinstance(head, list | tuple) and len(head) == 1 else head
-    if not isinstance(head, Mapping) or head.get("type") != "FCNHead_cluster_embed":
-        raise ValueError("auxiliary_head must be one 'FCNHead_cluster_embed' dictionary or None.")
-    return {
-        "use_auxiliary_head": True,
-        "auxiliary_in_index": head.get("in_index", 2),
-        "auxiliary_channels": head["channels"],
-        "auxiliary_num_convs": head.get("num_convs", 2),
-        "auxiliary_kernel_size": head.get("kernel_size", 3),
-        "auxiliary_concat_input": head.get("concat_input", True),
-        "auxiliary_loss_weight": 1.0,
-    }
-
-
-def _translate(value: Any, table: Mapping[str, str], field: str) -> str:
-    if value not in table:
-        raise ValueError(f"{field} is {value!r}; allowed: {', '.join(table)}.")
-    return table[value]
-
-
 def _listing(names: list[str], most: int = 8) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+__all__ = [
+    "backbone_config_from_original",
+    "config_from_original",
+    "convert_original_head_state_dict",
+    "convert_original_state_dict",
+    "property_space_from_original",
+]

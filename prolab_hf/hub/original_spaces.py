@@ -11,6 +11,7 @@ import torch
 from prolab_hf.hub.safe_unpickling import load_tensors_safely
 from prolab_hf.label_space.property_space import PropertySpace
 
+BANK_ENDING = ".pth"
 _BANK_SUFFIX = "_embeddings_and_labels"
 MAX_JSON_BYTES = 64 * 2**20
 
@@ -74,11 +75,17 @@ def _table(values: Any, field: str) -> np.ndarray:
     return table
 
 
+def bank_and_entry(source: str | Path) -> tuple[Path, str | None]:
+    """Splits `FILE.pth#ENTRY` into the file and the name of one bank in it, `None` where none is named."""
+    file, mark, entry = str(source).partition(f"{BANK_ENDING}#")
+    return (Path(file + BANK_ENDING), entry) if mark else (Path(source), None)
+
+
 def read_original_bank(path: str | Path) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]] | None]:
     """Reads an embedding bank without running any code that it may contain.
 
     Args:
-        path: The `.pth` file.
+        path: The `.pth` file. Where it holds several banks, `FILE.pth#ENTRY` names one of them.
 
     Returns:
         bank `(embedding_dim, num_properties)`, labels `(num_properties, num_classes)`, and the descriptions
@@ -86,23 +93,47 @@ def read_original_bank(path: str | Path) -> tuple[np.ndarray, np.ndarray, dict[s
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no embedding bank, or holds objects other than arrays, tensors and plain
-            values.
+        ValueError: The file is no embedding bank, holds several and none is named, or holds objects other
+            than arrays, tensors and plain values.
     """
+    path, entry = bank_and_entry(path)
     content = load_tensors_safely(path, what="embedding bank")
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold a dictionary, got {type(content).__name__}.")
-    keys = [key for key in content if isinstance(key, str) and key.endswith(_BANK_SUFFIX)]
-    if len(keys) != 1:
-        raise ValueError(
-            f"{path}: needs exactly one entry whose name ends with {_BANK_SUFFIX!r}, found {len(keys)} "
-            f"(entries: {', '.join(map(str, content)) or 'none'})."
-        )
-    pair = content[keys[0]]
+    key = entry or _only_bank(content, path)
+    if key not in content:
+        raise ValueError(f"{path}: there is no entry {key!r}; entries: {', '.join(map(str, content))}.")
+    pair = content[key]
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise ValueError(f"{path}: the entry {keys[0]!r} must hold two arrays, the bank and its labels.")
+        raise ValueError(f"{path}: the entry {key!r} must hold two arrays, the bank and its labels.")
     bank, labels = _table(pair[0], f"{path}: bank"), _table(pair[1], f"{path}: labels")
     return bank, labels, _class_descriptions(content.get("descriptions"), labels.shape[1])
+
+
+def _only_bank(content: Mapping[Any, Any], path: Path) -> str:
+    """Name of the file's bank: by its ending, or because it is the one entry with two arrays."""
+    keys = [key for key in content if isinstance(key, str) and key.endswith(_BANK_SUFFIX)]
+    if not keys:
+        keys = [key for key, value in content.items() if isinstance(key, str) and _holds_two_tables(value)]
+    if len(keys) == 1:
+        return keys[0]
+    if not keys:
+        raise ValueError(
+            f"{path}: needs exactly one entry with a bank and its labels, found none "
+            f"(entries: {', '.join(map(str, content)) or 'none'})."
+        )
+    raise ValueError(
+        f"{path}: needs exactly one entry with a bank and its labels, found {len(keys)}: {', '.join(keys)}. "
+        f"Name one, for example {path.name}#{keys[0]}."
+    )
+
+
+def _holds_two_tables(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(getattr(part, "ndim", 0) == 2 for part in value)
+    )
 
 
 def _class_descriptions(value: Any, num_classes: int) -> dict[str, list[str]] | None:

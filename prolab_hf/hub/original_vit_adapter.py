@@ -59,8 +59,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "use_shared_rel_pos_bias": False,
     },
 }
-# They say how to train or where weights come from, not what is computed.
-IGNORED = ("type", "pretrained", "with_cp", "use_checkpoint", "num_classes", "sync_bn_mode", "init_cfg")
+# They say how to train, where weights come from or how configuration files are merged, not what is computed.
+IGNORED = (
+    "type", "pretrained", "with_cp", "use_checkpoint", "num_classes", "sync_bn_mode", "init_cfg", "_delete_",
+)  # fmt: skip
 
 # Our name -> the reference's, applied in order. The first group is the transformer, the second the adapter.
 PATTERNS = (
@@ -157,12 +159,10 @@ def _transformer_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vit_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    depth = cfg["depth"]
-    windowed, sizes = (
-        value if isinstance(value, list | tuple) else [value] * depth
-        for value in (cfg["window_attn"], cfg["window_size"])
-    )
-    window_sizes = [size if flag else None for flag, size in zip(windowed, sizes, strict=True)]
+    windowed, sizes = (_per_block(cfg, name) for name in ("window_attn", "window_size"))
+    if any(flag and not size for flag, size in zip(windowed, sizes)):
+        raise ValueError(f"backbone.window_size is {sizes}; each block that window_attn limits needs one.")
+    window_sizes = [size if flag else None for flag, size in zip(windowed, sizes)]
     vit_config: PreTrainedConfig = ViTConfig(
         image_size=cfg["pretrain_size"], qkv_bias=cfg["qkv_bias"], **_transformer_fields(cfg)
     )
@@ -175,15 +175,32 @@ def _vit_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _beit_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    if cfg["use_abs_pos_emb"] and cfg["use_rel_pos_bias"] and cfg["img_size"] != cfg["pretrain_size"]:
+def _per_block(cfg: Mapping[str, Any], name: str) -> list[Any]:
+    value, depth = cfg[name], cfg["depth"]
+    values = list(value) if isinstance(value, list | tuple) else [value] * depth
+    if len(values) != depth:
         raise ValueError(
-            f"backbone.img_size is {cfg['img_size']} and backbone.pretrain_size {cfg['pretrain_size']}; with "
-            "both kinds of positions they must be equal."
+            f"backbone.{name} has {len(values)} entries for {depth} blocks; it needs one for each."
+        )
+    return values
+
+
+def _beit_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    size = cfg["img_size"]
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    if cfg["use_rel_pos_bias"] and height != width:
+        # transformers reads the table of a rectangle with its sides swapped, which gives other numbers.
+        raise ValueError(
+            f"backbone.img_size is {size}; with a relative position bias only square sizes are supported."
+        )
+    if cfg["use_abs_pos_emb"] and cfg["use_rel_pos_bias"] and height != cfg["pretrain_size"]:
+        raise ValueError(
+            f"backbone.img_size is {size} and backbone.pretrain_size {cfg['pretrain_size']}; with both kinds "
+            "of positions they must be equal."
         )
     layer_scale = 0.0 if cfg["init_values"] is None else max(cfg["init_values"], SMALLEST_LAYER_SCALE)
     vit_config: PreTrainedConfig = BeitConfig(
-        image_size=cfg["img_size"] if cfg["use_rel_pos_bias"] else cfg["pretrain_size"],
+        image_size=height if cfg["use_rel_pos_bias"] else cfg["pretrain_size"],
         use_absolute_position_embeddings=cfg["use_abs_pos_emb"],
         use_relative_position_bias=cfg["use_rel_pos_bias"],
         use_shared_relative_position_bias=False,

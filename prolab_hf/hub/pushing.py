@@ -1,5 +1,6 @@
 """One commit that holds everything a stranger needs: model, processor, property space, card and results."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -7,21 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalTokenNotFoundError,
-    RepositoryNotFoundError,
-)
-from transformers import AutoImageProcessor
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoImageProcessor
 
+from prolab_hf.hub.card_text import read_json, without_folders
 from prolab_hf.hub.model_card import CARD, EVAL_RESULTS, EVALUATION, PICTURES, RECIPE, write_model_card
+from prolab_hf.label_space.space_push import upload_folder
 from prolab_hf.model.configuration_prolab import ProLabConfig
-from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
-from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
 
 BESIDE_THE_MODEL = (CARD, EVALUATION, EVAL_RESULTS, RECIPE, *PICTURES)
 
@@ -59,7 +53,8 @@ def push_model_folder(
 
     Raises:
         FileNotFoundError: The folder holds no model or no processor.
-        ValueError: The repository id is malformed.
+        ValueError: The repository id is malformed, an option contradicts another or the repository (`private`
+            of a public one), or the folder holds another kind of model or damaged weights.
         PermissionError: No token, or one that may not write there.
         RuntimeError: The Hub could not be reached, or broke off; nothing was changed there.
     """
@@ -72,7 +67,7 @@ def push_model_folder(
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary)
         stage(folder, staged, repo_id, remote_code=remote_code, max_shard_size=max_shard_size)
-        return _upload(
+        return upload_folder(
             staged,
             repo_id,
             token=token,
@@ -94,16 +89,17 @@ def stage(
         repo_id: Name that the card's snippet loads.
         remote_code: Add the network's code and point the configuration to it.
         max_shard_size: Largest weight file.
+
+    Raises:
+        ValueError: The folder holds another kind of model or damaged weights.
     """
-    model = ProLabForSemanticSegmentation.from_pretrained(folder)
+    model = _load(folder)
     processor = AutoImageProcessor.from_pretrained(folder)
     classes: list[tuple[type[Any], str]] = [
         (ProLabConfig, "AutoConfig"),
         (ProLabForSemanticSegmentation, "AutoModelForSemanticSegmentation"),
         (type(processor), "AutoImageProcessor"),
     ]
-    if isinstance(model.config.backbone_config, ViTAdapterConfig):
-        classes += [(ViTAdapterConfig, "AutoConfig"), (ViTAdapterBackbone, "AutoBackbone")]
     with _shipped(classes if remote_code else []):
         model.save_pretrained(target, max_shard_size=max_shard_size)
         processor.save_pretrained(target)
@@ -111,7 +107,31 @@ def stage(
         if (folder / name).is_file():
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target / name)
+    for name in (EVALUATION, RECIPE):
+        _hide_folders(target / name)
     write_model_card(target, model, name=repo_id)
+
+
+def _load(folder: Path) -> ProLabForSemanticSegmentation:
+    config = AutoConfig.from_pretrained(folder)
+    if not isinstance(config, ProLabConfig):
+        raise ValueError(
+            f"{folder / 'config.json'} is of a {config.model_type!r} model; only ProLab models can be pushed here."
+        )
+    try:
+        return ProLabForSemanticSegmentation.from_pretrained(folder, config=config)
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights in {folder} are damaged ({error}); copy or train the model again."
+        ) from error
+
+
+def _hide_folders(path: Path) -> None:
+    """Takes the folders of the author's machine out of a JSON file that goes to the Hub."""
+    if path.is_file():
+        fields = read_json(path) or {}
+        public = {key: without_folders(value) for key, value in fields.items()}
+        path.write_text(json.dumps(public, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 @contextmanager
@@ -125,57 +145,3 @@ def _shipped(classes: list[tuple[type[Any], str]]) -> Iterator[None]:
     finally:
         for (cls, _), value in zip(classes, before):
             cls._auto_class = value
-
-
-def _upload(
-    staged: Path,
-    repo_id: str,
-    *,
-    token: str | None,
-    private: bool | None,
-    revision: str | None,
-    create_pr: bool,
-    commit_message: str,
-) -> str:
-    api = HfApi(token=token)
-    try:
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        if revision is not None and not create_pr:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=staged,
-            commit_message=commit_message,
-            revision=revision,
-            create_pr=create_pr,
-        )
-    except HFValidationError as error:
-        raise ValueError(f"{repo_id!r} is no valid repository id (owner/name): {_line(error)}") from error
-    except LocalTokenNotFoundError as error:
-        raise PermissionError(
-            "There is no Hub token: log in with `hf auth login`, or set HF_TOKEN."
-        ) from error
-    except GatedRepoError as error:
-        raise PermissionError(f"{repo_id!r} is gated: ask its owner for access first.") from error
-    except RepositoryNotFoundError as error:
-        raise PermissionError(
-            f"{repo_id!r} does not exist or your token may not see it; check the name and the token."
-        ) from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        if status in (401, 403):
-            raise PermissionError(
-                f"The Hub refused the upload to {repo_id!r} (status {status}): the token may not write there."
-            ) from error
-        raise RuntimeError(
-            f"The upload to {repo_id!r} broke off ({_line(error)}). Nothing was committed; push again."
-        ) from error
-    except Exception as error:  # the HTTP client's own errors, whose package varies with huggingface_hub
-        raise RuntimeError(
-            f"The Hub could not be reached for {repo_id!r} ({_line(error)}). Nothing was committed; push again."
-        ) from error
-    return str(commit.pr_url or commit.commit_url)
-
-
-def _line(error: Any) -> str:
-    return " ".join(str(error).split())

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from prolab_hf.label_space.clustering import Clustering, cluster, knee
+from prolab_hf.label_space.clustering import Algorithm, Clustering, cluster, knee
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.label_space.space_operations import FAR_COSINE, equal_rows, matrix_from_rows
 from prolab_hf.label_space.space_validation import checked_descriptions, checked_names
@@ -51,6 +51,7 @@ def build_space(
     unique, inverse, counts = _unique_texts(flat, text_encoder.lower_case)
     num_properties = clustering["num_properties"]
     _check_count(num_properties, len(unique))
+    Algorithm.named(clustering.get("algorithm", Algorithm.KMEANS))  # before the texts are encoded
     vectors = text_encoder.encode(unique, show_progress=show_progress)
     groups = _clustered(vectors, counts, unique, clustering)
     labels = groups.labels[inverse]

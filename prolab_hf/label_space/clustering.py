@@ -29,6 +29,19 @@ class Algorithm(StrEnum):
     SPLIT_OPPOSITES = "split_opposites"
     """K-Means whose clusters are split where they hold opposite words such as "small" and "large"."""
 
+    @classmethod
+    def named(cls, name: "Algorithm | str") -> "Algorithm":
+        """The algorithm of a name.
+
+        Raises:
+            ValueError: There is none of that name.
+        """
+        try:
+            return cls(name)
+        except ValueError as error:
+            allowed = ", ".join(item.value for item in cls)
+            raise ValueError(f"Unknown clustering algorithm {name!r}; allowed: {allowed}.") from error
+
 
 @dataclass(frozen=True)
 class Clustering:
@@ -77,7 +90,7 @@ def cluster(
             f"num_properties must be from 1 to {len(vectors)} (different descriptions), got {num_clusters}."
         )
     weights = np.ones(len(vectors)) if weights is None else np.asarray(weights, dtype=np.float64)
-    kind = _algorithm(algorithm)
+    kind = Algorithm.named(algorithm)
     info = {
         "algorithm": kind.value,
         "num_properties": num_clusters,
@@ -102,14 +115,6 @@ def cluster(
         info |= {"solver": solver, "n_init": n_init if solver == "lloyd" else 1}
     labels = by_first_appearance(labels)
     return Clustering(labels, member_means(vectors, labels, weights), info)
-
-
-def _algorithm(algorithm: Algorithm | str) -> Algorithm:
-    try:
-        return Algorithm(algorithm)
-    except ValueError as error:
-        allowed = ", ".join(item.value for item in Algorithm)
-        raise ValueError(f"Unknown clustering algorithm {algorithm!r}; allowed: {allowed}.") from error
 
 
 def kmeans_labels(

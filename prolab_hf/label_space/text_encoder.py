@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 
@@ -235,7 +236,17 @@ def _load_model(name: str, mode: PoolingMode, hub_options: dict[str, Any]) -> An
         return AutoModel.from_pretrained(name, dtype=torch.float32, **hub_options), tokenizer
     except OSError as error:
         reason = " ".join(str(error).split())
-        raise FileNotFoundError(f"Could not load the text encoder {name!r}: {reason}") from error
+        place = "" if Path(name).is_dir() else ", which is no folder here"
+        raise FileNotFoundError(f"Could not load the text encoder {name!r}{place}: {reason}") from error
+    except (ValueError, TypeError, KeyError, SafetensorError) as error:
+        if Path(name).is_dir():
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"The folder {name} holds no text encoder that transformers can load: {reason}"
+            ) from error
+        raise FileNotFoundError(
+            f"There is no text encoder {name!r}: neither a folder nor a name on the Hub (owner/name)."
+        ) from error
 
 
 def _vectors_function(

@@ -67,7 +67,10 @@ def backbone_from_source(source: Any, *, pretrained: bool) -> BackboneSource:
             "nor a repository that can be reached."
         ) from error
     config = choose_feature_maps(config)
-    return BackboneSource(config, _pretrained_weights(name, config) if pretrained else None)
+    weights = _pretrained_weights(name, config) if pretrained else None
+    # What is saved says where the weights came from, but nothing about this machine.
+    config._name_or_path = name if pretrained and not is_folder else ""
+    return BackboneSource(config, weights)
 
 
 def choose_feature_maps(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -126,7 +129,11 @@ def _from_module(module: nn.Module) -> BackboneSource:
     if isinstance(config, TimmBackboneConfig):
         network: Any = module._backbone
         pyramid = len(set(network.feature_info.reduction())) == 1
-    return BackboneSource(copy.deepcopy(config), module.state_dict(), pyramid)
+    config = copy.deepcopy(config)
+    for part in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        if Path(getattr(part, "_name_or_path", None) or "").is_dir():
+            part._name_or_path = ""  # a folder of this machine is nobody else's business
+    return BackboneSource(config, module.state_dict(), pyramid)
 
 
 def _from_timm(name: str, *, pretrained: bool) -> BackboneSource:
@@ -144,4 +151,5 @@ def _from_timm(name: str, *, pretrained: bool) -> BackboneSource:
     if pretrained:
         network = timm.create_model(name, features_only=True, pretrained=True, out_indices=indices)
         weights = {f"_backbone.{key}": value for key, value in network.state_dict().items()}
+        config._name_or_path = f"timm/{name}" if "." in name else ""  # with its tag it is a Hub id
     return BackboneSource(config, weights, plain)

@@ -20,6 +20,7 @@ from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
 from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead
 from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
+from .modeling_vit_adapter import ViTAdapterBackbone
 
 if TYPE_CHECKING:
     PropertySpace = Any
@@ -49,7 +50,7 @@ class ProLabSemanticSegmenterOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor | None = None
     property_logits: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
+    hidden_states: tuple[Tensor | None, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
 
@@ -132,7 +133,11 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
     def __init__(self, config: ProLabConfig) -> None:
         super().__init__(config)
         self._has_default_properties = False
-        self.backbone = load_backbone(config)
+        # Our own backbone by name: as remote code its class is in no registry that load_backbone could ask.
+        own = getattr(config.backbone_config, "model_type", None) == "vit_adapter"
+        self.backbone = (
+            ViTAdapterBackbone._from_config(config.backbone_config) if own else load_backbone(config)
+        )
         channels = list(self.backbone.channels)
         if len(channels) < 2:
             raise ValueError(
@@ -266,8 +271,13 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
                 similarity = (rows @ scores.flatten(2)) / norm[:, None]
         return similarity.view(batch_size, -1, height, width)
 
-    def _head_loss(self, logits: Tensor, embeddings: Tensor | None, labels: Tensor) -> Tensor:
-        """Weighted property and class loss of one head (equation 3 of the paper, and the optional class term)."""
+    def _head_loss(
+        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits: Tensor | None = None
+    ) -> Tensor:
+        """Weighted property and class loss of one head (equation 3 of the paper, and the optional class term).
+
+        `class_logits` are computed where they are needed and not given.
+        """
         config = self.config
         shared: dict[str, Any] = {
             "temperature": config.temperature,
@@ -287,7 +297,9 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
                 )
             loss = loss + config.property_loss_weight * value
         if config.class_loss_weight > 0:
-            scaled = self.class_logits(_normalized(logits, embeddings)) / config.class_temperature
+            if class_logits is None:
+                class_logits = self.class_logits(_normalized(logits, embeddings))
+            scaled = class_logits / config.class_temperature
             value = class_cross_entropy_loss(scaled, labels, ignore_index=config.semantic_loss_ignore_index)
             loss = loss + config.class_loss_weight * value
         return loss
@@ -297,7 +309,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         self,
         pixel_values: Tensor | None = None,
         labels: Tensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
         output_attentions: bool | None = None,
         **kwargs: Any,
     ) -> ProLabSemanticSegmenterOutput:
@@ -307,7 +319,8 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             pixel_values: `(batch_size, 3, height, width)`, normalized as the processor does.
             labels: `(batch_size, height, width)` class ids 0 to num_labels - 1, or the ignore index (255) where
                 a pixel has no class. May have another resolution than the pictures.
-            output_hidden_states: Return the backbone's hidden states.
+            output_hidden_states: Return the backbone's hidden states; from transformers 5.24 on, or a list of
+                indices (`None` stands for the others).
             output_attentions: Return its attentions, if it has any.
             kwargs: `return_dict=False` gives a tuple.
 
@@ -324,31 +337,40 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         is_timm = isinstance(self.backbone, TimmBackbone)
         outputs = self.backbone.forward_with_filtered_kwargs(
             pixel_values,
-            output_hidden_states=output_hidden_states and not is_timm,
+            output_hidden_states=False if is_timm else output_hidden_states,
             output_attentions=output_attentions,
         )
         features = outputs.feature_maps
-        hidden_states = tuple(features) if is_timm and output_hidden_states else outputs.hidden_states
+        all_states = _selected(features, output_hidden_states) if is_timm else outputs.hidden_states
         pyramid = features if self.feature_pyramid is None else self.feature_pyramid(features)
         raw, embeddings = self.decode_head(self.property_embeddings, *pyramid)
         property_logits = _normalized(raw, embeddings)
+        class_logits = self.class_logits(property_logits)
 
         loss = None
         if labels is not None:
-            loss = self._head_loss(raw, embeddings, labels)
+            loss = self._head_loss(raw, embeddings, labels, class_logits)
             if self.auxiliary_head is not None:
                 logits, embeddings = self.auxiliary_head(self.property_embeddings, *pyramid)
                 auxiliary = self._head_loss(logits, embeddings, labels)
                 loss = loss + self.config.auxiliary_loss_weight * auxiliary
         return ProLabSemanticSegmenterOutput(
             loss=loss,
-            logits=self.class_logits(property_logits),
+            logits=class_logits,
             property_logits=property_logits,
-            hidden_states=hidden_states,
+            hidden_states=all_states,
             attentions=outputs.attentions,
         )
 
     # ---- state --------------------------------------------------------------------------------------------
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's patch embedding; convolutional networks have none (`NotImplementedError`)."""
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the backbone's patch embedding."""
+        self.backbone.set_input_embeddings(value)
 
     def _require_classes(self) -> None:
         if self.config.class_properties is None:
@@ -384,6 +406,14 @@ def _normalized(property_logits: Tensor, pixel_embeddings: Tensor | None) -> Ten
         return property_logits
     norm = torch.linalg.vector_norm(pixel_embeddings, dim=1, keepdim=True)
     return property_logits / norm.clamp_min(1e-12)
+
+
+def _selected(states: Any, wanted: bool | list[int]) -> tuple[Tensor | None, ...] | None:
+    """All states, or those that a list of indices names and `None` for the others, as transformers gives them."""
+    if not wanted or wanted is True:
+        return tuple(states) if wanted else None
+    kept = {index % len(states) for index in wanted}
+    return tuple(state if index in kept else None for index, state in enumerate(states))
 
 
 def _first(value: Any, default: Any) -> Any:

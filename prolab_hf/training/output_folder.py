@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from prolab_hf.training.checkpoints import find_problem, list_checkpoints, newest_valid_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -146,7 +148,7 @@ def export_into(output_dir: Path, write: Callable[[Path], None]) -> None:
             if target.is_dir():
                 shutil.rmtree(target)
             path.replace(target)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise RuntimeError(
             f"Could not write the trained model into {output_dir}: {error}. "
             f"The checkpoints in {output_dir / CHECKPOINTS_FOLDER} are complete; free some space and resume."

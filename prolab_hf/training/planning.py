@@ -25,6 +25,7 @@ class TrainingPlan:
 
     Attributes:
         recipe: The recipe.
+        label_space: Size of the property space; the length of its vectors decides the last layer's size.
         num_parameters: All parameters.
         num_trainable: Those that are trained.
         forward_flops: Floating-point operations (2 per multiply-add) of one forward pass of one training
@@ -42,6 +43,7 @@ class TrainingPlan:
     """
 
     recipe: TrainingRecipe
+    label_space: str
     num_parameters: int
     num_trainable: int
     forward_flops: int
@@ -70,6 +72,7 @@ class TrainingPlan:
             epochs = f" ({self.total_iterations * self.pictures_per_step / self.num_pictures:,.1f} epochs)"
         return [
             ("recipe", recipe.name or "(own)"),
+            ("property space", self.label_space),
             ("parameters", f"{self.num_parameters / 1e6:,.2f} M ({self.num_trainable / 1e6:,.2f} M trained)"),
             ("forward pass", f"{_three(self.forward_flops / 1e9)} GFLOP per {height} x {width} crop"),
             ("activations", f"{_three(self.activation_bytes / 2**20)} MiB per crop"),
@@ -178,13 +181,13 @@ def plan(
     pictures = recipe.batch_size * num_processes * accumulation
     precision = "bf16" if recipe.mixed_precision == "auto" else recipe.mixed_precision
     flops, activations = _measure(model, recipe, half=precision != "no")
-    parameters = list(model.parameters())
-    trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    num_parameters = sum(p.numel() for p in parameters)
+    num_parameters = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     peak = peak_teraflops or PEAK_TERAFLOPS[precision]
     work = flops * BACKWARD_FACTOR * total * pictures
     return TrainingPlan(
         recipe=recipe,
+        label_space=_label_space(recipe, model),
         num_parameters=num_parameters,
         num_trainable=trainable,
         forward_flops=flops,
@@ -204,6 +207,17 @@ def plan(
             "Operations: matrix products and convolutions. Operations and memory are counted without the loss "
             "and the auxiliary head; memory without the allocator's overhead and the framework itself.",
         ),
+    )
+
+
+def _label_space(recipe: TrainingRecipe, model: nn.Module) -> str:
+    config: Any = getattr(model, "config", None)
+    name = recipe.property_space or "(own)"
+    if not hasattr(config, "num_properties"):
+        return name
+    return (
+        f"{name}: {config.num_labels} classes, {config.num_properties} properties, "
+        f"vectors of length {config.embedding_dim}"
     )
 
 

@@ -103,7 +103,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "backbone": "timm/beitv2_large_patch16_224.in1k_ft_in22k",
         "backbone_image_size": 896,
         "max_iterations": 80_000,
-        "eval_every": 8_000,
+        "eval_every": 4_000,
         "learning_rate": 4e-5,
         "crop_size": 896,
         "base_scale": (3584, 896),
@@ -121,7 +121,12 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "normalize_pixel_embeddings": True,
         "mixed_precision": "fp16",
     },
-    "pascal-context-deit-base": {**_DEIT_BASE, "property_space": "pascal_context", "num_properties": 128},
+    "pascal-context-deit-base": {
+        **_DEIT_BASE,
+        "property_space": "pascal_context",
+        "num_properties": 128,
+        "eval_every": 8_000,
+    },
     "cityscapes-deit-base": {**_STREET, "property_space": "cityscapes"},
     "bdd100k-deit-base": {**_STREET, "property_space": "bdd100k"},
     # A few hundred photos and a small pretrained backbone: an evening on a laptop.

@@ -76,6 +76,8 @@ class TrainingRecipe:
         backbone_image_size: Picture size that the backbone is built for, where it matters (BEiT).
         property_space: Name of the bundled property space of the run.
         num_properties: K of that space.
+        label_coding: What the masks' values mean, as `LabelCoding.parse` reads it; here so that a resumed run
+            cannot read its masks differently.
         decoder: See `ProLabConfig`, as for all that follow.
         hidden_size: Width of the decoder.
         temperature: T of the property scores.
@@ -141,6 +143,7 @@ class TrainingRecipe:
     backbone_image_size: int | None = None
     property_space: str | None = None
     num_properties: int | None = None
+    label_coding: str = "ids"
     decoder: str = "uper"
     hidden_size: int = 512
     temperature: float = 0.04

@@ -58,6 +58,7 @@ NUMBERS = {  # field: (lower bound, is it allowed, upper bound, is it allowed)
 }
 SIZES = ("crop_size", "test_crop_size", "test_stride")
 SCALES = ("base_scale", "test_scale")
+TEXTS = ("name", "backbone", "property_space", "label_coding")
 FLAGS = (
     "channels_last",
     "sync_batch_norm",
@@ -74,7 +75,7 @@ def check_recipe(recipe: "TrainingRecipe") -> None:
         ValueError: Naming the field, the value received and what is allowed.
     """
     optional = {field.name for field in dataclasses.fields(recipe) if field.default is None}
-    for name in (*CHOICES, *INTEGERS, *NUMBERS, *SIZES, *SCALES, *FLAGS):
+    for name in (*CHOICES, *INTEGERS, *NUMBERS, *SIZES, *SCALES, *FLAGS, *TEXTS):
         value = getattr(recipe, name)
         if value is None and name in optional:
             continue
@@ -91,6 +92,8 @@ def _violation(name: str, value: Any) -> str:
         return "" if value in CHOICES[name] else "one of " + ", ".join(map(repr, CHOICES[name]))
     if name in FLAGS:
         return "" if isinstance(value, bool) else "true or false"
+    if name in TEXTS:
+        return "" if isinstance(value, str) else "text"
     if name in INTEGERS:
         return "" if _is_whole(value, INTEGERS[name]) else f"a whole number of at least {INTEGERS[name]}"
     if name in SIZES:

@@ -1,6 +1,7 @@
 """One training run: start or resume, step, evaluate, save, finish."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ from prolab_hf.training.training_state import (
     load_random_state,
     warn_of_changes,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingRun:
@@ -74,6 +77,7 @@ class TrainingRun:
         self.evaluations: list[dict[str, float]] = []
         self.scores: SegmentationScores | None = None
         self.evaluation_seconds = 0.0
+        self.shown_loss: float | None = None
         self.session_steps, self.session_seconds = 0, 0.0
 
     # ---- start --------------------------------------------------------------------------------------------
@@ -250,9 +254,10 @@ class TrainingRun:
         progress, device = self.progress, self.accelerator.device
         try:
             batches = [next(self.batches) for _ in range(self.accumulation)]
-        except (ValueError, FileNotFoundError) as error:
-            if progress.step and self.accelerator.num_processes == 1:
-                self.save()
+        except Exception as error:
+            self._save_before_failing()
+            if not isinstance(error, ValueError | FileNotFoundError):
+                raise  # a worker was killed, say
             message = f"{str(error).rstrip('.')} (at training step {progress.step + 1})."
             raise type(error)(message) from error
         layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
@@ -261,6 +266,11 @@ class TrainingRun:
                 batch[name] = value.to(device, non_blocking=True)
             batch["pixel_values"] = batch["pixel_values"].contiguous(memory_format=layout)
         return batches
+
+    def _save_before_failing(self) -> None:
+        """A checkpoint of the steps done, where data fail between two steps: the model is whole."""
+        if self.progress.step and self.accelerator.num_processes == 1:
+            self.save()
 
     def _raise_not_finite(self, step: int) -> None:
         raise FloatingPointError(
@@ -289,9 +299,18 @@ class TrainingRun:
         if "eval" not in self.datasets or any(entry["step"] == step for entry in self.evaluations):
             return
         started = time.perf_counter()
-        scores = self._scores()
+        try:
+            scores = self._scores()
+        except Exception:
+            self._save_before_failing()
+            raise
         if scores is None:
             return  # a signal came
+        if not scores.confusion.any() and not self.evaluations:
+            logger.warning(
+                "None of the %d evaluation pictures has a labeled pixel; check the label coding of the masks.",
+                scores.num_pictures,
+            )
         self.scores, self.evaluation_seconds = scores, time.perf_counter() - started
         entry = {"step": step, "mean_iou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy}
         self.evaluations.append(entry)
@@ -354,6 +373,7 @@ class TrainingRun:
         loss = window.recent_mean()
         if loss is None and self.progress.step < self.total:
             return
+        self.shown_loss = loss = self.shown_loss if loss is None else loss
         left = (self.total - self.progress.step) * self.session_seconds / self.session_steps
         every = self.recipe.evaluation_interval(self.total)
         left += (self.total // every - self.progress.step // every) * self.evaluation_seconds

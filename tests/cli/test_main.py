@@ -15,7 +15,7 @@ from prolab_hf.training.published_recipes import get_recipe
 
 COMMANDS = (
     "describe", "space", "check-data", "train", "evaluate", "segment", "explain", "convert", "card", "push",
-    "quickstart",
+    "quickstart", "demo",
 )  # fmt: skip
 
 
@@ -100,3 +100,27 @@ def test_quickstart_does_every_step(tmp_path):
     assert model.config.num_labels == len(names) - 1
     with pytest.raises(FileExistsError):
         run_quickstart(tmp_path / "out", recipe=recipe, num_train=16, num_test=3, show_progress=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nonsense"], "prolab: No such command 'nonsense'. See `prolab --help`."),
+        (["check-data"], "prolab: Missing argument 'data'. See `prolab check-data --help`."),
+        (["train", "--dry-run", "--recipe", "small", "--devices", "0"], "See `prolab train --help`."),
+        (["segment", "x.png", "--model", "y", "--opacity", "2"], "See `prolab segment --help`."),
+        (["quickstart", "--out", "{full}"], "is not empty; choose another --out or add --overwrite."),
+        (["quickstart", "--out", "{full}/file"], "is a file; name a folder."),
+        (["describe", "{full}/file", "--out", "x.json", "--model", "y"], "Give --endpoint"),
+    ],
+)
+def test_mistakes_on_the_command_line_take_one_line(words, message, tmp_path, monkeypatch, capsys):
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("car\n")
+    assert run([word.replace("{full}", "full") for word in words]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.startswith("prolab: ") and shown.count("\n") == 1

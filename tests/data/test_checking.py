@@ -122,3 +122,19 @@ def test_command_on_drawn_scenes():
     result = runner.invoke(app, ["check-data", "scenes:3", "--limit", "2"])
     assert result.exit_code == 0, result.output
     assert "curtain" in result.output
+
+
+def test_all_splits_of_a_folder_are_checked(folder, write_picture, write_mask, capfd):
+    write_picture(folder / "val/images/v.png", (40, 32))
+    write_mask(folder / "val/masks/v.png", np.full((32, 40), 77))
+    out = folder / "report.json"
+    arguments = ["check-data", str(folder), "--num-classes", "3", "--json", str(out)]
+    assert run(arguments) == 2
+    captured = capfd.readouterr()
+    assert "1 of 7 pictures have problems; the first: mask val/masks/v.png holds 77" in captured.err
+    assert "6 pictures of the split train" in captured.out and "1 pictures of the split val" in captured.out
+    splits = json.loads(out.read_text())["splits"]
+    assert {name: report["ok"] for name, report in splits.items()} == {"train": True, "val": False}
+    arguments[-1] = str(folder / "no/such/folder.json")
+    assert run(arguments) == 2
+    assert "There is no folder" in capfd.readouterr().err

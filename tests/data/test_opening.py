@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
-from prolab_hf.data.opening import open_source
+from prolab_hf.data.opening import list_splits, open_source
 from prolab_hf.data.scenes import DrawnScenes
 from prolab_hf.data.sources import FolderSource, HubSource, MetadataSource, PairSource
 
@@ -39,3 +39,35 @@ def test_wrong_locations(tmp_path):
         open_source("someone/some-set", num_classes=3)
     with pytest.raises(FileNotFoundError, match="none"):
         open_source("ade20k:none", "val")
+
+
+def test_splits_are_found(folder, tmp_path_factory, write_picture, write_mask):
+    write_picture(folder / "a-val/images/p.png")
+    write_mask(folder / "a-val/masks/p.png", np.zeros((8, 12)))
+    (folder / "notes").mkdir()
+    assert list_splits(folder) == ["train", "a-val"]
+    assert list_splits(folder, folders=("pictures", "masks")) == []
+    other = tmp_path_factory.mktemp("other")
+    for kind in ("images", "masks"):
+        for split in ("test", "train"):
+            (other / kind / split).mkdir(parents=True)
+    assert list_splits(other) == ["train", "test"]
+    rows = Dataset.from_dict({"image": [[[[0, 0, 0]]]], "label": [[[0]]]})
+    DatasetDict({"validation": rows, "train": rows}).save_to_disk(other / "saved")
+    assert list_splits(other / "saved") == ["train", "validation"]
+    assert list_splits("scenes") == list_splits(other / "absent") == []
+
+
+def test_messages_say_which_splits_there_are(folder, tmp_path_factory):
+    with pytest.raises(FileNotFoundError, match=r"no images \+ masks; its splits are train \(--split\)"):
+        open_source(folder, num_classes=3)
+    saved = tmp_path_factory.mktemp("saved")
+    rows = Dataset.from_dict({"image": [[[[0, 0, 0]]]], "label": [[[0]]]})
+    DatasetDict({"train": rows, "extra": rows}).save_to_disk(saved / "all")
+    with pytest.raises(ValueError, match="has the splits train, extra and needs"):
+        open_source(saved / "all", num_classes=3)
+    rows.save_to_disk(saved / "one")
+    assert len(open_source(saved / "one", num_classes=3)) == 1, "a single set needs no name of a split"
+    (folder / "notes.txt").write_text("no data")
+    with pytest.raises(ValueError, match="is a file, but no metadata file"):
+        open_source(folder / "notes.txt", "train", num_classes=3)

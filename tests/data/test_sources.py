@@ -222,3 +222,28 @@ def test_camvid_has_the_declared_ids(shared):
     found = set(np.unique(source[0].mask).tolist())
     assert found <= {*range(11), 255}
     assert 255 in found
+
+
+def test_a_file_that_is_no_picture_is_described_in_words(folder):
+    for content in (b"", b"hello"):
+        (folder / "train/images/p1.png").write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r"p1\.png cannot be decoded: it is empty or no picture"
+        ) as raised:
+            FolderSource(folder, "train", num_classes=3)[1]
+        assert "0x" not in str(raised.value), "an address in memory helps nobody"
+
+
+def test_floating_point_pictures_are_refused(folder):
+    # Values from 0 to 1 would become a black picture.
+    (folder / "train/images/p1.png").unlink()
+    Image.fromarray(np.full((32, 40), 0.5, dtype=np.float32)).save(folder / "train/images/p1.tif")
+    with pytest.raises(ValueError, match=r"p1\.tif cannot be decoded: it holds floating-point values"):
+        FolderSource(folder, "train", num_classes=3)[1]
+
+
+def test_a_jpeg_mask_is_explained(folder):
+    mask = folder / "train/masks/p1.png"
+    mask.rename(mask.with_suffix(".jpg"))
+    with pytest.raises(ValueError, match=r"no mask for p1\.png; .* use PNG"):
+        FolderSource(folder, "train", num_classes=3)

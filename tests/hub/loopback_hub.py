@@ -50,6 +50,7 @@ class LoopbackHub:
         self.blobs: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.refuse_tokens = False
+        self.require_tokens = False
         self.break_uploads = False
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -131,7 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
     # ---- writing
 
     def create_repo(self):
-        if self.hub.refuse_tokens:
+        nobody = self.hub.require_tokens and not self.headers.get("Authorization")
+        if self.hub.refuse_tokens or nobody:
             return self.refuse(401, "Unauthorized", "Invalid username or password.")
         asked = json.loads(self.body)
         name = f"{asked.get('organization') or 'user'}/{asked['name']}"

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
+from prolab_hf.hub.card_text import without_folders
 from prolab_hf.hub.model_card import escape_markdown, write_model_card
 
 EVALUATION = {
@@ -52,6 +53,15 @@ def test_card_is_filled_from_the_folder(model_folder):
     results = yaml.safe_load((model_folder / ".eval_results" / "semantic_segmentation.yaml").read_text())
     assert results[0]["dataset"]["id"] == "user/pictures"
     assert results[0]["value"] == 50.0
+    entry = parse_eval_result_entries(results)[0]  # as the Hub's own client reads it
+    assert (entry.dataset_id, entry.task_id) == ("user/pictures", "semantic_segmentation")
+    for row in (
+        "| task | semantic segmentation (`image-segmentation`) |",
+        "| data sets | user/pictures |",
+        "| base model | none recorded |",
+        "| licence | apache-2.0 |",
+    ):
+        assert row in text, row
 
 
 def test_renewing_keeps_what_a_person_wrote(model_folder):
@@ -79,6 +89,7 @@ def test_a_foreign_readme_is_kept_whole(model_folder):
 def test_the_snippet_runs_as_printed(model_folder):
     text = write_model_card(model_folder).read_text()
     code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+    assert len(code.strip().splitlines()) <= 10
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=model_folder.parent, capture_output=True, text=True, timeout=300
     )
@@ -92,6 +103,42 @@ def test_errors_name_the_file(model_folder, tmp_path):
     (model_folder / "evaluation.json").write_text("{broken")
     with pytest.raises(ValueError, match=r"evaluation.json: not a readable JSON file"):
         write_model_card(model_folder)
+
+
+def test_damaged_neighbors_are_named(model_folder):
+    (model_folder / "evaluation.json").write_text('{"mean_iou": 0.5, "num_pictures": 1}')
+    with pytest.raises(ValueError, match=r"evaluation.json: not what `prolab evaluate` writes"):
+        write_model_card(model_folder)
+    (model_folder / "evaluation.json").unlink()
+    (model_folder / "README.md").write_text("---\nlicense: [open\n---\n# Mine\n")
+    with pytest.raises(ValueError, match=r"README.md: its header is no YAML mapping"):
+        write_model_card(model_folder)
+
+
+def test_a_strangers_space_cannot_put_markup_into_the_card(model_folder):
+    config = json.loads((model_folder / "config.json").read_text())
+    config["property_space_info"]["name"] = "x`<img src=x onerror=alert(1)>"
+    config["property_names"][0] = "</td><script>alert(2)</script>"
+    (model_folder / "config.json").write_text(json.dumps(config))
+    text = write_model_card(model_folder).read_text()
+    assert "alert(1)" in text  # shown, not run
+    assert "<img" not in text and "<script" not in text and "</td>" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("/home/ann/data/camvid", "camvid"),
+        ("~/spaces/mine/", "mine"),
+        ("../up", "up"),
+        ("C:\\Users\\ann\\run", "run"),
+        ("user/pictures", "user/pictures"),
+        ("camvid:train", "camvid:train"),
+        (3, 3),
+    ],
+)
+def test_folders_of_a_machine_are_not_shown(value, shown):
+    assert without_folders(value) == shown
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from prolab_hf import ProLabForSemanticSegmentation
+from prolab_hf import ProLabForSemanticSegmentation, segment
 from prolab_hf.evaluation.sliding_window import slide_logits
 from prolab_hf.hub.original_checkpoints import (
     config_from_original,
     convert_original_state_dict,
+    property_space_from_original,
 )
-from prolab_hf.hub.original_spaces import property_space_from_original
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,26 @@ def test_sliding_window_softmax_and_flip_equal_the_reference(golden, model):
     )
 
 
+@pytest.mark.parametrize(("mode", "window"), [("whole", 96), ("slide", 64)])
+def test_segment_equals_the_reference_at_another_size_of_the_picture(golden, model, mode, window):
+    """The reference resizes logits to the processed size, then to the picture's; so does the sliding window.
+
+    For its `whole` mode the window is as large as the processed picture.
+    """
+    facts, tensors = golden
+    size = tuple(facts["ori_shape"][:2])
+    picture = np.zeros((*size, 3), np.uint8)
+    options = {"mode": "slide", "crop_size": window, "stride": 42, "return_scores": True}
+
+    def processor(image, mask):
+        return {"pixel_values": tensors["input/image"][0].detach()}
+
+    result = segment(model, processor, picture, **options)
+    expected = tensors[f"output/{mode}/softmax_prob_rescaled"][0]
+    torch.testing.assert_close(result.scores, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(result.labels, tensors[f"output/{mode}/seg_pred"].reshape(size).long())
+
+
 def test_training_loss_and_gradients_equal_the_reference(golden, model):
     _, tensors = golden
     losses = part(tensors, "output/train_evalBN/")
@@ -125,6 +146,14 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(golden, space):
         ValueError, match=r"decode_head.classifier.bias is \(3,\), the configuration needs \(24,\)"
     ):
         convert_original_state_dict(wrong, config)
+
+
+def test_a_space_with_other_vectors_than_the_checkpoint_is_named(golden, space):
+    facts, tensors = golden
+    other = space.replace(property_embeddings=torch.randn(space.num_properties, 12))
+    cfg = facts["cfg"] | {"decode_head": facts["cfg"]["decode_head"] | {"num_classes": 12}}
+    with pytest.raises(ValueError, match=r"embeddings have size 24, those of the property space 12; give"):
+        convert_original_state_dict(part(tensors, "state/"), config_from_original(cfg, other))
 
 
 def test_keys_with_a_data_parallel_prefix_are_accepted(golden, space):

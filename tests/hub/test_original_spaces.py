@@ -73,6 +73,25 @@ def test_bank_files_are_read(arrays, tmp_path, tensors):
     assert descriptions == {"a": ["x"], "b": ["y"], "c": ["z"]}
 
 
+def test_a_bank_is_found_under_any_name(arrays, tmp_path):
+    """The published COCO-Stuff bank has a name of another kind."""
+    name = "descriptors_coco_stuff_164k_gpt3.5_cluster_on_coco_stuff_164k"
+    torch.save({"descriptions": ["x", "y"], name: list(arrays)}, tmp_path / "bank.pth")
+    assert np.array_equal(read_original_bank(tmp_path / "bank.pth")[0], arrays[0])
+
+
+def test_one_of_several_banks_is_named(arrays, tmp_path):
+    other = "bge-v1.5_cluster_8_embeddings_and_labels"
+    path = tmp_path / "bank.pth"
+    torch.save({KEY: list(arrays), other: [2 * arrays[0], arrays[1]]}, path)
+    with pytest.raises(ValueError, match=rf"found 2: .*{other}.*bank\.pth#{KEY}"):
+        read_original_bank(path)
+    assert np.array_equal(read_original_bank(f"{path}#{other}")[0], 2 * arrays[0])
+    assert np.array_equal(read_original_bank(f"{path}#{KEY}")[0], arrays[0])
+    with pytest.raises(ValueError, match=r"no entry 'absent'; entries: "):
+        read_original_bank(f"{path}#absent")
+
+
 def test_a_flat_list_of_descriptions_is_left_out(arrays, tmp_path):
     torch.save({"descriptions": ["x", "y"], KEY: list(arrays)}, tmp_path / "bank.pth")
     assert read_original_bank(tmp_path / "bank.pth")[2] is None

@@ -4,6 +4,7 @@ import json
 import re
 
 import torch
+from loopback_hub import Repository
 from PIL import Image
 from transformers import AutoImageProcessor
 
@@ -24,6 +25,8 @@ def test_one_commit_holds_model_processor_space_card_and_code(hub, client, model
     done = push(client, model_folder)
     assert done.returncode == 0, done.stderr
     assert hub.repos["user/model"].history[1:] == [("main", "Upload ProLab model")]
+    # One address in one piece, even where the terminal is narrow.
+    assert f"{hub.url}/user/model/commit/{hub.repos['user/model'].branches['main']}" in done.stdout.split()
     files = hub.files("user/model")
     expected = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
     assert expected | {"property_space.json", "property_space.safetensors"} <= set(files)
@@ -129,11 +132,72 @@ def test_refusals_are_one_clear_line(hub, client, model_folder, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_every_refusal_says_what_is_wrong_in_one_line(hub, client, model_folder):
+    hub.require_tokens = True
+    done = push(client, model_folder, HF_TOKEN=None)
+    assert (done.returncode, done.stderr.count("Traceback")) == (2, 0)
+    assert "There is no Hub token" in done.stderr.splitlines()[-1]
+    hub.repos["user/public"] = Repository()
+    hub.repos["user/public"].commit("main", {}, "initial commit")
+    done = client(
+        """
+        import contextlib, io, json, shutil
+        from transformers import SegformerConfig
+        from prolab_hf.cli import run
+
+        def failure(*words):
+            with contextlib.redirect_stderr(io.StringIO()) as stream:
+                code = run(["push", *words])
+            return [code, stream.getvalue().strip().splitlines()[-1]]
+
+        shutil.copytree("run", "damaged")
+        with open("damaged/model.safetensors", "wb") as file:
+            file.write(b"no tensors" * 100)
+        shutil.copytree("run", "other")
+        SegformerConfig().save_pretrained("other")
+        print(json.dumps({
+            "both": failure("run", "user/model", "--create-pr", "--revision", "v2"),
+            "public": failure("run", "user/public", "--private"),
+            "damaged": failure("damaged", "user/model"),
+            "other": failure("other", "user/model"),
+        }))
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    for key, words in {
+        "both": ["pull request", "'v2'"],
+        "public": ["user/public", "is public", "nothing was uploaded"],
+        "damaged": ["damaged", "weights"],
+        "other": ["config.json", "'segformer'"],
+    }.items():
+        code, line = found[key]
+        assert code == 2, (key, line)
+        assert line.startswith("prolab: ") and all(word in line for word in words), (key, line)
+    assert hub.files("user/public") == {} and "user/model" not in hub.repos
+
+
+def test_nothing_of_the_authors_machine_is_pushed(hub, client, model_folder):
+    results = {"model": str(model_folder), "data": "/home/ann/camvid", "mean_iou": 0.5, "per_class": []}
+    results |= {"num_pictures": 1, "num_pixels": 2}
+    (model_folder / "evaluation.json").write_text(json.dumps(results))
+    recipe = {"name": "small", "backbone": "/home/ann/weights", "property_space": "~/spaces/mine"}
+    (model_folder / "training_recipe.json").write_text(json.dumps(recipe))
+    assert push(client, model_folder).returncode == 0
+    text = {name: data for name, data in hub.files("user/model").items() if not name.endswith("safetensors")}
+    assert not [
+        name for name, data in text.items() if b"/home/ann" in data or str(model_folder).encode() in data
+    ]
+    assert json.loads(text["evaluation.json"])["data"] == "camvid"
+    assert b"1 pictures of camvid" in text["README.md"]
+
+
 def test_an_upload_that_breaks_off_commits_nothing(hub, client, model_folder):
     hub.break_uploads = True
     done = push(client, model_folder)
     assert done.returncode == 1
-    assert "Nothing was committed" in done.stderr
+    assert "broke off" in done.stderr and "Nothing was committed" in done.stderr
+    assert "model.safetensors" in done.stderr or "property_space.safetensors" in done.stderr
     assert hub.files("user/model") == {}
     hub.break_uploads = False
     assert push(client, model_folder).returncode == 0
@@ -142,7 +206,9 @@ def test_an_upload_that_breaks_off_commits_nothing(hub, client, model_folder):
 
 def test_missing_gated_and_wrong_repositories(hub, client, model_folder):
     assert push(client, model_folder).returncode == 0
-    hub.repos["user/gated"] = type(hub.repos["user/model"])(gated=True)
+    hub.repos["user/gated"] = Repository(gated=True)
+    hub.repos["user/bert"] = Repository()
+    hub.repos["user/bert"].commit("main", {"config.json": b'{"model_type": "bert"}'}, "initial commit")
     loaded = client(
         """
         import sys
@@ -150,13 +216,21 @@ def test_missing_gated_and_wrong_repositories(hub, client, model_folder):
         codes = [
             run(["segment", "picture.jpg", "--model", "user/absent", "--out", "o.png"]),
             run(["segment", "picture.jpg", "--model", "user/gated", "--out", "o.png"]),
+            run(["segment", "picture.jpg", "--model", "user/bert", "--out", "o.png"]),
             run(["space", "show", "user/absent"]),
+            run(["space", "show", "user/bert"]),
         ]
         print(codes)
         """
     )
-    assert "[2, 2, 2]" in loaded.stdout, loaded.stdout + loaded.stderr
+    assert "[2, 2, 2, 2, 2]" in loaded.stdout, loaded.stdout + loaded.stderr
     assert "Traceback" not in loaded.stderr
+    lines = [line for line in loaded.stderr.splitlines() if line.startswith("prolab: ")]
+    assert len(lines) == 5
+    for line, word in zip(
+        lines, ["user/absent", "gated", "'bert' model", "user/absent", "property_space.json"]
+    ):
+        assert word in line, line
 
 
 def test_offline_cache_serves_what_was_loaded_before(hub, client, model_folder):

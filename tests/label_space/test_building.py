@@ -148,3 +148,11 @@ def test_subclasses_build_themselves(descriptions, encoder):
     options = {"num_properties": 6, "seed": 0, "algorithm": "kmeans"}
     assert type(build_space(MySpace, descriptions, encoder=encoder, clustering=options)) is MySpace
     assert type(MySpace.build(descriptions, encoder=encoder, num_properties=6).remove("car")) is MySpace
+
+
+def test_an_unknown_algorithm_is_refused_before_the_texts_are_encoded(descriptions):
+    def never(texts):
+        raise AssertionError("texts were encoded")
+
+    with pytest.raises(ValueError, match="Unknown clustering algorithm 'guess'; allowed: kmeans"):
+        PropertySpace.build(descriptions, encoder=never, num_properties=6, algorithm="guess")

@@ -164,6 +164,7 @@ def test_a_full_folder_is_refused_before_the_work(texts, saved, bert_folder):
     ("arguments", "error", "word"),
     [
         (["show", "ade2ok"], FileNotFoundError, "ade2ok"),
+        (["show", "ade20k", "--taxonomy", "nowhere.json"], FileNotFoundError, "nowhere.json"),
         (["add-class", "toy", "--out", "out", "-e", "x"], ValueError, "--description"),
         (["build", "nowhere.json", "--out", "out", "-e", "x", "-k", "7"], FileNotFoundError, "nowhere.json"),
     ],

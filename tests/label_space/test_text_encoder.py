@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, ResNetConfig
 
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.label_space.text_encoder import TextEncoder, mean_pooling, weights_fingerprint
@@ -177,3 +177,11 @@ def test_minilm_equals_sentence_transformers():
     ours = TextEncoder.load(folder).encode(texts)
     theirs = SentenceTransformer(str(folder), device="cpu").encode([text.lower() for text in texts])
     assert np.abs(ours - theirs).max() < 1e-6
+
+
+def test_a_folder_without_text_encoder_is_named(tmp_path):
+    ResNetConfig().save_pretrained(tmp_path / "vision")
+    with pytest.raises(ValueError, match="vision holds no text encoder that transformers can load"):
+        TextEncoder.load(str(tmp_path / "vision"))
+    with pytest.raises(FileNotFoundError, match=r"'./nowhere', which is no folder here"):
+        TextEncoder.load("./nowhere", local_files_only=True)

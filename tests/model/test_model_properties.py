@@ -15,10 +15,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import (
     AutoModelForSemanticSegmentation,
     BeitConfig,
     ConvNextConfig,
+    ConvNextModel,
     Dinov2Config,
     PvtV2Config,
     SwinConfig,
@@ -26,11 +28,21 @@ from transformers import (
     TimmBackboneConfig,
     Trainer,
     TrainingArguments,
+    ViTConfig,
+    ViTModel,
 )
 from transformers.utils import is_timm_available
 
-from prolab_hf import ProLabConfig, ProLabForSemanticSegmentation, PropertySpace
+from prolab_hf import (
+    ProLabConfig,
+    ProLabForSemanticSegmentation,
+    ProLabImageProcessorPil,
+    PropertySpace,
+    ViTAdapterBackbone,
+    ViTAdapterConfig,
+)
 
+SELECTS_LAYERS = hasattr(transformers.backbone_utils, "selected_hidden_states")
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 NUM_CLASSES, NUM_PROPERTIES, EMBEDDING_DIM = 3, 7, 12
 
@@ -254,6 +266,34 @@ class ModelProperties:
         assert len(configured.hidden_states) == len(asked.hidden_states)
         assert (asked.attentions is not None) == self.has_attentions
         torch.testing.assert_close(asked.logits, silent.logits)
+        if not isinstance(model.backbone, TimmBackbone):  # which cannot give all layers itself
+            own = model.backbone(batch["pixel_values"], output_hidden_states=True).hidden_states
+            assert len(own) == len(asked.hidden_states)
+            for ours, theirs in zip(asked.hidden_states, own):
+                torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+    def test_hidden_states_of_chosen_layers(self, model):
+        if not SELECTS_LAYERS:
+            pytest.skip("transformers chooses single layers from 5.24 on")
+        batch = make_batch(self.size)
+        with torch.no_grad():
+            every = model(**batch, output_hidden_states=True).hidden_states
+            chosen = model(**batch, output_hidden_states=[0, 2]).hidden_states
+        assert len(chosen) == len(every)
+        assert [index for index, state in enumerate(chosen) if state is not None] == [0, 2]
+        assert torch.equal(chosen[2], every[2])
+
+    def test_input_embeddings_are_the_backbones(self, model):
+        try:
+            expected = model.backbone.get_input_embeddings()
+        except NotImplementedError:
+            with pytest.raises(NotImplementedError):
+                model.get_input_embeddings()
+            return
+        assert model.get_input_embeddings() is expected
+        other = torch.nn.Identity()
+        model.set_input_embeddings(other)
+        assert model.backbone.get_input_embeddings() is other
 
     def test_a_picture_does_not_depend_on_its_batch(self, model):
         pictures = make_batch(self.size, batch_size=3)["pixel_values"]
@@ -455,7 +495,22 @@ class TestTimm(ModelProperties):
         return TimmBackboneConfig(backbone="test_efficientnet", out_indices=[1, 2, 3, 4])
 
 
-FAMILIES = [TestConvNext, TestPvtV2, TestSwin, TestDinov2, TestBeit]
+FAMILIES = {
+    family.__name__: (family().backbone, family.size)
+    for family in (TestConvNext, TestPvtV2, TestSwin, TestDinov2, TestBeit)
+}
+if is_timm_available():
+    FAMILIES["TestTimm"] = (TestTimm().backbone, TestTimm.size)
+
+
+def vit_adapter():
+    vit = ViTConfig(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=16, image_size=64
+    )
+    return ViTAdapterConfig(vit_config=vit, conv_inplane=8, deform_num_heads=2)
+
+
+FAMILIES["ViTAdapter"] = (vit_adapter, (64, 64))
 
 WITHOUT_THE_PACKAGE = """
 import sys
@@ -469,36 +524,76 @@ class Hide:  # as if the package were not installed
 sys.meta_path.insert(0, Hide())
 import numpy as np
 import torch
-from transformers import AutoModelForSemanticSegmentation
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, pipeline
 
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     arrays = np.load(folder / "arrays.npz")
+    picture = Image.fromarray(arrays["picture"])
     for place in (folder, folder / "again"):
         model = AutoModelForSemanticSegmentation.from_pretrained(place, trust_remote_code=True)
-        assert type(model).__module__.startswith("transformers_modules."), type(model)
+        processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=True)
+        for part in (model, model.config, processor):
+            assert type(part).__module__.startswith("transformers_modules."), type(part)
+        inputs = processor(images=picture, return_tensors="pt")
         with torch.no_grad():
-            logits = model(torch.from_numpy(arrays["pixel_values"])).logits.numpy()
+            logits = model(**inputs).logits.numpy()
         # Another process may choose other kernels: equal to the last bits of float32.
         np.testing.assert_allclose(logits, arrays["logits"], rtol=0, atol=1e-6, err_msg=str(folder))
         if place == folder:
+            found = pipeline("image-segmentation", model=str(place), trust_remote_code=True)(picture)
+            assert {item["label"] for item in found} == set(arrays["found"].tolist()), folder
             model.save_pretrained(folder / "again")
+            processor.save_pretrained(folder / "again")
+            shipped, again = ({path.name for path in p.glob("*.py")} for p in (folder, folder / "again"))
+            assert shipped == again, shipped ^ again
 """
 
 
-def test_as_remote_code_in_a_fresh_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(ProLabConfig, "_auto_class", "AutoConfig")
-    monkeypatch.setattr(ProLabForSemanticSegmentation, "_auto_class", "AutoModelForSemanticSegmentation")
-    families = FAMILIES + ([TestTimm] if is_timm_available() else [])
-    for family in families:
-        model = make_model(family().backbone())
-        folder = tmp_path / "models" / family.__name__
+def test_as_remote_code_in_a_fresh_process(tmp_path, monkeypatch, repository):
+    for cls, auto_class in (
+        (ProLabConfig, "AutoConfig"),
+        (ProLabForSemanticSegmentation, "AutoModelForSemanticSegmentation"),
+        (ProLabImageProcessorPil, "AutoImageProcessor"),
+    ):
+        monkeypatch.setattr(cls, "_auto_class", auto_class)
+    for name, (backbone, size) in FAMILIES.items():
+        model = make_model(backbone())
+        folder = tmp_path / "models" / name
         model.save_pretrained(folder)
-        pictures = make_batch(family.size)["pixel_values"]
+        processor = ProLabImageProcessorPil.from_model_config(model.config, do_resize=False)
+        processor.save_pretrained(folder)
+        source = repository / "prolab_hf" / "model"
+        shipped = {file.name: file.read_bytes() for file in folder.glob("*.py")}
+        # The other image processor is shipped by its own backend.
+        assert {*shipped, "__init__.py", "image_processing_prolab.py"} == {
+            f.name for f in source.glob("*.py")
+        }
+        assert all(data == (source / file).read_bytes() for file, data in shipped.items())
+        picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        inputs = processor(images=picture, return_tensors="pt")
         with torch.no_grad():
-            np.savez(folder / "arrays.npz", pixel_values=pictures, logits=model(pictures).logits)
+            output = model(**inputs)
+        found = processor.post_process_semantic_segmentation(output, [size])[0].unique().tolist()
+        labels = np.array([model.config.id2label[index] for index in found])
+        np.savez(folder / "arrays.npz", picture=picture, logits=output.logits, found=labels)
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(tmp_path / "models")]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_a_backbone_remembers_its_hub_id_but_no_folder(tmp_path):
+    ConvNextModel(TestConvNext().backbone()).save_pretrained(tmp_path / "network")
+    small = {"hidden_size": 16, "auxiliary_channels": 8}
+    model = ProLabForSemanticSegmentation.from_backbone(str(tmp_path / "network"), make_space(), **small)
+    model.save_pretrained(tmp_path / "model")
+    assert str(tmp_path) not in (tmp_path / "model" / "config.json").read_text()
+    vit = ViTModel(vit_adapter().vit_config)
+    vit.save_pretrained(tmp_path / "vit")
+    adapter = ViTAdapterBackbone.from_vit(tmp_path / "vit", conv_inplane=8, deform_num_heads=2)
+    model = ProLabForSemanticSegmentation.from_backbone(adapter, make_space(), **small)
+    model.save_pretrained(tmp_path / "model")
+    assert str(tmp_path) not in (tmp_path / "model" / "config.json").read_text()

@@ -446,12 +446,28 @@ def test_converter_refuses_what_does_not_fit():
         (SMALL | {"type": "ViTAdapter", "colour": 1}, "fields that ViTAdapter does not know: colour"),
         (SMALL | {"type": "ViTAdapter", "patch_size": 8}, "backbone.patch_size is 8; only 16"),
         (SMALL | {"type": "BEiTAdapter", "qk_scale": 0.1}, "backbone.qk_scale is 0.1"),
+        (SMALL | {"type": "ViTAdapter", "window_attn": [True] * 3}, "window_attn has 3 entries for 4 blocks"),
+        (SMALL | {"type": "ViTAdapter", "window_attn": True, "window_size": None}, "window_size is .None, "),
+        (SMALL | {"type": "BEiTAdapter", "img_size": (64, 96)}, r"img_size is \(64, 96\).* only square"),
         ({"type": "ViTAdapter"}, "interaction_indexes is missing"),
     ],
 )
 def test_configuration_import_names_what_it_cannot_read(cfg, message):
     with pytest.raises(ValueError, match=message):
         backbone_config_from_original(cfg)
+
+
+def test_sizes_given_as_pairs():
+    """The reference's only layout with absolute positions: patches + 1 rows that form a square of their own."""
+    fields = {"img_size": [64, 96], "pretrain_size": 80, "use_abs_pos_emb": True, "use_rel_pos_bias": False}
+    config = backbone_config_from_original(SMALL | {"type": "BEiTAdapter"} | fields)
+    state = original_state(ViTAdapterBackbone(config))
+    rows = torch.randn(1, 4 * 6 + 1, 32)
+    converted = convert_original_backbone_state_dict(state | {"pos_embed": rows}, config)
+    table = converted["vit.embeddings.position_embeddings"]
+    assert torch.equal(table[:, 1:], rows) and not table[:, 0].any()
+    square = backbone_config_from_original(SMALL | {"type": "BEiTAdapter", "img_size": (64, 64)})
+    assert square.vit_config.image_size == 64
 
 
 PUBLISHED = {

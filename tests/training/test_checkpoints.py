@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from prolab_hf.training import checkpoints
+from prolab_hf.training.output_folder import export_into
 
 
 def fill(value):
@@ -138,3 +139,12 @@ def test_an_empty_root_has_no_checkpoint(tmp_path):
     assert checkpoints.best_checkpoint(tmp_path) is None
     with pytest.raises(ValueError, match="not a checkpoint folder"):
         checkpoints.checkpoint_step(tmp_path / "best")
+
+
+def test_a_failed_export_is_one_clear_error(tmp_path, small_files_only):
+    (tmp_path / "config.json").write_text("of the run before")
+    with pytest.raises(
+        RuntimeError, match=r"Could not write the trained model into .*free some space and resume"
+    ):
+        export_into(tmp_path, large_safetensors)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -46,6 +46,17 @@ def test_the_model_is_not_touched(recipe):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_the_property_space_is_named_with_its_size(recipe):
+    """The published networks have vectors of length 768, the bundled spaces shorter ones: other layer sizes."""
+    model = build_model()
+    config = model.config
+    rows = dict(plan(recipe.replace(property_space="street"), model, num_pictures=8).rows())
+    assert rows["property space"] == (
+        f"street: {config.num_labels} classes, {config.num_properties} properties, "
+        f"vectors of length {config.embedding_dim}"
+    )
+
+
 def test_epochs_need_the_number_of_pictures():
     recipe = get_recipe("small")
     with pytest.raises(ValueError, match="the number of training pictures is needed"):

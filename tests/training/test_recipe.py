@@ -109,6 +109,8 @@ def test_published_numbers(name, row):
     assert (recipe.scale_range, recipe.category_max_ratio) == ((0.5, 2.0), 0.75)
     assert (recipe.auxiliary_loss_weight, recipe.void_pixels) == (1.0, "dilute")
     assert (recipe.test_mode, recipe.test_size_multiple) == ("slide", 32)
+    evaluated = {"ade20k-beitv2-large": 4_000, "pascal-context-deit-base": 8_000}
+    assert recipe.eval_every == evaluated.get(name, 16_000)
     is_large = "large" in name
     assert (recipe.hidden_size, recipe.num_layers) == ((1024, 24) if is_large else (512, 12))
     # 8 devices with 2 pictures each (1 for the street scenes), as published.

@@ -70,7 +70,7 @@ def only_line(errors):
     return lines[0]
 
 
-def test_a_run_and_its_second_start(folder, tmp_path, capsys):
+def test_a_run_and_its_second_start(folder, tmp_path, capsys, caplog):
     (folder / "data" / "classes.txt").write_text("red\ngreen\nblue\n")
     out = str(tmp_path / "run")
     assert cli.run(arguments(folder, "--out", out)) == 0
@@ -86,9 +86,13 @@ def test_a_run_and_its_second_start(folder, tmp_path, capsys):
 
     assert cli.run(arguments(folder, "--out", out)) == 2
     assert "is not empty" in only_line(capsys.readouterr().err)
-    longer = ["train", str(folder / "data"), "--coding", "ids:void=7", "--quiet", "--resume", "--out", out]
-    assert cli.run([*longer, "--max-iterations", "3"]) == 0
+    # Space, backbone and the meaning of the masks are those of the run.
+    longer = ["train", str(folder / "data"), "--quiet", "--resume", "--out", out, "--max-iterations", "3"]
+    assert cli.run(longer) == 0
     assert "Trained 3 steps" in capsys.readouterr().out
+    assert "label_coding" not in caplog.text
+    assert cli.run([*longer, "--coding", "ids"]) == 0
+    assert "label_coding: 'ids:void=7' -> 'ids'" in caplog.text
 
 
 def test_dry_run_prints_the_plan(folder, capsys):
@@ -107,6 +111,11 @@ def test_dry_run_prints_the_plan(folder, capsys):
         (["--set", "learning_rate=-1"], "learning_rate is -1"),
         (["--coding", "ids", "--out", "{tmp}/run"], "7"),
         (["--eval-split", "holdout", "--out", "{tmp}/run"], "holdout"),
+        (["--set", "backbone=3"], "backbone is 3; it must be text"),
+        (
+            ["--backbone", "timm/resnet18.a1_in1k", "--out", "{tmp}/run"],
+            "weights of the backbone timm/resnet18",
+        ),
         ([], "--out"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForSemanticSegmentation
 
 from prolab_hf.training import checkpoints
+from prolab_hf.training.display import TrainingDisplay
 from prolab_hf.training.interruption import TrainingInterrupted
 from prolab_hf.training.trainer import train
 from prolab_hf.training.training_state import load_model_weights
@@ -349,3 +350,47 @@ def test_two_processes_do_what_one_does(tmp_path):
     assert [entry["step"] for entry in json.loads(logs[1])] == [3, 6]
     states = torch.load(last / "training_state/random_states.pt", weights_only=True)
     assert len(states) == 2
+
+
+def test_a_broken_evaluation_picture_costs_no_step(tmp_path, recipe):
+    recipe = recipe.replace(save_every=100, eval_every=3)
+    with pytest.raises(ValueError, match=r"stripes_1\.png cannot be decoded"):
+        train(build_model(), Stripes(8), Stripes(2, broken=1), recipe, tmp_path, **QUIET)
+    last = checkpoints.newest_valid_checkpoint(tmp_path / "checkpoints")
+    assert checkpoints.checkpoint_step(last) == 3
+    result = train(build_model(), Stripes(8), Stripes(2), recipe, tmp_path, resume=True, **QUIET)
+    assert [entry["step"] for entry in result.evaluations] == [3, 6]
+
+
+def test_a_killed_worker_costs_no_step(tmp_path, recipe):
+    class Killed(Stripes):
+        def __getitem__(self, index):
+            if index == 6:
+                raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+            return super().__getitem__(index)
+
+    recipe = recipe.replace(save_every=100, eval_every=100)
+    with pytest.raises(RuntimeError, match="killed by signal"):
+        train(build_model(), Killed(8), None, recipe, tmp_path, **QUIET)
+    last = checkpoints.newest_valid_checkpoint(tmp_path / "checkpoints")
+    assert checkpoints.checkpoint_step(last) == 1
+
+
+def test_an_evaluation_of_void_only_is_remarked_once(tmp_path, recipe, caplog):
+    class Void(Stripes):
+        def __getitem__(self, index):
+            example = super().__getitem__(index)
+            return {**example, "labels": torch.full_like(example["labels"], 255)}
+
+    result = train(build_model(), Stripes(4), Void(2), recipe, tmp_path, **QUIET)
+    assert result.best_step is None
+    assert caplog.text.count("None of the 2 evaluation pictures has a labeled pixel") == 1
+
+
+def test_the_last_line_still_shows_the_loss(tmp_path, recipe, monkeypatch):
+    shown = []
+    monkeypatch.setattr(TrainingDisplay, "show_step", lambda self, step, values: shown.append((step, values)))
+    train(build_model(), Stripes(4), Stripes(2), recipe, tmp_path, **QUIET)
+    step, values = shown[-1]
+    assert step == 6
+    assert all(values[name] is not None for name in ("loss", "mean_iou", "learning_rate", "seconds_left"))
