@@ -22,10 +22,10 @@ DeviceOption = Annotated[str, typer.Option(help="auto (a GPU if there is one), c
 ModeOption = Annotated[str, typer.Option(help="whole: one pass; slide: a window moved over the picture.")]
 CropOption = Annotated[
     int | None,
-    typer.Option("--crop-size", help="Window of mode slide in pixels; default: the processor's size."),
+    typer.Option("--crop-size", help="Window of mode slide in pixels; default: the model's own."),
 ]
 StrideOption = Annotated[
-    int | None, typer.Option("--stride", help="Step of the window; default: two thirds of the window.")
+    int | None, typer.Option("--stride", help="Step of the window; default: the model's own, or two thirds.")
 ]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Also run the mirrored picture and average.")]
 ScalesOption = Annotated[
@@ -73,6 +73,13 @@ def evaluate(
     flip: FlipOption = False,
     scales: ScalesOption = "1",
     batch_size: BatchOption = 1,
+    resize_twice: Annotated[
+        bool,
+        typer.Option(
+            "--resize-twice",
+            help="With mode whole: logits to the processed size, then to the picture's, as published.",
+        ),
+    ] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on labeled pictures: mean IoU, accuracies and a table per class.
@@ -83,7 +90,7 @@ def evaluate(
     from prolab_hf.evaluation.inference import evaluate_model
     from prolab_hf.evaluation.report import class_table, means_table
 
-    options = _inference_options(mode, crop_size, stride, flip, scales, batch_size)
+    options = _inference_options(mode, crop_size, stride, flip, scales, batch_size, resize_twice)
     _require_writable(out)
     network, processor = _load(model, device)
     listed = (Path(data) / "classes.txt").is_file()
@@ -209,7 +216,7 @@ def explain(
     image = as_picture(picture)
     if region is not None:
         place["region"] = as_picture(region).convert("L")
-    network, processor = _load(model, device)
+    network, processor = _load(model, device, explainable=True)
     explanation = explain_place(network, processor, image, class_name=class_name, top=top, **place)
     if as_json:
         typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
@@ -222,8 +229,13 @@ def explain(
         typer.echo(f"Wrote {out}", err=True)
 
 
-def _load(name: str, device: str) -> tuple[Any, Any]:
+def _load(name: str, device: str, *, explainable: bool = False) -> tuple[Any, Any]:
     """Model and image processor from a folder or the Hub, on the device.
+
+    Args:
+        name: Folder or Hub id.
+        device: As for `--device`.
+        explainable: Refuse models without properties; the others only need to segment.
 
     Raises:
         FileNotFoundError: If it is neither a folder nor a model that can be reached, or the folder lacks a file.
@@ -251,7 +263,7 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
     showed_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # one bar per command, and this one takes a second
     try:
-        config = _prolab_config(name)
+        config = _segmentation_config(name, explainable=explainable)
         network = AutoModelForSemanticSegmentation.from_pretrained(name, config=config).eval().to(device)
         return network, AutoImageProcessor.from_pretrained(name)
     except SafetensorError as error:
@@ -269,18 +281,29 @@ def _load(name: str, device: str) -> tuple[Any, Any]:
             transformers_logging.enable_progress_bar()
 
 
-def _prolab_config(name: str) -> Any:
-    """The configuration, if it is of a ProLab model; any other would fail later and less clearly."""
-    from transformers import AutoConfig
+def _segmentation_config(name: str, *, explainable: bool) -> Any:
+    """The configuration, if the command can use its model; any other would fail later and less clearly."""
+    from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
     config = AutoConfig.from_pretrained(name)
-    if config.model_type != "prolab":
-        raise ValueError(f"{name} holds a {config.model_type!r} model; --model takes a ProLab model.")
+    kind = config.model_type
+    if explainable and kind != "prolab":
+        raise ValueError(
+            f"{name} holds a {kind!r} model, which has no properties; explain takes a ProLab model."
+        )
+    if type(config) not in AutoModelForSemanticSegmentation._model_mapping:
+        raise ValueError(f"{name} holds a {kind!r} model; --model takes a model for semantic segmentation.")
     return config
 
 
 def _inference_options(
-    mode: str, crop_size: int | None, stride: int | None, flip: bool, scales: str, batch_size: int
+    mode: str,
+    crop_size: int | None,
+    stride: int | None,
+    flip: bool,
+    scales: str,
+    batch_size: int,
+    resize_twice: bool = False,
 ) -> "InferenceOptions":
     """Checked before anything is loaded: a typing error should not cost a minute."""
     from prolab_hf.evaluation.settings import InferenceSettings
@@ -298,6 +321,7 @@ def _inference_options(
         "flip": flip,
         "scales": factors,
         "batch_size": batch_size,
+        "resize_twice": resize_twice,
     }
     InferenceSettings(**options)
     return options

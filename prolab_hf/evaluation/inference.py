@@ -104,7 +104,8 @@ def segment(
         image: A picture of any size: PIL picture, path, or array `(height, width, 3)` of uint8.
         return_scores: Whether class probabilities are returned as well (memory: classes x pixels).
         show_progress_bar: Whether a bar over windows, flips and scales is shown.
-        **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`: see `InferenceSettings`.
+        **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`, `resize_twice`: see
+            `InferenceSettings`.
 
     Returns:
         The label map and, on request, scores.
@@ -162,7 +163,8 @@ def evaluate_model(
         num_workers: Processes that read and prepare pictures beside the model.
         accelerator: Run of `accelerate`: every process takes its part of the pictures, all get the sums.
         show_progress_bar: Whether a bar over the pictures is shown.
-        **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`: see `InferenceSettings`.
+        **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`, `resize_twice`: see
+            `InferenceSettings`.
 
     Returns:
         `SegmentationScores.to_dict()` with the model's class names, and `seconds`, `inference` (the options).

@@ -103,9 +103,11 @@ def _blocks(
     """Logits of one run at the size of the result, in blocks of rows, turned back if it was flipped."""
     pixel_values = run.pixel_values.flip(-1) if flip else run.pixel_values
     advance = bar.advance if bar is not None else None
-    if settings.mode == "slide":
-        crop_size, stride = settings.window(run.processor)
-        source_size = (int(pixel_values.shape[-2]), int(pixel_values.shape[-1]))
+    source_size = (int(pixel_values.shape[-2]), int(pixel_values.shape[-1]))
+    if settings.mode == "slide" or settings.resize_twice:
+        # The whole picture is a window of its own size.
+        whole = (source_size, source_size)
+        crop_size, stride = settings.window(run.processor) if settings.mode == "slide" else whole
         if bar is not None:
             bar.add_total(count_windows(source_size, crop_size, stride))
         bands: Iterator[Tensor] = slide_bands(

@@ -14,6 +14,7 @@ class InferenceOptions(TypedDict, total=False):
     flip: bool
     scales: Sequence[float]
     batch_size: int
+    resize_twice: bool
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,15 @@ class InferenceSettings:
     Attributes:
         mode: `"whole"`: one forward pass, as the pipeline does. `"slide"`: a window moved over the picture.
         crop_size: Window in pixels of the processed picture, one number or `(height, width)`. Default: the
-            processor's `size["shortest_edge"]` (512 in the published ADE20K evaluation).
-        stride: Step of the window, one number or two. Default: two thirds of the window.
+            processor's `window_size`, else its `size["shortest_edge"]`.
+        stride: Step of the window, one number or two. Default: the processor's `window_stride` where the
+            window is the processor's, too, else two thirds of the window.
         flip: Whether the mirrored picture is run, too; class probabilities are averaged.
         scales: Factors of the processed size whose class probabilities are averaged.
         batch_size: Windows, or in `evaluate_model` pictures of equal size, that are run together.
+        resize_twice: In mode `"whole"`, bring logits to the processed size first and from there to the size of
+            the picture, as the published evaluations do; needs memory for all classes at the processed size.
+            Mode `"slide"` does so in any case.
     """
 
     mode: Literal["whole", "slide"] = "whole"
@@ -36,6 +41,7 @@ class InferenceSettings:
     flip: bool = False
     scales: Sequence[float] = (1.0,)
     batch_size: int = 1
+    resize_twice: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ("whole", "slide"):
@@ -56,11 +62,13 @@ class InferenceSettings:
     @property
     def is_plain(self) -> bool:
         """Whether one forward pass over the whole picture is all there is to do."""
-        return self.mode == "whole" and not self.flip and self.scales == (1.0,)
+        return self.mode == "whole" and not (self.flip or self.resize_twice) and self.scales == (1.0,)
 
     def to_dict(self, processor: Any = None) -> dict[str, Any]:
         """The settings as JSON holds them, for the record; with a processor the window is filled in."""
         record: dict[str, Any] = {"mode": self.mode, "flip": self.flip, "scales": list(self.scales)}
+        if self.resize_twice:
+            record["resize_twice"] = True
         if self.mode == "slide":
             record["crop_size"], record["stride"] = map(list, self.window(processor))
         return record
@@ -71,17 +79,21 @@ class InferenceSettings:
         Raises:
             ValueError: If no crop size is given and the processor names no shortest edge.
         """
-        crop_size = self.crop_size
+        crop_size, stride = self.crop_size, self.stride
         if crop_size is None:
             size = getattr(processor, "size", None) or {}
-            crop_size = size.get("shortest_edge") if hasattr(size, "get") else None
+            crop_size = getattr(processor, "window_size", None)
+            if crop_size is not None and stride is None:
+                stride = getattr(processor, "window_stride", None)
+            elif crop_size is None and hasattr(size, "get"):
+                crop_size = size.get("shortest_edge")
             if crop_size is None:
                 raise ValueError(
                     "mode='slide' needs crop_size (the training crop of the model, for example 512)."
                 )
         crop = _pair(crop_size)
-        stride = _pair(self.stride) if self.stride is not None else tuple(max(1, 2 * c // 3) for c in crop)
-        return crop, (stride[0], stride[1])
+        step = _pair(stride) if stride is not None else tuple(max(1, 2 * c // 3) for c in crop)
+        return crop, (step[0], step[1])
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

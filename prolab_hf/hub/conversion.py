@@ -20,10 +20,10 @@ from prolab_hf.hub.original_spaces import (
 )
 from prolab_hf.hub.safe_unpickling import load_tensors_safely
 from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.training.published_recipes import get_recipe
 from prolab_hf.training.recipe import TrainingRecipe
+from prolab_hf.training.recipe_data import image_processor
 
 logger = logging.getLogger(__name__)
 
@@ -149,25 +149,11 @@ def convert_checkpoint(
     model.eval()
     output_dir.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(output_dir)
-    published_processor(recipe, model).save_pretrained(output_dir)
+    image_processor(recipe, model.config).save_pretrained(output_dir)
     recipe.to_json(output_dir / "training_recipe.json")
     source = {"file": checkpoint.name, "sha256": file_digest(checkpoint), "recipe": recipe.name}
     write_model_card(output_dir, model, converted_from=source)
     return model
-
-
-def published_processor(
-    recipe: TrainingRecipe, model: ProLabForSemanticSegmentation
-) -> ProLabImageProcessorPil:
-    """The image processor with the test geometry of a recipe: keep-ratio resize, sizes in multiples of 32."""
-    long_edge, short_edge = recipe.test_scale or (None, None)
-    size = {"shortest_edge": short_edge, "longest_edge": long_edge} if short_edge else None
-    return ProLabImageProcessorPil.from_model_config(
-        model.config,
-        do_resize=size is not None,
-        **({"size": size} if size else {}),
-        size_divisor=recipe.test_size_multiple,
-    )
 
 
 def file_digest(path: Path) -> str:

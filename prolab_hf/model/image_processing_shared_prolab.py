@@ -38,12 +38,16 @@ class ProLabImageProcessorKwargs(ImagesKwargs, total=False):
         do_reduce_labels: Label maps count classes from 1 and use 0 for "no class".
         ignore_index: Label of pixels without a class (`semantic_loss_ignore_index` of the model).
         temperature: Temperature of the property scores (`temperature` of the model).
+        window_size: Side of the sliding window that the model was evaluated with, or (height, width).
+        window_stride: Step of that window.
     """
 
     size_divisor: int | None
     do_reduce_labels: bool | None
     ignore_index: int
     temperature: float | int
+    window_size: int | tuple[int, int] | list[int] | None
+    window_stride: int | tuple[int, int] | list[int] | None
 
 
 Backend: Any = BaseImageProcessor  # what TorchvisionBackend and PilBackend share; typed loosely, they differ
@@ -74,6 +78,10 @@ class ProLabImageProcessorMixin(Backend):
         ignore_index: Default 255. Sets with more than 254 classes use another value.
         temperature: Default 0.04. Must be the model's, otherwise property scores are too sharp or too soft;
             `from_model_config` copies it.
+        window_size: For the record and for `prolab_hf.segment(mode="slide")`: the sliding window that the model
+            was evaluated with, one side or (height, width) in pixels of the processed picture. Preparing a
+            picture does not depend on it.
+        window_stride: Step of that window, likewise.
     """
 
     valid_kwargs = ProLabImageProcessorKwargs
@@ -93,6 +101,8 @@ class ProLabImageProcessorMixin(Backend):
     do_reduce_labels = False
     ignore_index = 255
     temperature = 0.04
+    window_size = None
+    window_stride = None
 
     @classmethod
     def from_model_config(cls, config: Any, **options: Any) -> Self:
@@ -139,6 +149,11 @@ class ProLabImageProcessorMixin(Backend):
             )
         if temperature is not None and not 0 < temperature < math.inf:
             raise ValueError(f"temperature is {temperature!r}; it must be a positive number.")
+        for name in ("window_size", "window_stride"):
+            window = kwargs.get(name)
+            sides = [window] if isinstance(window, int) else list(window or [1])
+            if len(sides) > 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+                raise ValueError(f"{name} is {window!r}; it must be one or two positive numbers of pixels.")
         if kwargs.get("do_center_crop"):
             raise ValueError(
                 "do_center_crop is not supported: a segmentation covers the whole picture. Use size."

@@ -68,7 +68,7 @@ def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any
     """The processor to export with a model: it prepares pictures as the recipe's evaluation does.
 
     Args:
-        recipe: Test scale and size multiple.
+        recipe: Test scale, size multiple and sliding window.
         config: Of the model; temperature and ignore index are taken from it.
         options: Further options of the processor (`image_mean`, `image_std`, ...).
 
@@ -81,6 +81,8 @@ def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any
         long, short = max(recipe.test_scale), min(recipe.test_scale)
         divisor = recipe.test_size_multiple if recipe.test_size_multiple > 1 else None
         geometry = {"size": {"shortest_edge": short, "longest_edge": long}, "size_divisor": divisor}
+    if recipe.test_mode == "slide":
+        geometry |= {"window_size": recipe.test_crop_size, "window_stride": recipe.test_stride}
     processor_class = ProLabImageProcessor if is_torchvision_available() else ProLabImageProcessorPil
     return processor_class.from_model_config(config, **{**geometry, **options})
 

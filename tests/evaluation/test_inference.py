@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import pipeline
 
+from prolab_hf import ProLabImageProcessor, ProLabImageProcessorPil
 from prolab_hf.evaluation.inference import InferenceSettings, segment
 from prolab_hf.evaluation.sliding_window import slide_logits
 
@@ -62,8 +63,13 @@ def test_scales_average_pictures_processed_at_other_sizes(model, processor, pict
     torch.testing.assert_close(result.scores, (expected[0] + expected[1]) / 2, rtol=0, atol=1e-6)
 
 
-def test_window_larger_than_the_picture_is_one_plain_pass(model, processor, picture):
-    slide = segment(model, processor, picture, mode="slide", crop_size=500, stride=300, return_scores=True)
+@pytest.mark.parametrize(
+    "options",
+    [{"mode": "slide", "crop_size": 500, "stride": 300}, {"resize_twice": True}],
+    ids=["slide", "whole"],
+)
+def test_published_order_goes_over_the_processed_size(model, processor, picture, options):
+    slide = segment(model, processor, picture, return_scores=True, **options)
     pixels = pixel_values(processor, picture)
     with torch.no_grad():
         logits = F.interpolate(model(pixel_values=pixels).logits, pixels.shape[-2:], mode="bilinear")
@@ -76,6 +82,18 @@ def test_default_window_is_the_training_size_and_two_thirds_of_it(processor):
     assert InferenceSettings(mode="slide", crop_size=768).window(None) == ((768, 768), (512, 512))
     with pytest.raises(ValueError, match="needs crop_size"):
         InferenceSettings(mode="slide").window(object())
+
+
+@pytest.mark.parametrize("processor_class", [ProLabImageProcessor, ProLabImageProcessorPil])
+def test_window_travels_with_the_processor(processor_class, tmp_path):
+    processor_class(window_size=768, window_stride=[512, 500]).save_pretrained(tmp_path)
+    loaded = processor_class.from_pretrained(tmp_path)
+    assert InferenceSettings(mode="slide").window(loaded) == ((768, 768), (512, 500))
+    # Another window has its own step: two thirds of it, not the step that was made for the processor's.
+    assert InferenceSettings(mode="slide", crop_size=90).window(loaded) == ((90, 90), (60, 60))
+    for wrong in (0, [512, -1], [1, 2, 3], "512"):
+        with pytest.raises((ValueError, TypeError), match="window_size"):
+            processor_class(window_size=wrong)(Image.new("RGB", (40, 30)))
 
 
 def test_model_keeps_its_mode_and_gradients_stay_possible(model, processor, picture):

@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import AutoImageProcessor, pipeline
+from transformers import (
+    AutoImageProcessor,
+    BertConfig,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessorPil,
+    pipeline,
+)
 
 from prolab_hf.cli import run
 from prolab_hf.evaluation.inference import segment
@@ -137,3 +144,23 @@ def test_mistakes_end_with_one_line_and_code_2(saved, folder, capsys, arguments,
     assert message in error
     assert error.startswith("prolab: ") and error.count("\n") == 1
     assert list(folder.iterdir()) in ([], [folder / "all"])
+
+
+def test_evaluate_takes_category_models_and_explain_does_not(saved, folder, capsys):
+    labels = {index: f"class {index}" for index in range(5)}
+    config = SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[4, 2], hidden_sizes=[8, 16], patch_sizes=[7, 3],
+        strides=[4, 2], num_attention_heads=[1, 1], mlp_ratios=[2, 2], decoder_hidden_size=8, id2label=labels,
+    )  # fmt: skip
+    SegformerForSemanticSegmentation(config).save_pretrained(folder / "baseline")
+    SegformerImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder / "baseline")
+    arguments = [str(saved / "data"), "--split", "test", "--model", str(folder / "baseline")]
+    assert run(["evaluate", *arguments, "--out", "baseline.json"]) == 0
+    assert len(json.loads((folder / "baseline.json").read_text())["per_class"]) == 5
+    capsys.readouterr()
+    picture = str(saved / "street.png")
+    assert run(["explain", picture, "--model", str(folder / "baseline"), "--point", "3,4"]) == 2
+    assert "'segformer' model, which has no properties" in capsys.readouterr().err
+    BertConfig(num_hidden_layers=1).save_pretrained(folder / "baseline")
+    assert run(["segment", picture, "--model", str(folder / "baseline")]) == 2
+    assert "'bert' model; --model takes a model for semantic segmentation" in capsys.readouterr().err
