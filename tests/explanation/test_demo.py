@@ -24,10 +24,9 @@ from PIL import Image
 from prolab_hf.cli import run
 from prolab_hf.data.scenes import SCENE_DESCRIPTIONS
 from prolab_hf.evaluation.inference import segment
-from prolab_hf.explanation import demo_requests, demo_session
 from prolab_hf.explanation.contributions import explain
-from prolab_hf.explanation.demo import DemoServer
-from prolab_hf.explanation.demo_session import DemoSession
+from prolab_hf.explanation.demo import DemoServer, DemoSession, requests
+from prolab_hf.explanation.demo.session import MAX_PICTURES, NUM_SAMPLES
 from prolab_hf.explanation.figures import HEAT
 
 
@@ -162,7 +161,7 @@ def test_uploads_are_upright_and_reduced(client, picture, model, processor):
 def test_samples_differ_and_never_end(client):
     first, second = (client.get("api/samples", {"number": number}) for number in (0, 1))
     assert first["image"] != second["image"] and first["width"] * first["height"] == labels_of(first).size
-    assert client.get("api/samples", {"number": demo_session.NUM_SAMPLES})["image"] == first["image"]
+    assert client.get("api/samples", {"number": NUM_SAMPLES})["image"] == first["image"]
 
 
 @pytest.mark.parametrize("similarity", ["sigmoid_cosine", "cosine", "sigmoid_l2"])
@@ -364,7 +363,7 @@ def test_bad_uploads(refusing, content, message):
 
 
 def test_bodies_are_limited_before_they_are_read(refusing, monkeypatch):
-    monkeypatch.setattr(demo_requests, "MAX_UPLOAD_BYTES", 2**20)
+    monkeypatch.setattr(requests, "MAX_UPLOAD_BYTES", 2**20)
     status, error = refusing.refusal("api/pictures", bytes(3 * 2**20))
     assert status == 413 and "the limit is 1 MB" in error
     status, error = refusing.refusal("api/classes", b" " * 2**17, kind="application/json")
@@ -473,7 +472,7 @@ def test_a_kept_connection_survives_refusals(refusing):
 def test_only_the_last_pictures_are_kept_and_the_network_runs_once_for_each(client, model, picture):
     runs = []
     hook = model.backbone.register_forward_hook(lambda *_: runs.append(1))
-    pictures = [picture.rotate(7 * k) for k in range(demo_session.MAX_PICTURES + 1)]
+    pictures = [picture.rotate(7 * k) for k in range(MAX_PICTURES + 1)]
     ids = [client.get("api/pictures", as_file(one))["picture"] for one in pictures]
     assert client.refusal(f"api/pictures/{ids[0]}")[0] == 410
     client.get(f"api/pictures/{ids[1]}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
-from prolab_hf.explanation.demo_session import DemoSession
+from prolab_hf.explanation.demo.session import DemoSession
 
 Answer = Callable[[DemoSession, list[str], Any], dict[str, Any]]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from http.server import ThreadingHTTPServer
 from typing import Any
 
-from prolab_hf.explanation.demo_requests import DemoHandler
-from prolab_hf.explanation.demo_session import DemoSession
+from prolab_hf.explanation.demo.requests import DemoHandler
+from prolab_hf.explanation.demo.session import DemoSession
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def serve(session: DemoSession, host: str, port: int, *, say: Callable[[str], No
 
 def _load_page() -> tuple[bytes, str]:
     """The page and the policy that lets exactly its own script and style run."""
-    text = importlib.resources.files("prolab_hf.explanation").joinpath("demo_page.html").read_text("utf-8")
+    text = importlib.resources.files("prolab_hf.explanation.demo").joinpath("page.html").read_text("utf-8")
 
     def hashes(tag: str) -> str:
         parts = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)

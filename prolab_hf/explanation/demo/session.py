@@ -14,9 +14,8 @@ from prolab_hf.data.scenes import DrawnScenes
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.evaluation.preparation import inference_state, model_output, prepare
 from prolab_hf.explanation.contributions import Explanation, explain
-from prolab_hf.explanation.demo_classes import DemoClasses
-from prolab_hf.explanation.demo_model import RememberingModel
-from prolab_hf.explanation.demo_pictures import (
+from prolab_hf.explanation.demo.classes import DemoClasses
+from prolab_hf.explanation.demo.pictures import (
     MAX_UPLOAD_BYTES,
     data_uri,
     heat_layer,
@@ -24,6 +23,7 @@ from prolab_hf.explanation.demo_pictures import (
     label_runs,
     read_upload,
 )
+from prolab_hf.explanation.demo.remembering_model import RememberingModel
 from prolab_hf.explanation.overlays import overlay
 from prolab_hf.model.postprocessing_prolab import property_maps
 

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from prolab_hf.explanation.demo_pictures import MAX_UPLOAD_BYTES
-from prolab_hf.explanation.demo_routes import ROUTES, RequestError, Route
-from prolab_hf.explanation.demo_session import PictureGoneError
+from prolab_hf.explanation.demo.pictures import MAX_UPLOAD_BYTES
+from prolab_hf.explanation.demo.routes import ROUTES, RequestError, Route
+from prolab_hf.explanation.demo.session import PictureGoneError
 
 logger = logging.getLogger(__name__)
 
