@@ -53,7 +53,7 @@ setup(
         "numpy>=2.0",
         "Pillow>=11.0",
         "matplotlib>=3.9",
-        "typer>=0.16",
+        "typer>=0.20",
         "rich>=13.7",
         "Jinja2>=3.1",
         "PyYAML>=6.0",

@@ -73,7 +73,7 @@ def test_exit_codes(monkeypatch, capsys, error, code, message):
     monkeypatch.setattr(cli, "app", broken)
     assert run([]) == code
     shown = capsys.readouterr().err
-    assert message in shown
+    assert message.lower() in shown.lower()  # typer's versions differ in the case of an argument's name
     assert shown.count("\n") == 1
 
 
@@ -122,5 +122,5 @@ def test_mistakes_on_the_command_line_take_one_line(words, message, tmp_path, mo
     (tmp_path / "full/file").write_text("car\n")
     assert run([word.replace("{full}", "full") for word in words]) == 2
     shown = capsys.readouterr().err
-    assert message in shown
+    assert message.lower() in shown.lower()  # typer's versions differ in the case of an argument's name
     assert shown.startswith("prolab: ") and shown.count("\n") == 1
