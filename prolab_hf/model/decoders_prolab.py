@@ -12,14 +12,7 @@ from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_prolab import ProLabConfig
-
-
-def resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear resize to `size` (height, width), corners not aligned.
-
-    No shortcut for equal sizes: comparing them would fix them in an exported graph.
-    """
-    return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+from .resized_conv_prolab import conv_of_resized, resize
 
 
 def averaging_matrix(length: int, bins: int, like: Tensor) -> Tensor:
@@ -53,9 +46,12 @@ class ProLabConvBlock(nn.Module):
         )
         self.batch_norm = nn.BatchNorm2d(out_channels)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Maps `(batch_size, in_channels, height, width)` to `(batch_size, out_channels, height, width)`."""
-        features = self.conv(features)
+    def forward(self, features: Tensor, *coarser: Tensor) -> Tensor:
+        """Maps `(batch_size, in_channels, height, width)` to `(batch_size, out_channels, height, width)`.
+
+        With `coarser` maps, the input is all of them resized to the first and concatenated.
+        """
+        features = conv_of_resized(self.conv, [features, *coarser]) if coarser else self.conv(features)
         if self.training and features.numel() == features.shape[1]:
             # One value per channel (one picture, pooled to 1x1) has no variance: use the running statistics.
             norm = self.batch_norm
@@ -178,10 +174,7 @@ class ProLabUperHead(ProLabHead):
             pyramid.insert(0, finer + resize(pyramid[0], finer.shape[2:]))
         # 3. Smooth and fuse at the finest resolution.
         smooth = [conv(level) for conv, level in zip(self.fpn_convs, pyramid)] + [top]
-        finest, *coarser = smooth
-        return self.fpn_bottleneck(
-            torch.cat([finest, *(resize(level, finest.shape[2:]) for level in coarser)], dim=1)
-        )
+        return self.fpn_bottleneck(*smooth)
 
 
 class ProLabSegformerHead(ProLabHead):
@@ -194,10 +187,7 @@ class ProLabSegformerHead(ProLabHead):
 
     def decode(self, features: tuple[Tensor, ...]) -> Tensor:
         """Fuses maps at strides such as [4, 8, 16, 32] into `(batch_size, hidden_size, height / 4, width / 4)`."""
-        finest, *coarser = [conv(feature) for conv, feature in zip(self.convs, features)]
-        return self.fusion(
-            torch.cat([finest, *(resize(level, finest.shape[2:]) for level in coarser)], dim=1)
-        )
+        return self.fusion(*(conv(feature) for conv, feature in zip(self.convs, features)))
 
 
 class ProLabAsppHead(ProLabHead):
