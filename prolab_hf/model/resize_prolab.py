@@ -1,16 +1,20 @@
 """Resizing of class maps: the arg-max of an upsampled map, and nearest neighbors of label maps."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .threads_prolab import run_on_threads, thread_count
+
 BLOCK_PIXELS = 2**18  # target pixels looked at together
 TILE_ELEMENTS = 2**22  # source pixels times classes that they need
 CHUNK_ELEMENTS = 2**19  # pixels times classes interpolated together
-GPU_FACTOR = 16  # all are larger on a GPU, which wants few large operations
+MIN_PIXELS_FOR_THREADS = 2**16
+GPU_FACTOR = 16  # blocks are larger on a GPU, which wants few large operations
 
 
 class LinearAxis(NamedTuple):
@@ -43,11 +47,12 @@ def linear_axis(source: int, target: int, *, dtype: torch.dtype, device: torch.d
 
 
 def _blocks(
-    rows: LinearAxis, row_elements: int, label_width: int, factor: int
+    rows: LinearAxis, row_elements: int, label_width: int, factor: int, threads: int
 ) -> Iterator[tuple[slice, slice]]:
     """Target rows that are worked on together, and the source rows that they need."""
     target, lower, upper = len(rows.lower), rows.lower.tolist(), rows.upper.tolist()
     step = min(
+        -(-target // threads),
         factor * BLOCK_PIXELS // label_width,
         factor * TILE_ELEMENTS // row_elements * target // (upper[-1] + 1),
     )
@@ -91,8 +96,11 @@ def _image_argmax(image: Tensor, out: Tensor) -> None:
     num_classes, height, width = image.shape
     vertical = linear_axis(height, out.shape[0], dtype=dtype, device=image.device)
     columns = linear_axis(width, out.shape[1], dtype=dtype, device=image.device)
-    factor = 1 if image.device.type == "cpu" else GPU_FACTOR
-    for target_rows, source_rows in _blocks(vertical, width * num_classes, out.shape[1], factor):
+    on_cpu = image.device.type == "cpu"
+    factor = 1 if on_cpu else GPU_FACTOR
+    threads = thread_count() if on_cpu and out.numel() >= MIN_PIXELS_FOR_THREADS else 1
+
+    def block(target_rows: slice, source_rows: slice) -> None:
         # Channels last: the classes of a pixel are one piece of memory, to compare and to gather.
         features = image[:, source_rows].flatten(1).to(dtype).t().contiguous()
         labels = features.argmax(dim=1).view(-1, width)
@@ -107,6 +115,13 @@ def _image_argmax(image: Tensor, out: Tensor) -> None:
         if len(pixels):
             rows = LinearAxis(above, below, axis.weight)
             target.view(-1)[pixels] = _interpolated_argmax(features, width, pixels, rows, columns, factor)
+
+    blocks = _blocks(vertical, width * num_classes, out.shape[1], factor, threads)
+    if on_cpu:
+        run_on_threads([partial(block, *rows) for rows in blocks])
+        return
+    for rows in blocks:
+        block(*rows)
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ SHORT_ROW_BLOCK_ELEMENTS = 2**18
 MIN_LABEL_ROWS_PER_TASK = 32
 MIN_ROW_ELEMENTS = 2**13
 MIN_ROW_ELEMENTS_FOR_THREADS = 2**15
+MIN_IMAGE_ELEMENTS_FOR_THREADS = 2**20
 MIN_FEATURE_ROWS_PER_TASK = (
     4  # so that a feature row belongs to two shares at most and sums do not depend on order
 )
@@ -288,7 +289,8 @@ def stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) -
     # Short rows cost more in calls than in arithmetic: few large operations per image instead.
     in_blocks = row_elements < MIN_ROW_ELEMENTS
     # Measured: with 96 x 40 elements a row two threads took 2.7 times as long as one.
-    serial = not in_blocks and row_elements < MIN_ROW_ELEMENTS_FOR_THREADS
+    least = MIN_IMAGE_ELEMENTS_FOR_THREADS / label_height if in_blocks else MIN_ROW_ELEMENTS_FOR_THREADS
+    serial = row_elements < least
     threads = 1 if serial else thread_count()
     most = min(label_height // MIN_LABEL_ROWS_PER_TASK, inputs.logits.shape[2] // MIN_FEATURE_ROWS_PER_TASK)
     parts = 1 if in_blocks else max(1, min(threads // gcd(batch_size, threads), most))
