@@ -14,7 +14,7 @@ def quickstart(
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard what is in the folder.")] = False,
 ) -> None:
-    """Train, evaluate, reload and explain ProLab on a drawn data set, in about three minutes on two cores.
+    """Train, evaluate, reload and explain ProLab on a drawn data set, in a minute or two on two cores.
 
     Every step is real and nothing is downloaded: a property space, training with Accelerate, evaluation on new
     pictures, saving, loading with the Auto classes, the image-segmentation pipeline, and a class that the model

@@ -58,7 +58,8 @@ def as_picture(image: Picture) -> Image.Image:
 
 def model_output(model: nn.Module, pixel_values: Tensor) -> Any:
     """Output of a model for prepared pictures, which are brought to the model's device and type."""
-    parameter = next(model.parameters())
+    # The first that computes: quantized weights are integers.
+    parameter = next(p for p in model.parameters() if p.is_floating_point())
     return model(pixel_values=pixel_values.to(parameter.device, parameter.dtype))
 
 

@@ -143,7 +143,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "class_loss_weight": 1.0,
         "drop_path": None,
     },
-    # The drawn data set of `prolab quickstart`: about three minutes on two cores, from random weights.
+    # The drawn data set of `prolab quickstart`: a minute or two on two cores, from random weights.
     "quickstart": {
         "epochs": 8,
         "batch_size": 8,

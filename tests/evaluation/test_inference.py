@@ -172,3 +172,24 @@ def test_questions_to_a_segmentation(model, processor, picture):
         result.class_at(131, 0)
     with pytest.raises(ValueError, match="no class 'cow'; the classes are sky"):
         result.mask("cow")
+
+
+def test_a_model_whose_first_weights_are_integers_segments(make_model, processor, picture):
+    """Quantized weights are integers; pictures must not be brought to their type."""
+    model = make_model()
+    expected = segment(model, processor, picture).labels
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+    class Rounded(torch.nn.Module):
+        def forward(self, values, scale):
+            return values * scale
+
+        def right_inverse(self, weight):
+            scale = weight.abs().amax() / 32767
+            return (weight / scale).round().to(torch.int16), scale
+
+    convolution = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+    torch.nn.utils.parametrize.register_parametrization(convolution, "weight", Rounded())
+    assert not next(model.parameters()).is_floating_point()
+    assert (segment(model, processor, picture).labels == expected).float().mean() > 0.98
