@@ -255,6 +255,10 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         """The transformer's patch embedding."""
         return self.vit.get_input_embeddings()
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the transformer's patch embedding."""
+        self.vit.set_input_embeddings(value)
+
     @can_return_tuple
     @capture_outputs(tie_last_hidden_states=False)
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BackboneOutput:
