@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from prolab_hf.cli.use_commands import DeviceOption, _load
+from prolab_hf.cli.use_commands import DeviceOption, load_model
 
 
 def demo(
@@ -43,7 +43,7 @@ def demo(
             f"There is no model folder {model}; --model takes a folder into which a model and its image "
             "processor were saved (prolab quickstart and prolab train make one)."
         )
-    network, processor = _load(str(model), device)
+    network, processor = load_model(str(model), device)
     name = model.resolve().name
     session = DemoSession(network, processor, name=name, encoder=encoder, max_side=max_side)
     console = Console()

@@ -92,7 +92,7 @@ def evaluate(
 
     options = _inference_options(mode, crop_size, stride, flip, scales, batch_size, resize_twice)
     _require_writable(out)
-    network, processor = _load(model, device)
+    network, processor = load_model(model, device)
     listed = (Path(data) / "classes.txt").is_file()
     source = open_source(
         data,
@@ -157,7 +157,7 @@ def segment(
     targets = _overlay_targets(pictures, out)
     if labels is not None and labels.exists() and not labels.is_dir():
         raise NotADirectoryError(f"--labels {labels} is a file; name a folder.")
-    network, processor = _load(model, device)
+    network, processor = load_model(model, device)
     console, failures = Console(), 0
     for path, target in zip(pictures, targets):
         try:
@@ -216,7 +216,7 @@ def explain(
     image = as_picture(picture)
     if region is not None:
         place["region"] = as_picture(region).convert("L")
-    network, processor = _load(model, device, explainable=True)
+    network, processor = load_model(model, device, explainable=True)
     explanation = explain_place(network, processor, image, class_name=class_name, top=top, **place)
     if as_json:
         typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
@@ -229,7 +229,7 @@ def explain(
         typer.echo(f"Wrote {out}", err=True)
 
 
-def _load(name: str, device: str, *, explainable: bool = False) -> tuple[Any, Any]:
+def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[Any, Any]:
     """Model and image processor from a folder or the Hub, on the device.
 
     Args:

@@ -1,6 +1,6 @@
 """Which folders and files of a data set belong together: splits, and pictures with masks of the same stem."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
@@ -61,7 +61,12 @@ def folder_splits(root: str | Path, *, images: str = "images", masks: str = "mas
             for entry in (root / images).iterdir()
             if (entry.is_dir() and (root / masks / entry.name).is_dir())
         ]
-    return sorted(inside, key=lambda name: (name != "train", name))
+    return train_first(inside)
+
+
+def train_first(splits: Iterable[str]) -> list[str]:
+    """Names of splits in the order in which people list them: for training first, then by name."""
+    return sorted(splits, key=lambda name: (name != "train", name))
 
 
 def match_by_stem(

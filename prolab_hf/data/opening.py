@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prolab_hf.data.benchmarks import BENCHMARKS, get_benchmark
-from prolab_hf.data.folders import folder_splits
+from prolab_hf.data.folders import folder_splits, train_first
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.scenes import DrawnScenes
 from prolab_hf.data.sources import FolderSource, HubSource, MetadataSource, SegmentationSource
@@ -113,7 +113,7 @@ def list_splits(location: str | Path, *, folders: tuple[str, str] = ("images", "
             names = json.loads((path / _ALL_SPLITS).read_text(encoding="utf-8"))["splits"]
         except (ValueError, KeyError, TypeError):
             return []  # opening it gives the error
-        return sorted(names, key=lambda name: (name != "train", name))
+        return train_first(names)
     if path.is_dir() and not _written_by_datasets(path):
         return folder_splits(path, images=folders[0], masks=folders[1])
     return []

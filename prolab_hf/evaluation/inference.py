@@ -95,8 +95,7 @@ def segment(
 
     With the default options the labels are those of `pipeline("image-segmentation")`: logits are resized once,
     from the model's resolution to the picture's. Where the processor changed the size, the published evaluation
-    resizes them in two steps, over the processed size. `mode="slide"` does that, with a window at least as
-    large as the processed picture also for whole pictures.
+    resizes them in two steps, over the processed size: so do `resize_twice=True` and `mode="slide"`.
 
     Args:
         model: A segmentation model (`ProLabForSemanticSegmentation` or any other with `logits`).

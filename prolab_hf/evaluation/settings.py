@@ -81,16 +81,16 @@ class InferenceSettings:
         """
         crop_size, stride = self.crop_size, self.stride
         if crop_size is None:
-            size = getattr(processor, "size", None) or {}
             crop_size = getattr(processor, "window_size", None)
             if crop_size is not None and stride is None:
                 stride = getattr(processor, "window_stride", None)
-            elif crop_size is None and hasattr(size, "get"):
-                crop_size = size.get("shortest_edge")
-            if crop_size is None:
-                raise ValueError(
-                    "mode='slide' needs crop_size (the training crop of the model, for example 512)."
-                )
+        if crop_size is None:
+            size: Any = getattr(processor, "size", None)
+            crop_size = size.get("shortest_edge") if hasattr(size, "get") else None
+        if crop_size is None:
+            raise ValueError(
+                "mode='slide' needs crop_size (the training crop of the model, for example 512)."
+            )
         crop = _pair(crop_size)
         step = _pair(stride) if stride is not None else tuple(max(1, 2 * c // 3) for c in crop)
         return crop, (step[0], step[1])

@@ -202,14 +202,15 @@ class PropertySpace(SpaceContent):
 
         Raises:
             PermissionError: No token, or one that may not write there.
+            ValueError: The repository id is malformed, or an option contradicts another or the repository.
             RuntimeError: The Hub could not be reached or refused for another reason.
         """
-        from prolab_hf.label_space.space_push import push_folder
+        from prolab_hf.label_space.space_push import upload_folder
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             message = commit_message or f"Upload property space {self.name}".strip()
-            return push_folder(
+            return upload_folder(
                 Path(folder),
                 repo_id,
                 commit_message=message,
@@ -217,6 +218,7 @@ class PropertySpace(SpaceContent):
                 revision=revision,
                 create_pr=create_pr,
                 token=token,
+                card=space_files.CARD_NAME,
             )
 
     # --------------------------------------------------------------------------------------- operations

@@ -3,50 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from prolab_hf.label_space.space_files import CARD_NAME, JSON_NAME, TENSORS_NAME
-
-
-def push_folder(
-    folder: Path,
-    repo_id: str,
-    *,
-    commit_message: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    token: str | bool | None = None,
-) -> str:
-    """Uploads the files of a space in one commit; a model's README.md in the same repository is left alone.
-
-    Args:
-        folder: A folder written by `save_pretrained`.
-        repo_id: `owner/name`; made if absent.
-        commit_message: Title of the commit.
-        private: Whether a newly made repository is private.
-        revision: Branch to commit to; made if absent.
-        create_pr: Whether to open a pull request instead of committing.
-        token: Hub token.
-
-    Returns:
-        Address of the pull request or of the commit.
-
-    Raises:
-        PermissionError: No token, or one that may not write there.
-        ValueError: The repository id is malformed, or an option contradicts another or the repository.
-        RuntimeError: The Hub could not be reached or refused for another reason.
-    """
-    return upload_folder(
-        folder,
-        repo_id,
-        commit_message=commit_message,
-        private=private,
-        revision=revision,
-        create_pr=create_pr,
-        token=token,
-        only=[JSON_NAME, TENSORS_NAME],
-        card=CARD_NAME,
-    )
-
 
 def upload_folder(
     folder: Path,
@@ -57,10 +13,9 @@ def upload_folder(
     revision: str | None = None,
     create_pr: bool = False,
     token: str | bool | None = None,
-    only: list[str] | None = None,
     card: str | None = None,
 ) -> str:
-    """Uploads files of a folder to a model repository in one commit.
+    """Uploads a folder to a model repository in one commit.
 
     Args:
         folder: The folder.
@@ -70,8 +25,7 @@ def upload_folder(
         revision: Branch to commit to; made if absent.
         create_pr: Whether to open a pull request instead of committing.
         token: Hub token; `None` takes the one that is logged in, `False` none.
-        only: Names of the files to upload; all by default.
-        card: One more file, uploaded only where the repository holds no model whose card it would replace.
+        card: A file that stays here where the repository holds a model, whose own card it would replace.
 
     Returns:
         Address of the pull request or of the commit.
@@ -96,14 +50,12 @@ def upload_folder(
         if not is_public:
             if revision is not None:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-            names = None if only is None else list(only)
-            if names is not None and card is not None and not api.file_exists(repo_id, "config.json"):
-                names.append(card)
+            keeps_card = card is not None and api.file_exists(repo_id, "config.json")
             step = "upload to"
             commit = api.upload_folder(
                 repo_id=repo_id,
                 folder_path=folder,
-                allow_patterns=names,
+                ignore_patterns=card if keeps_card else None,
                 commit_message=commit_message,
                 revision=revision,
                 create_pr=create_pr,

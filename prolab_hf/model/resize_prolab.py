@@ -25,6 +25,15 @@ class LinearAxis(NamedTuple):
     weight: Tensor
 
 
+def linear_positions(source: int, target: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Where the target positions lie between the source positions, `(target,)` in [0, source - 1].
+
+    As `interpolate(..., align_corners=False)` places them; the arguments are those of `linear_axis`.
+    """
+    positions = (torch.arange(target, dtype=dtype, device=device) + 0.5) * (source / target) - 0.5
+    return positions.clamp_(0, source - 1)
+
+
 def linear_axis(source: int, target: int, *, dtype: torch.dtype, device: torch.device) -> LinearAxis:
     """Neighbors and weights of every target position, as `interpolate(..., align_corners=False)` takes them.
 
@@ -39,8 +48,7 @@ def linear_axis(source: int, target: int, *, dtype: torch.dtype, device: torch.d
         `upper` is
         `lower`: a position on a source position, or outside the outermost one, depends on nothing else.
     """
-    positions = (torch.arange(target, dtype=dtype, device=device) + 0.5) * (source / target) - 0.5
-    positions = positions.clamp_(0, source - 1)
+    positions = linear_positions(source, target, dtype=dtype, device=device)
     lower = positions.long()
     weight = positions - lower
     return LinearAxis(lower, lower + (weight > 0), weight)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .resize_prolab import linear_positions
+
 LEAST_SAVING = 2.0  # in products; below it the additional passes over memory eat up the gain
 
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
@@ -72,8 +74,8 @@ def _saves(features: Tensor, conv: nn.Conv2d, size: Sequence[int]) -> bool:
 def interpolation_matrix(source: int, target: int, like: Tensor) -> Tensor:
     """Matrix `(target, source)` of a bilinear resize along one side, in the type and on the device of `like`."""
     dtype = torch.promote_types(like.dtype, torch.float32)
-    positions = (torch.arange(target, device=like.device, dtype=dtype) * 2 + 1) * source / (2 * target) - 0.5
-    distance = positions.clamp(0, source - 1)[:, None] - torch.arange(source, device=like.device, dtype=dtype)
+    positions = linear_positions(source, target, dtype=dtype, device=like.device)
+    distance = positions[:, None] - torch.arange(source, device=like.device, dtype=dtype)
     return (1 - distance.abs()).clamp_min(0).to(like.dtype)
 
 
