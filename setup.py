@@ -38,7 +38,7 @@ setup(
     # The spaces live at the top of the repository, where people look for them, and inside the wheel.
     package_dir={"prolab_hf.property_spaces": "property_spaces"},
     package_data={
-        "prolab_hf": ["py.typed", "hub/*.md.j2", "label_space/*.html", "explanation/demo/*.html"],
+        "prolab_hf": ["py.typed", "hub/*.md.j2", "label_space/views/*.html", "demo/*.html"],
         "prolab_hf.property_spaces": ["*/property_space.json", "*/property_space.safetensors", "*/README.md"],
     },
     install_requires=[

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from prolab_hf.label_space.clustering import Algorithm
-from prolab_hf.label_space.health import HealthReport
 from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.label_space.report.health import HealthReport
 from prolab_hf.label_space.text_encoder import TextEncoder
 
 COLUMNS: dict[str, tuple[str, Callable[[HealthReport], float]]] = {

@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForSemanticSegmentation, ResNetConfig
 
 from prolab_hf import ProLabForSemanticSegmentation
-from prolab_hf.data.opening import open_source
+from prolab_hf.data.source_from_name import open_source
 from prolab_hf.data.transforms import collate
 from prolab_hf.evaluation.metrics import SegmentationCounts
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.resize_prolab import resize_argmax
+from prolab_hf.training.from_recipe import eval_dataset, image_processor, train_dataset
 from prolab_hf.training.optimization import build_optimizer, build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
-from prolab_hf.training.recipe_data import eval_dataset, image_processor, train_dataset
 
 
 def small_model(space: PropertySpace) -> ProLabForSemanticSegmentation:
@@ -56,7 +56,7 @@ def main() -> None:
     space = PropertySpace.from_pretrained(options.space)
     sources = {
         split: open_source(f"scenes:{number}", split)
-        for split, number in (("train", options.pictures), ("validation", max(2, options.pictures // 4)))
+        for split, number in (("train", options.images), ("validation", max(2, options.images // 4)))
     }
     space = space.select_classes(sources["train"].class_names)
     model = small_model(space)

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoModelForSemanticSegmentation, ResNetConfig
 
 from prolab_hf import ProLabForSemanticSegmentation
-from prolab_hf.data.opening import open_source
+from prolab_hf.data.source_from_name import open_source
 from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.training.from_recipe import eval_dataset, image_processor, train_dataset
 from prolab_hf.training.hf_trainer import build_trainer
 from prolab_hf.training.recipe import TrainingRecipe
-from prolab_hf.training.recipe_data import eval_dataset, image_processor, train_dataset
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     )
     sources = {
         split: open_source(f"scenes:{number}", split)
-        for split, number in (("train", options.pictures), ("validation", max(2, options.pictures // 4)))
+        for split, number in (("train", options.images), ("validation", max(2, options.images // 4)))
     }
     space = PropertySpace.from_pretrained(options.space).select_classes(sources["train"].class_names)
     backbone = ResNetConfig(

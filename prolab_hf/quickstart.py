@@ -23,16 +23,16 @@ from transformers import (
 )
 
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS, DrawnScenes
-from prolab_hf.evaluation.inference import evaluate_model, segment
-from prolab_hf.explanation.colors import class_colors
+from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.inference import segment
 from prolab_hf.explanation.contributions import Explanation, explain
-from prolab_hf.explanation.overlays import overlay
+from prolab_hf.explanation.overlays import class_colors, overlay
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.training.from_recipe import eval_dataset, train_dataset
 from prolab_hf.training.published_recipes import get_recipe
 from prolab_hf.training.recipe import TrainingRecipe
-from prolab_hf.training.recipe_data import eval_dataset, train_dataset
 from prolab_hf.training.trainer import train
 
 SPACE = "scenes"

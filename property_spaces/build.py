@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prolab_hf.data.scene_words import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS
+from prolab_hf.data.scenes.words import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS
 from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.label_space.space_card import write_card_unless_foreign
 from prolab_hf.label_space.space_files import CARD_NAME
 from prolab_hf.label_space.text_encoder import TextEncoder
+from prolab_hf.label_space.views.card import write_card_unless_foreign
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "sources"

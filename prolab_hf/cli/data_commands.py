@@ -12,7 +12,7 @@ from rich.table import Table
 
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
-    from prolab_hf.data.checking import DataReport
+    from prolab_hf.data.data_report import DataReport
 
 _SHOWN_RAW_IDS = 40
 _SHOWN_SIZES = 5
@@ -56,7 +56,7 @@ def check_data(
     Without --split, all splits that a folder holds are checked, one after the other. Ends with exit code 2 if a
     picture cannot be read or a label is outside the class space.
     """
-    from prolab_hf.data.opening import list_splits
+    from prolab_hf.data.source_from_name import list_splits
 
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise FileNotFoundError(
@@ -91,8 +91,8 @@ def _check(
     data: str, split: str | None, opening: dict[str, Any], workers: int, limit: int | None
 ) -> "DataReport":
     """The report of one split, with a progress bar while it is read."""
-    from prolab_hf.data.checking import check_source
-    from prolab_hf.data.opening import open_source
+    from prolab_hf.data.data_report import check_source
+    from prolab_hf.data.source_from_name import open_source
 
     source = open_source(data, split, **opening)
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -149,7 +149,7 @@ def print_report(
     console.print(facts)
     table = Table("id", "class", "pixels", "pictures")
     for index, name in enumerate(report.class_names):
-        pictures = int(report.class_pictures[index])
+        pictures = int(report.class_images[index])
         share = f"{report.class_shares[index]:.2%}"
         table.add_row(str(index), escape(name), share, str(pictures), style=None if pictures else "yellow")
     console.print(table)

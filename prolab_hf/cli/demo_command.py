@@ -36,7 +36,7 @@ def demo(
     Nothing is downloaded, nothing leaves this machine, and the model's folder stays as it is. Stop it with
     Ctrl-C.
     """
-    from prolab_hf.explanation.demo import DemoSession, serve
+    from prolab_hf.demo import DemoSession, serve
 
     if not model.is_dir():
         raise FileNotFoundError(

@@ -11,8 +11,8 @@ from rich.table import Table
 
 # The commands import what they need when they run, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
-    from prolab_hf.label_space.health import HealthReport
     from prolab_hf.label_space.property_space import PropertySpace
+    from prolab_hf.label_space.report.health import HealthReport
 
 space_app = typer.Typer(
     name="space",
@@ -118,12 +118,12 @@ def show(
     else:
         _show_overview(console, loaded, limit)
     if figures is not None:
-        from prolab_hf.label_space.space_figures import save_figures
+        from prolab_hf.label_space.views.figures import save_figures
 
         for path in save_figures(loaded, figures, taxonomy=groups):
             console.print(f"Wrote {escape(str(path))}")
     if page is not None:
-        from prolab_hf.label_space.space_page import save_page
+        from prolab_hf.label_space.views.page import save_page
 
         path = save_page(loaded, page, taxonomy=groups)
         console.print(f"Wrote {escape(str(path))}")
@@ -160,7 +160,7 @@ def compare_spaces(
     json_file: JsonOption = None,
 ) -> None:
     """Compare two spaces: figures side by side, common classes, changed rows."""
-    from prolab_hf.label_space.space_comparison import compare
+    from prolab_hf.label_space.report.comparison import compare
 
     console = Console()
     result = compare(_load(first), _load(second), taxonomy=_read_taxonomy(taxonomy))
@@ -308,8 +308,8 @@ def _count(text: str) -> int | str:
 
 
 def _print_report(console: Console, report: "HealthReport", limit: int) -> None:
-    from prolab_hf.label_space.findings import Severity, pair_text
-    from prolab_hf.label_space.health import figure_rows
+    from prolab_hf.label_space.report.findings import Severity, pair_text
+    from prolab_hf.label_space.report.health import figure_rows
 
     table = Table("figure", "value", title=escape(f"{report.name or 'unnamed'} ({report.fingerprint[:12]})"))
     for label, value in figure_rows(report.figures):
@@ -348,7 +348,7 @@ def _show_overview(console: Console, space: "PropertySpace", limit: int) -> None
 
 
 def _show_class(console: Console, space: "PropertySpace", class_name: str) -> None:
-    from prolab_hf.label_space.space_operations import class_indices
+    from prolab_hf.label_space.operations import class_indices
 
     row = class_indices(space, [class_name])[0]
     texts = space.descriptions.get(class_name, [])
@@ -362,7 +362,7 @@ def _show_class(console: Console, space: "PropertySpace", class_name: str) -> No
 
 
 def _show_property(console: Console, space: "PropertySpace", property_name: str) -> None:
-    from prolab_hf.label_space.space_operations import property_indices
+    from prolab_hf.label_space.operations import property_indices
 
     index = property_indices(space, [property_name])[0]
     table = Table("class", "descriptions", title=escape(property_name))

@@ -125,7 +125,7 @@ def _choose_recipe(
     name: str | None, resumed: Path | None, changes: dict[str, Any], assignments: list[str]
 ) -> "TrainingRecipe":
     """The named recipe, or that of the run to resume, with the changes of the command line."""
-    from prolab_hf.training.output_folder import RECIPE_FILE
+    from prolab_hf.training.checkpoints import RECIPE_FILE
     from prolab_hf.training.published_recipes import get_recipe
 
     if name is None and resumed is not None and (resumed / RECIPE_FILE).is_file():
@@ -157,7 +157,7 @@ def _open(
 
     Without a split it is the one to evaluate on, whose name is one of the two that are in use.
     """
-    from prolab_hf.data.opening import open_source
+    from prolab_hf.data.source_from_name import open_source
 
     knows_names = (Path(location) / "classes.txt").is_file()
     options = {"class_names": None if knows_names else space.class_names, **opening}
@@ -203,10 +203,14 @@ def _run(
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    from prolab_hf.training.checkpoints import list_checkpoints
-    from prolab_hf.training.model_building import backbone_statistics, build_model
-    from prolab_hf.training.output_folder import CHECKPOINTS_FOLDER, check_output_folder
-    from prolab_hf.training.recipe_data import eval_dataset, image_processor, train_dataset
+    from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, check_output_folder, list_checkpoints
+    from prolab_hf.training.from_recipe import (
+        backbone_statistics,
+        build_model,
+        eval_dataset,
+        image_processor,
+        train_dataset,
+    )
     from prolab_hf.training.trainer import train as train_model
 
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
@@ -255,14 +259,14 @@ def _print_plan(
 ) -> None:
     import torch
 
-    from prolab_hf.training.model_building import build_model
+    from prolab_hf.training.from_recipe import build_model
     from prolab_hf.training.planning import plan
 
     space = _load_space(recipe)
-    num_pictures = None if data is None else len(_open(data, split, space, opening))
+    num_images = None if data is None else len(_open(data, split, space, opening))
     with torch.device("meta"):
         model = build_model(recipe, space, pretrained=False)
-    Console().print(plan(recipe, model, num_pictures=num_pictures, num_processes=devices).to_table())
+    Console().print(plan(recipe, model, num_images=num_images, num_processes=devices).to_table())
 
 
 def _print_recipes() -> None:

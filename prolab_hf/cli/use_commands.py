@@ -86,8 +86,8 @@ def evaluate(
 
     Pictures are compared at their own size. Memory does not grow with their number.
     """
-    from prolab_hf.data.opening import open_source
-    from prolab_hf.evaluation.inference import evaluate_model
+    from prolab_hf.data.source_from_name import open_source
+    from prolab_hf.evaluation.evaluate import evaluate_model
     from prolab_hf.evaluation.report import class_table, means_table
 
     options = _inference_options(mode, crop_size, stride, flip, scales, batch_size, resize_twice)
@@ -146,8 +146,8 @@ def segment(
     device: DeviceOption = "auto",
 ) -> None:
     """Segment pictures and draw the classes over them, with a legend."""
-    from prolab_hf.evaluation.inference import segment as segment_picture
-    from prolab_hf.evaluation.preparation import as_picture
+    from prolab_hf.evaluation.inference import as_image
+    from prolab_hf.evaluation.inference import segment as segment_image
     from prolab_hf.explanation.overlays import overlay
 
     options = _inference_options(mode, crop_size, stride, flip, scales, batch_size)
@@ -161,7 +161,7 @@ def segment(
     console, failures = Console(), 0
     for path, target in zip(pictures, targets):
         try:
-            picture = as_picture(path)
+            picture = as_image(path)
         except ValueError as error:
             if len(pictures) == 1:
                 raise
@@ -169,11 +169,11 @@ def segment(
             typer.echo(f"prolab: {error}", err=True)
             failures += 1
             continue
-        result = segment_picture(network, processor, picture, show_progress_bar=mode == "slide", **options)
+        result = segment_image(network, processor, picture, show_progress_bar=mode == "slide", **options)
         overlay(picture, result.labels, result.class_names, legend=legend, opacity=opacity).save(target)
         if labels is not None:
             labels.mkdir(parents=True, exist_ok=True)
-            _label_picture(result).save(labels / f"{path.stem}.png")
+            _label_image(result).save(labels / f"{path.stem}.png")
         console.print(f"{escape(str(target))}: {escape(_shares(result))}", highlight=False)
     if failures:
         typer.echo(f"prolab: {failures} of {len(pictures)} pictures could not be read.", err=True)
@@ -203,7 +203,7 @@ def explain(
     device: DeviceOption = "auto",
 ) -> None:
     """Explain a pixel or region: which properties make up its class score, and what decided."""
-    from prolab_hf.evaluation.preparation import as_picture
+    from prolab_hf.evaluation.inference import as_image
     from prolab_hf.explanation.contributions import explain as explain_place
 
     if (point is None) == (region is None):
@@ -212,10 +212,10 @@ def explain(
     if point is not None:
         place["point"] = _point(point)
     if out is not None:
-        _require_picture_name(out)
-    image = as_picture(picture)
+        _require_image_name(out)
+    image = as_image(picture)
     if region is not None:
-        place["region"] = as_picture(region).convert("L")
+        place["region"] = as_image(region).convert("L")
     network, processor = load_model(model, device, explainable=True)
     explanation = explain_place(network, processor, image, class_name=class_name, top=top, **place)
     if as_json:
@@ -351,7 +351,7 @@ def _overlay_targets(pictures: list[Path], out: Path | None) -> list[Path]:
     if len(set(targets)) < len(targets):
         raise ValueError("Several pictures have the same name and would overwrite each other's overlay.")
     for target in targets:
-        _require_picture_name(target)
+        _require_image_name(target)
         if any(target.resolve() == path.resolve() for path in pictures):
             raise ValueError(f"--out {target} is the picture itself; choose another file.")
     return targets
@@ -365,7 +365,7 @@ def _require_writable(path: Path) -> None:
         raise FileNotFoundError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
 
 
-def _require_picture_name(path: Path) -> None:
+def _require_image_name(path: Path) -> None:
     """As `_require_writable`, for a picture, whose format is that of the file's ending."""
     from PIL import Image
 
@@ -376,7 +376,7 @@ def _require_picture_name(path: Path) -> None:
         )
 
 
-def _label_picture(result: "Segmentation") -> "Image.Image":
+def _label_image(result: "Segmentation") -> "Image.Image":
     """Class ids as a gray picture, 16 bits wide where there are more than 256 classes."""
     import numpy as np
     from PIL import Image

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from prolab_hf.data.image_files import RawSample, Sample, class_space, read_raw
 from prolab_hf.data.label_coding import LabelCoding
-from prolab_hf.data.reading import RawSample, Sample, class_space, read_raw
 
 _NEEDS_DATASETS = "reading `datasets` sets needs the package datasets: pip install datasets"
 
@@ -152,6 +152,6 @@ def _load_dataset(name: str, split: str, config_name: str | None, revision: str 
         if "scripts are no longer supported" in str(error):
             raise ValueError(
                 f"data set {name} is a loading script, which `datasets` refuses; try "
-                "revision='refs/convert/parquet', or read its official download (prolab_hf.data.benchmarks)"
+                "revision='refs/convert/parquet', or read its official download (prolab_hf.data.published_datasets)"
             ) from error
         raise

@@ -241,7 +241,7 @@ class LabelCoding:
 
     # -- reading ----------------------------------------------------------------------------------------
 
-    def read_mask(self, picture: Image.Image, *, name: str) -> NDArray[Any]:
+    def read_mask(self, image: Image.Image, *, name: str) -> NDArray[Any]:
         """The raw values of a mask picture, as this coding reads them.
 
         Args:
@@ -255,22 +255,22 @@ class LabelCoding:
             ValueError: If the mode cannot hold what the coding declares.
         """
         if self.kind == "palette":
-            return np.asarray(picture.convert("RGB"))
-        if picture.mode in ("RGB", "RGBA", "LA"):
+            return np.asarray(image.convert("RGB"))
+        if image.mode in ("RGB", "RGBA", "LA"):
             # Some tools store the id in all color channels; that much is certain when they are equal.
-            channels = np.asarray(picture)[..., : 1 if picture.mode == "LA" else 3]
+            channels = np.asarray(image)[..., : 1 if image.mode == "LA" else 3]
             if (channels == channels[..., :1]).all():
                 return channels[..., 0]
             raise ValueError(
                 f"mask {name} is a color picture (mode {picture.mode}), but label coding {self.kind!r} reads "
                 "one number per pixel; declare a palette (color -> class)"
             )
-        if picture.mode == "F":
-            values = np.asarray(picture)
+        if image.mode == "F":
+            values = np.asarray(image)
             if not np.isfinite(values).all() or (values != np.round(values)).any():
                 raise ValueError(f"mask {name} holds fractions (mode F); masks must hold whole numbers")
             return values.astype(np.int64)
-        return np.asarray(picture)
+        return np.asarray(image)
 
     # -- declaration as data ----------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ class PairTally:
 
     def __init__(self) -> None:
         self.pairs: Counter[tuple[int, int]] = Counter()
-        self.num_pictures = 0
+        self.num_images = 0
 
     def update(self, predictions: LabelMaps, labels: LabelMaps) -> "PairTally":
         """Add a batch (see `SegmentationCounts.update`)."""
@@ -84,7 +84,7 @@ class PairTally:
             found, counts = torch.unique(codes, return_counts=True)
         for code, count in zip(found.tolist(), counts.tolist()):
             self.pairs[code // width + low_t, code % width + low_p] += count
-        self.num_pictures += len(labels) if np.ndim(labels) == 3 else 1
+        self.num_images += len(labels) if np.ndim(labels) == 3 else 1
         return self
 
     def resolve(
@@ -101,7 +101,7 @@ class PairTally:
             ValueError: If an id at a labeled pixel is not a class.
         """
         counts = SegmentationCounts(num_labels, ignore_index=ignore_index)
-        counts.num_pictures = self.num_pictures
+        counts.num_images = self.num_images
         outside: set[int] = set()
         for (true, predicted), number in self.pairs.items():
             label = (label_map or {}).get(true, true)
@@ -198,7 +198,7 @@ class ProLabMeanIoU(evaluate.Metric):
         """Count the given maps, if any, and give the scores of everything counted since the last call."""
         if predictions is not None or references is not None:
             self.add_batch(predictions=predictions, references=references)
-        if self.counts.num_pictures == 0:
+        if self.counts.num_images == 0:
             raise ValueError(
                 "Nothing was counted: call add or add_batch first, or pass predictions and references."
             )

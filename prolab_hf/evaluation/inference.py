@@ -1,37 +1,223 @@
-"""Segmenting a picture, and measuring a model on many."""
+"""Segmenting an image: every scale and flip advances together, a few rows at a time."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from prolab_hf.evaluation.metrics import SegmentationCounts
-from prolab_hf.evaluation.prediction import Run, predict
-from prolab_hf.evaluation.preparation import (
-    Picture,
-    as_picture,
-    class_names_of,
-    inference_state,
-    logits_function,
-)
-from prolab_hf.evaluation.progress import progress
-from prolab_hf.evaluation.scores import ClassAverage
+from prolab_hf.data.image_files import read_image
 from prolab_hf.evaluation.settings import InferenceOptions, InferenceSettings
-from prolab_hf.evaluation.sliding_window import LogitsFunction, slide_logits
+from prolab_hf.evaluation.sliding_window import (
+    LogitsFunction,
+    count_windows,
+    resized_blocks,
+    slide_bands,
+    slide_logits,
+)
 from prolab_hf.model.resize_prolab import resize_argmax
+from prolab_hf.progress import Progress, progress
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    pass
 
 logger = logging.getLogger(__name__)
+
+
+Picture = str | Path | Image.Image | np.ndarray
+
+
+def prepare(processor: Any, picture: Image.Image, **overrides: Any) -> Tensor:
+    """Pixel values `(1, 3, height, width)` of a picture, from an image processor or a transform."""
+    if is_processor(processor):
+        values = processor(images=picture, return_tensors="pt", **overrides)["pixel_values"]
+    else:
+        values = processor(picture, np.zeros((picture.height, picture.width), np.int32))["pixel_values"][None]
+    return values
+
+
+def is_processor(processor: Any) -> bool:
+    """Whether this is an image processor of transformers rather than a transform of `prolab_hf.data`."""
+    return hasattr(processor, "preprocess")
+
+
+def as_image(image: Picture) -> Image.Image:
+    """An upright RGB picture from a path, PIL picture or array.
+
+    Raises:
+        ValueError: If it cannot be decoded or the array is not a picture.
+        TypeError: If it is something else.
+        FileNotFoundError: If the path does not exist.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image, name=str(image))
+    if isinstance(image, Image.Image):
+        return read_image(image, name=getattr(image, "filename", "") or "(in memory)")
+    if isinstance(image, np.ndarray):
+        if (
+            image.dtype != np.uint8
+            or image.ndim not in (2, 3)
+            or (image.ndim == 3 and image.shape[2] not in (3, 4))
+        ):
+            raise ValueError(
+                f"The array has shape {image.shape} and type {image.dtype}; a picture is uint8 of shape "
+                "(height, width, 3)."
+            )
+        return Image.fromarray(image).convert("RGB")
+    raise TypeError(f"A picture is a path, a PIL picture or a uint8 array; received {type(image).__name__}.")
+
+
+def model_output(model: nn.Module, pixel_values: Tensor) -> Any:
+    """Output of a model for prepared pictures, which are brought to the model's device and type."""
+    # The first that computes: quantized weights are integers.
+    parameter = next(p for p in model.parameters() if p.is_floating_point())
+    return model(pixel_values=pixel_values.to(parameter.device, parameter.dtype))
+
+
+def logits_function(model: nn.Module) -> LogitsFunction:
+    """The model as a function from prepared pictures on any device to logits on the model's device."""
+    return lambda pixel_values: model_output(model, pixel_values).logits
+
+
+def class_names_of(model: nn.Module) -> list[str]:
+    """Names of the model's classes in the order of their ids."""
+    config: Any = getattr(model, "module", model).config
+    return [config.id2label[k] for k in range(len(config.id2label))]
+
+
+@contextmanager
+def inference_state(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the former mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+SIZE_DIVISOR = 32
+"""Sides of rescaled pictures are multiples of this where the processor has no `size_divisor` of its own."""
+
+
+class Run:
+    """A picture prepared at one scale.
+
+    Args:
+        picture: RGB picture.
+        processor: Image processor or evaluation transform.
+        scale: Factor of the size that the processor gives the picture.
+
+    Attributes:
+        pixel_values: `(1, 3, height, width)` float32.
+        processor: The processor, which knows the default window.
+    """
+
+    def __init__(self, picture: Image.Image, processor: Any, scale: float = 1.0) -> None:
+        self.processor = processor
+        self.pixel_values = prepare(processor, picture)
+        if scale != 1.0:
+            divisor = getattr(processor, "size_divisor", None) or SIZE_DIVISOR
+            height, width = (
+                max(1, round(n * scale / divisor)) * divisor for n in self.pixel_values.shape[-2:]
+            )
+            if is_processor(processor):
+                # From the original picture: enlarging what was reduced before would lose detail.
+                self.pixel_values = prepare(processor, picture, size={"height": height, "width": width})
+            else:
+                self.pixel_values = F.interpolate(
+                    self.pixel_values, size=(height, width), mode="bilinear", antialias=True
+                )
+
+
+@torch.no_grad()
+def predict(
+    function: LogitsFunction,
+    runs: Sequence[Run],
+    size: tuple[int, int],
+    settings: InferenceSettings,
+    *,
+    return_scores: bool = False,
+    bar: Progress | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Labels and, on request, probabilities of one picture that is prepared at one or more scales.
+
+    Args:
+        function: Gives the logits of a batch of prepared pictures.
+        runs: The picture at every scale.
+        size: Height and width of the result.
+        settings: Mode, window, flip.
+        return_scores: Whether probabilities are returned.
+        bar: Progress bar to advance.
+
+    Returns:
+        Labels, int64 `(height, width)`, and probabilities `(num_classes, height, width)` or `None`.
+    """
+    if settings.is_plain and not return_scores:
+        return resize_argmax(function(runs[0].pixel_values), size)[0], None
+    flips = (False, True) if settings.flip else (False,)
+    streams = [_blocks(function, run, size, settings, flip, bar) for run in runs for flip in flips]
+    labels: list[Tensor] = []
+    scores: list[Tensor] = []
+    # All runs advance together, a few rows at a time: nothing of the size (classes, height, width) is held.
+    for blocks in zip(*streams, strict=True):
+        if len(blocks) == 1:
+            labels.append(blocks[0].argmax(dim=0))
+            if not return_scores:
+                continue
+        probabilities = torch.stack([block.softmax(dim=0) for block in blocks]).mean(dim=0)
+        if len(blocks) > 1:
+            labels.append(probabilities.argmax(dim=0))
+        if return_scores:
+            scores.append(probabilities)
+    return torch.cat(labels), torch.cat(scores, dim=1) if return_scores else None
+
+
+def _blocks(
+    function: LogitsFunction,
+    run: Run,
+    size: tuple[int, int],
+    settings: InferenceSettings,
+    flip: bool,
+    bar: Progress | None,
+) -> Iterator[Tensor]:
+    """Logits of one run at the size of the result, in blocks of rows, turned back if it was flipped."""
+    pixel_values = run.pixel_values.flip(-1) if flip else run.pixel_values
+    advance = bar.advance if bar is not None else None
+    source_size = (int(pixel_values.shape[-2]), int(pixel_values.shape[-1]))
+    if settings.mode == "slide" or settings.resize_twice:
+        # The whole picture is a window of its own size.
+        whole = (source_size, source_size)
+        crop_size, stride = settings.window(run.processor) if settings.mode == "slide" else whole
+        if bar is not None:
+            bar.add_total(count_windows(source_size, crop_size, stride))
+        bands: Iterator[Tensor] = slide_bands(
+            function,
+            pixel_values,
+            crop_size,
+            stride,
+            windows_per_batch=settings.batch_size,
+            on_windows=advance,
+        )
+    else:
+        logits = function(pixel_values).float()
+        source_size = (int(logits.shape[-2]), int(logits.shape[-1]))
+        bands = iter([logits])
+        if bar is not None:
+            bar.add_total(1)
+            bar.advance(1)
+    for block in resized_blocks((band[0] for band in bands), source_size, size):
+        yield block.flip(-1) if flip else block
 
 
 @dataclass(frozen=True)
@@ -120,7 +306,7 @@ def segment(
         ```
     """
     settings = InferenceSettings(**options)
-    picture = as_picture(image)
+    picture = as_image(image)
     with inference_state(model):
         names = class_names_of(model)
         runs = [Run(picture, processor, scale) for scale in settings.scales]
@@ -136,164 +322,11 @@ def segment(
     return Segmentation(labels.cpu(), names, None if scores is None else scores.cpu())
 
 
-def evaluate_model(
-    model: nn.Module,
-    processor: Any,
-    source: Any,
-    *,
-    boundary_ratio: float | None = None,
-    average: ClassAverage = "union",
-    num_workers: int = 0,
-    accelerator: Accelerator | None = None,
-    show_progress_bar: bool = False,
-    **options: Unpack[InferenceOptions],
-) -> dict[str, Any]:
-    """Segment every picture of a source at its own size and compare with its labels.
-
-    Counts are held, not predictions: memory does not grow with the number of pictures.
-
-    Args:
-        model: A segmentation model with `logits`.
-        processor: Its image processor, or an evaluation transform of `prolab_hf.data`.
-        source: Anything with `len()` and `[i]` that gives a `Sample` or a pair `(image, mask)`, masks being
-            class ids `(height, width)`.
-        boundary_ratio: Width of the boundary band (0.02 in the paper) if boundary IoU is wanted.
-        average: Classes over which means are taken (see `SegmentationCounts.scores`).
-        num_workers: Processes that read and prepare pictures beside the model.
-        accelerator: Run of `accelerate`: every process takes its part of the pictures, all get the sums.
-        show_progress_bar: Whether a bar over the pictures is shown.
-        **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`, `resize_twice`: see
-            `InferenceSettings`.
-
-    Returns:
-        `SegmentationScores.to_dict()` with the model's class names, and `seconds`, `inference` (the options).
-
-    Raises:
-        ValueError: If the source is empty, its classes are not the model's, or no pixel has a label.
-    """
-    settings = InferenceSettings(**options)
-    names = class_names_of(model)
-    _check_classes(names, getattr(source, "class_names", None))
-    if len(source) == 0:
-        raise ValueError("The source holds no pictures; check the folder and the split.")
-    counts = SegmentationCounts(
-        len(names), ignore_index=_ignore_index(model, source), boundary_ratio=boundary_ratio
-    )
-    rank, world = (
-        (accelerator.process_index, accelerator.num_processes) if accelerator is not None else (0, 1)
-    )
-    prepared = _PreparedPictures(source, processor, settings.scales, range(rank, len(source), world))
-    loader = DataLoader(prepared, batch_size=settings.batch_size, num_workers=num_workers, collate_fn=list)
-    started = time.perf_counter()
-    show = show_progress_bar and (accelerator is None or accelerator.is_main_process)
-    with inference_state(model), progress(show, "evaluating", len(prepared)) as bar:
-        function = logits_function(model)
-        for batch in loader:
-            _count_pictures(function, batch, settings, counts)
-            bar.advance(len(batch))
-    if accelerator is not None:
-        counts = counts.reduce(accelerator)
-    if counts.confusion.sum() == 0:
-        raise ValueError(
-            f"None of the {counts.num_pictures} pictures has a labeled pixel; "
-            "check the label coding of the masks."
-        )
-    results = counts.scores(average=average).to_dict(names)
-    return {**results, "seconds": time.perf_counter() - started, "inference": settings.to_dict(processor)}
-
-
-@dataclass
-class _Prepared:
-    """A picture ready for the model, with its labels."""
-
-    runs: list[Run]
-    mask: np.ndarray
-
-
-class _PreparedPictures(Dataset[_Prepared]):
-    """Reads and prepares pictures, in worker processes if there are any."""
-
-    def __init__(self, source: Any, processor: Any, scales: Sequence[float], indices: Sequence[int]) -> None:
-        self.source = source
-        self.processor = processor
-        self.scales = scales
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> _Prepared:
-        sample = self.source[self.indices[index]]
-        image, mask = sample if isinstance(sample, tuple) else (sample.image, sample.mask)
-        picture = as_picture(image)
-        mask = np.asarray(mask)
-        if mask.shape != (picture.height, picture.width):
-            name = getattr(sample, "name", f"number {self.indices[index]}")
-            raise ValueError(
-                f"The labels of picture {name} have shape {mask.shape}, the picture is {picture.height} high "
-                f"and {picture.width} wide; they must agree."
-            )
-        return _Prepared([Run(picture, self.processor, scale) for scale in self.scales], mask)
-
-
-def _count_pictures(
-    function: LogitsFunction,
-    batch: Sequence[_Prepared],
-    settings: InferenceSettings,
-    counts: SegmentationCounts,
-) -> None:
-    if not settings.is_plain:
-        for item in batch:
-            labels, _ = predict(function, item.runs, _size(item.mask), settings)
-            counts.update(labels, torch.from_numpy(item.mask))
-        return
-    by_size: dict[tuple[int, int], list[_Prepared]] = {}
-    for item in batch:
-        by_size.setdefault(_size(item.runs[0].pixel_values), []).append(item)
-    for items in by_size.values():
-        logits = function(torch.cat([item.runs[0].pixel_values for item in items]))
-        for row, item in enumerate(items):
-            counts.update(
-                resize_argmax(logits[row : row + 1], _size(item.mask))[0], torch.from_numpy(item.mask)
-            )
-
-
-def _size(array: np.ndarray | Tensor) -> tuple[int, int]:
-    return int(array.shape[-2]), int(array.shape[-1])
-
-
-def _ignore_index(model: nn.Module, source: Any) -> int:
-    config = getattr(getattr(model, "module", model), "config", None)
-    return getattr(source, "ignore_index", getattr(config, "semantic_loss_ignore_index", 255))
-
-
-def _check_classes(model_names: Sequence[str], source_names: Sequence[str] | None) -> None:
-    """The ids of a data set must mean what they mean to the model; the model may know more classes."""
-    if source_names is None:
-        return
-    if len(source_names) > len(model_names):
-        raise ValueError(
-            f"The data set has {len(source_names)} classes, the model {len(model_names)}; "
-            f"unknown to the model are {', '.join(sorted(set(source_names) - set(model_names))[:5])}."
-        )
-    renamed = {s: m for s, m in zip(source_names, model_names) if s != m}
-    moved = [name for name in renamed if name in model_names]
-    if moved:
-        there, here = list(source_names).index(moved[0]), list(model_names).index(moved[0])
-        raise ValueError(
-            f"The data set and the model number their classes differently: {moved[0]!r} is number {there} in "
-            f"the data set and {here} in the model. Give the data set the model's order by a label table."
-        )
-    if renamed:
-        logger.warning("Some classes have other names in the data set than in the model: %s", renamed)
-
-
 __all__ = [
     "InferenceOptions",
     "InferenceSettings",
     "Picture",
     "Segmentation",
-    "evaluate_model",
     "segment",
     "slide_logits",
 ]

@@ -54,8 +54,8 @@ def means_table(results: Mapping[str, Any]) -> Table:
 
 def _caption(results: Mapping[str, Any]) -> str:
     averaged = "present in truth or prediction" if results["average"] == "union" else "present in the truth"
-    pictures, pixels = results["num_pictures"], results["num_pixels"]
-    unit = "picture" if pictures == 1 else "pictures"
+    images, pixels = results["num_images"], results["num_pixels"]
+    unit = "picture" if images == 1 else "pictures"
     return f"{pictures:,} {unit}, {pixels:,} labeled pixels; means over the classes {averaged}."
 
 

@@ -21,9 +21,9 @@ from prolab_hf.hub.original_spaces import (
 from prolab_hf.hub.safe_unpickling import load_tensors_safely
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.training.from_recipe import image_processor
 from prolab_hf.training.published_recipes import get_recipe
 from prolab_hf.training.recipe import TrainingRecipe
-from prolab_hf.training.recipe_data import image_processor
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ EVALUATION = "evaluation.json"
 RECIPE = "training_recipe.json"
 LOG = "training_log.jsonl"
 EVAL_RESULTS = ".eval_results/semantic_segmentation.yaml"
-PICTURES = ("overlay.png", "example.png", "quickstart.png")
+IMAGES = ("overlay.png", "example.png", "quickstart.png")
 TAGS = ("prolab", "vision", "semantic-segmentation")
 RECIPE_FIELDS = (
     "name", "epochs", "max_iterations", "batch_size", "learning_rate", "weight_decay", "crop_size", "scale_range",
@@ -162,7 +162,7 @@ def _render(
         recipe=_recipe_rows(folder),
         void=void,
         converted_from=converted_from,
-        picture=next((file for file in PICTURES if (folder / file).is_file()), None),
+        image=next((file for file in IMAGES if (folder / file).is_file()), None),
     )
     return re.sub(r"\n{3,}", "\n\n", card).rstrip() + "\n"
 

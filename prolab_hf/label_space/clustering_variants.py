@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
-from prolab_hf.label_space.opposites import OPPOSITES, sides
+from prolab_hf.label_space.report.opposites import OPPOSITES, sides
 
 BALANCE = 1.5
 _MAX_STEPS = 100

@@ -10,7 +10,7 @@ from prolab_hf.label_space import space_files, space_operations
 from prolab_hf.label_space.space_content import Descriptions, SpaceContent
 
 if TYPE_CHECKING:
-    from prolab_hf.label_space.health import HealthReport
+    from prolab_hf.label_space.report.health import HealthReport
 
 
 class PropertySpace(SpaceContent):
@@ -171,7 +171,7 @@ class PropertySpace(SpaceContent):
         folder.mkdir(parents=True, exist_ok=True)
         space_files.write_space_files(self, folder)
         if write_card:
-            from prolab_hf.label_space.space_card import write_card_unless_foreign
+            from prolab_hf.label_space.views.card import write_card_unless_foreign
 
             write_card_unless_foreign(self, folder / space_files.CARD_NAME)
         if push_to_hub:
@@ -289,7 +289,7 @@ class PropertySpace(SpaceContent):
         Args:
             seed: Seed of the permutation.
         """
-        from prolab_hf.label_space.controls import shuffled_space
+        from prolab_hf.label_space.building import shuffled_space
 
         return shuffled_space(self, seed)
 
@@ -303,7 +303,7 @@ class PropertySpace(SpaceContent):
         seed: int = 0,
         num_trials: int = 100,
     ) -> "HealthReport":
-        """Judges the space: findings with what to do, and the figures of `prolab_hf.label_space.health`.
+        """Judges the space: findings with what to do, and the figures of `prolab_hf.label_space.report.health`.
 
         Args:
             taxonomy: Class name -> super-category, to compare row similarity with.
@@ -312,7 +312,7 @@ class PropertySpace(SpaceContent):
             seed: Seed of the random trials.
             num_trials: Noisy copies per class for each noise level.
         """
-        from prolab_hf.label_space.health import check_space
+        from prolab_hf.label_space.report.health import check_space
 
         return check_space(self, taxonomy=taxonomy, encoder=encoder, seed=seed, num_trials=num_trials)
 
@@ -330,7 +330,7 @@ class PropertySpace(SpaceContent):
             density: Share of ones in (0, 1).
             seed: Seed of the draw.
         """
-        from prolab_hf.label_space.controls import random_codes_space
+        from prolab_hf.label_space.building import random_codes_space
 
         return random_codes_space(cls, class_names, num_properties, density, seed)
 
@@ -341,7 +341,7 @@ class PropertySpace(SpaceContent):
         Args:
             class_names: Names of the classes.
         """
-        from prolab_hf.label_space.controls import one_hot_space
+        from prolab_hf.label_space.building import one_hot_space
 
         return one_hot_space(cls, class_names)
 
@@ -353,6 +353,6 @@ class PropertySpace(SpaceContent):
             class_names: Names of the classes.
             encoder: Anything that `build` takes.
         """
-        from prolab_hf.label_space.controls import class_name_space
+        from prolab_hf.label_space.building import class_name_space
 
         return class_name_space(cls, class_names, encoder)

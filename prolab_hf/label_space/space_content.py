@@ -1,7 +1,8 @@
-"""What a property space consists of: two arrays, the names of their rows and columns, and the words behind them."""
+"""What a property space consists of, and the checks of every part of it."""
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
@@ -9,15 +10,196 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from prolab_hf.label_space.space_operations import matrix_from_rows
-from prolab_hf.label_space.space_validation import (
-    checked_assignments,
-    checked_descriptions,
-    checked_embeddings,
-    checked_matrix,
-    checked_metadata,
-    checked_names,
-)
+from prolab_hf.label_space.operations import matrix_from_rows
+
+MAX_NAME_LENGTH = 1000
+# Rows this close to unit length are kept bit for bit; float32 rounding stays far below it.
+UNIT_TOLERANCE = 1e-5
+
+
+def checked_names(names: Sequence[str], field: str) -> list[str]:
+    """Trims names and refuses empty, repeated, over-long ones and control characters.
+
+    Args:
+        names: The names.
+        field: What to call them in messages.
+    """
+    if isinstance(names, str | bytes) or not isinstance(names, Sequence):
+        raise ValueError(f"{field} must be a list of strings, got {type(names).__name__}.")
+    if not names:
+        raise ValueError(f"{field} must not be empty.")
+    clean: list[str] = []
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(f"{field}[{index}] must be a string, got {name!r}.")
+        text = name.strip()
+        if not text or len(text) > MAX_NAME_LENGTH:
+            raise ValueError(
+                f"{field}[{index}] must have 1 to {MAX_NAME_LENGTH} characters, got {len(text)}."
+            )
+        # Cc: control characters, Cs: lone surrogates, which no UTF-8 file can hold.
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+            raise ValueError(f"{field}[{index}] contains a control character: {text!r}.")
+        if text in seen:
+            raise ValueError(f"{field} must be unique: {text!r} stands at {seen[text]} and at {index}.")
+        seen[text] = index
+        clean.append(text)
+    return clean
+
+
+def _as_float32(values: Any, field: str) -> torch.Tensor:
+    if isinstance(values, torch.Tensor):
+        if values.is_meta:
+            raise ValueError(f"{field} is on the meta device and holds no numbers; load the weights first.")
+        return values.detach().to("cpu", torch.float32, copy=True)
+    try:
+        array = np.array(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{field} must be a table of numbers ({error}).") from error
+    return torch.from_numpy(array)
+
+
+def checked_embeddings(values: Any, num_properties: int) -> torch.Tensor:
+    """Unit rows in float32 on the CPU.
+
+    Args:
+        values: `(num_properties, embedding_dim)`.
+        num_properties: Expected number of rows.
+    """
+    table = _as_float32(values, "property_embeddings")
+    if table.ndim != 2 or table.shape[0] != num_properties or table.shape[1] == 0:
+        raise ValueError(
+            f"property_embeddings must have the shape ({num_properties}, embedding_dim), one row per "
+            f"property name, got {tuple(table.shape)}."
+        )
+    bad = (~torch.isfinite(table).all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(f"property_embeddings must be finite; row {bad[0]} holds NaN or infinity.")
+    norms = table.double().norm(dim=1, keepdim=True)
+    if norms.min() == 0:
+        raise ValueError(f"property_embeddings row {int(norms.argmin())} is zero and has no direction.")
+    if (norms - 1).abs().max() > UNIT_TOLERANCE:
+        table = (table.double() / norms).float()
+    return table.contiguous()
+
+
+def checked_matrix(values: Any, num_classes: int, num_properties: int) -> torch.Tensor:
+    """The class-property matrix in float32 on the CPU.
+
+    Args:
+        values: `(num_classes, num_properties)` of 0 and 1.
+        num_classes: Expected number of rows.
+        num_properties: Expected number of columns.
+    """
+    table = _as_float32(values, "class_property_matrix")
+    if tuple(table.shape) != (num_classes, num_properties):
+        raise ValueError(
+            f"class_property_matrix must have the shape ({num_classes}, {num_properties}) of class and "
+            f"property names, got {tuple(table.shape)}."
+        )
+    wrong = ((table != 0) & (table != 1)).nonzero()
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        raise ValueError(
+            f"class_property_matrix must hold only 0 and 1, got {table[row, column].item()} at ({row}, "
+            f"{column})."
+        )
+    return table.contiguous()
+
+
+def checked_descriptions(
+    descriptions: Mapping[str, Sequence[str]], class_names: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """Trims descriptions and drops repetitions within a class (case does not count).
+
+    Args:
+        descriptions: Class name -> sentences.
+        class_names: Names that may occur; None takes them from `descriptions`.
+    """
+    if not isinstance(descriptions, Mapping):
+        raise ValueError(f"descriptions must map class names to lists, got {type(descriptions).__name__}.")
+    names = list(class_names) if class_names is not None else checked_names(list(descriptions), "class names")
+    known = set(names)
+    by_name: dict[str, list[str]] = {}
+    for key, texts in descriptions.items():
+        name = key.strip() if isinstance(key, str) else key
+        if name not in known:
+            raise ValueError(f"descriptions names the unknown class {key!r}.")
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise ValueError(
+                f"The descriptions of {name!r} must be a list of strings, got {type(texts).__name__}."
+            )
+        by_name[name] = _checked_sentences(name, texts)
+    return {name: by_name[name] for name in names if name in by_name}
+
+
+def _checked_sentences(name: str, texts: Sequence[str]) -> list[str]:
+    sentences: dict[str, str] = {}
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"The descriptions of {name!r} must be non-empty strings, got {text!r}.")
+        if any(unicodedata.category(letter) == "Cs" for letter in text):
+            raise ValueError(f"A description of {name!r} holds half a surrogate pair: {text!r}.")
+        sentences.setdefault(" ".join(text.split()).lower(), " ".join(text.split()))
+    return list(sentences.values())
+
+
+def checked_assignments(
+    assignments: Mapping[str, Sequence[int]],
+    descriptions: Mapping[str, Sequence[str]],
+    class_names: Sequence[str],
+    class_properties: Sequence[Sequence[int]],
+) -> dict[str, list[int]]:
+    """Assignments that agree with the descriptions (one index each) and with the matrix (the same set).
+
+    Args:
+        assignments: Class name -> property index per description.
+        descriptions: Clean descriptions.
+        class_names: All classes.
+        class_properties: Property indices of each class.
+    """
+    if not isinstance(assignments, Mapping):
+        raise ValueError(f"assignments must map class names to lists, got {type(assignments).__name__}.")
+    rows = dict(zip(class_names, class_properties, strict=True))
+    unknown = [name for name in assignments if name not in rows]
+    if unknown:
+        raise ValueError(f"assignments names the unknown class {unknown[0]!r}.")
+    clean: dict[str, list[int]] = {}
+    for name in class_names:
+        if name not in assignments:
+            continue
+        given = assignments[name]
+        if not isinstance(given, Sequence) or not all(isinstance(index, int | np.integer) for index in given):
+            raise ValueError(f"assignments of {name!r} must be a list of integers, got {given!r}.")
+        indices = [int(index) for index in given]
+        if len(indices) != len(descriptions.get(name, ())):
+            raise ValueError(
+                f"assignments of {name!r} has {len(indices)} entries for {len(descriptions.get(name, ()))} "
+                "descriptions."
+            )
+        if set(indices) != set(rows[name]):
+            raise ValueError(
+                f"assignments of {name!r} gives the properties {sorted(set(indices))}, but its row of the "
+                f"matrix has {list(rows[name])}."
+            )
+        clean[name] = indices
+    return clean
+
+
+def checked_metadata(values: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """A fact sheet as plain JSON values.
+
+    Args:
+        values: The facts.
+        field: What to call them in messages.
+    """
+    try:
+        clean = json.loads(json.dumps(dict(values), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{field} must be a mapping of JSON values ({error}).") from error
+    return clean
+
 
 Descriptions = Mapping[str, Sequence[str]]
 

@@ -15,8 +15,14 @@ from transformers.image_utils import (
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from .label_maps_prolab import fit_size, pad_label_maps, read_label_maps, reduce_labels
-from .postprocessing_prolab import property_maps, semantic_maps
+from .label_maps_prolab import (
+    fit_size,
+    pad_label_maps,
+    property_maps,
+    read_label_maps,
+    reduce_labels,
+    semantic_maps,
+)
 from .resize_prolab import resize_nearest_labels
 
 if TYPE_CHECKING:
@@ -174,19 +180,19 @@ class ProLabImageProcessorMixin(Backend):
             sizes = [picture.shape[-2:] for picture in pictures]
             labels = self._prepare_labels(segmentation_maps, sizes, kwargs)
             data["labels"] = self._to_backend(labels, source["device"])
-        data["pixel_values"] = self._prepare_pictures(pictures, kwargs)
+        data["pixel_values"] = self._prepare_images(pictures, kwargs)
         if return_tensors is not None:
             _require_one_size(data["pixel_values"])
         return BatchFeature(data=data, tensor_type=return_tensors)
 
-    def _prepare_pictures(self, pictures: list[Any], options: dict[str, Any]) -> list[Any]:
+    def _prepare_images(self, pictures: list[Any], options: dict[str, Any]) -> list[Any]:
         """Backend pictures `(channels, height, width)` resized, scaled and padded as the options say."""
         if options["do_resize"]:
-            pictures = [self._resize_picture(picture, options) for picture in pictures]
+            pictures = [self._resize_image(picture, options) for picture in pictures]
         pictures = [self._scale(picture, options) for picture in pictures]
         return self.pad(pictures, pad_size=options["pad_size"]) if options["do_pad"] else pictures
 
-    def _resize_picture(self, picture: Any, options: dict[str, Any]) -> Any:
+    def _resize_image(self, picture: Any, options: dict[str, Any]) -> Any:
         bounds = {name: options[name] for name in ("size", "size_divisor")}
         height, width = fit_size(*picture.shape[-2:], **bounds)
         return self.resize(picture, SizeDict(height=height, width=width), resample=options["resample"])

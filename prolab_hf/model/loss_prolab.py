@@ -8,10 +8,9 @@ the upsampled map itself is never stored (`streaming_prolab`).
 import torch
 from torch import Tensor
 
-from .embedding_norm_prolab import upsampled_inverse_norm
-from .loss_operator_prolab import class_rows, streamed_loss
-from .pixel_losses_prolab import COSINE_EPS
-from .streaming_prolab import compute_dtype
+from .loss_kernels_prolab import COSINE_EPS
+from .loss_operators_prolab import class_rows, streamed_loss, upsampled_inverse_norm
+from .loss_streaming_prolab import compute_dtype
 
 VOID_PIXELS = ("mask", "dilute")
 REGRESSION_KINDS = ("bce", "mse")

@@ -281,17 +281,17 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         pixel_values = pixel_values.to(self.level_embed.dtype)
         # 1. Two sets of tokens: the adapter's [1/8, 1/16, 1/32] and the transformer's [1/16].
         finest, adapter_tokens = self.spatial_prior(pixel_values, self.level_embed)
-        pictures = resize_to_patches(self.vit, pixel_values)
+        images = resize_to_patches(self.vit, pixel_values)
         sequence, num_prefix = input_tokens(
             self.vit,
-            pictures,
+            images,
             use_prefix=config.use_prefix_tokens,
             prefix_positions=config.prefix_positions,
         )
         # 2. Blocks and exchanges in turn.
         points = reference_points(shapes, pixel_values.device)
         own_points = points[4 * height * width : 5 * height * width]
-        layers, arguments = list(transformer_layers(self.vit)), layer_arguments(self.vit, pictures)
+        layers, arguments = list(transformer_layers(self.vit)), layer_arguments(self.vit, images)
         interactions: Any = zip(self.interactions, config.interaction_indexes)
         vit_maps = []
         for interaction, (first, last) in interactions:

@@ -88,9 +88,7 @@ def resize_to_patches(vit: Any, pixel_values: Tensor) -> Tensor:
     return F.interpolate(pixel_values, size=size, mode="bilinear", align_corners=False)
 
 
-def input_tokens(
-    vit: Any, pictures: Tensor, *, use_prefix: bool, prefix_positions: bool
-) -> tuple[Tensor, int]:
+def input_tokens(vit: Any, images: Tensor, *, use_prefix: bool, prefix_positions: bool) -> tuple[Tensor, int]:
     """Patch tokens with positions for any picture size, behind the class and register tokens.
 
     Args:
@@ -104,7 +102,7 @@ def input_tokens(
     """
     embeddings = vit.embeddings
     projection = _patch_projection(vit)
-    tokens = projection(pictures.to(projection.weight.dtype)).flatten(2).transpose(1, 2)
+    tokens = projection(images.to(projection.weight.dtype)).flatten(2).transpose(1, 2)
     prefix = [getattr(embeddings, name) for name in PREFIX_TOKENS if use_prefix and hasattr(embeddings, name)]
     num_prefix = sum(token.shape[1] for token in prefix)
     table = getattr(embeddings, "position_embeddings", None)
@@ -113,7 +111,7 @@ def input_tokens(
         rows = table.shape[1] - embeddings.patch_embeddings.num_patches
         # The family's own interpolation; only the shape of its first argument counts.
         stand_in = table.new_empty(0, rows + tokens.shape[1], table.shape[2])
-        positions = embeddings.interpolate_pos_encoding(stand_in, *pictures.shape[2:])
+        positions = embeddings.interpolate_pos_encoding(stand_in, *images.shape[2:])
         tokens = tokens + positions[:, rows:]
     if num_prefix:
         front = torch.cat(prefix, dim=1)
@@ -123,13 +121,13 @@ def input_tokens(
     return getattr(embeddings, "dropout", nn.Identity())(tokens), num_prefix
 
 
-def layer_arguments(vit: Any, pictures: Tensor) -> dict[str, Any]:
+def layer_arguments(vit: Any, images: Tensor) -> dict[str, Any]:
     """What the blocks want besides their tokens: rotary positions, or what a relative bias is made of."""
     if hasattr(vit, "rope_embeddings"):
-        return {"position_embeddings": vit.rope_embeddings(pictures)}
+        return {"position_embeddings": vit.rope_embeddings(images)}
     if not hasattr(transformer_layers(vit)[0], "relative_position_bias"):
         return {}
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     arguments: dict[str, Any] = {"resolution": (height, width)}
     if vit.shared_position_bias is not None:
         patch_height, patch_width = _patch_projection(vit).kernel_size

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prolab_hf.evaluation.metrics import SegmentationCounts, SegmentationScores
 from prolab_hf.evaluation.sliding_window import slide_logits
 from prolab_hf.model.resize_prolab import resize_argmax
-from prolab_hf.training.data_order import eval_loader, read_batches, worker_count
+from prolab_hf.training.data_loading import eval_loader, read_batches, worker_count
 from prolab_hf.training.recipe import TrainingRecipe, height_width
 
 

@@ -21,7 +21,7 @@ from prolab_hf.training.recipe import TrainingRecipe
 
 
 def training_arguments_defaults(
-    recipe: TrainingRecipe, output_dir: str | Path, num_pictures: int, **overrides: Any
+    recipe: TrainingRecipe, output_dir: str | Path, num_images: int, **overrides: Any
 ) -> dict[str, Any]:
     """Keyword arguments for `TrainingArguments` that follow a recipe.
 
@@ -34,7 +34,7 @@ def training_arguments_defaults(
     Returns:
         A dictionary for `TrainingArguments(**...)`.
     """
-    total = recipe.total_iterations(num_pictures)
+    total = recipe.total_iterations(num_images)
     precision = recipe.precision_on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     arguments: dict[str, Any] = {
         "output_dir": str(output_dir),

@@ -49,9 +49,9 @@ class TrainingPlan:
     forward_flops: int
     activation_bytes: int
     state_bytes: int
-    num_pictures: int | None
+    num_images: int | None
     total_iterations: int
-    pictures_per_step: int
+    images_per_step: int
     accumulation: int
     num_processes: int
     precision: str
@@ -68,7 +68,7 @@ class TrainingPlan:
         recipe = self.recipe
         height, width = recipe.crop_height_width
         epochs = ""
-        if self.num_pictures:
+        if self.num_images:
             epochs = f" ({self.total_iterations * self.pictures_per_step / self.num_pictures:,.1f} epochs)"
         return [
             ("recipe", recipe.name or "(own)"),
@@ -153,7 +153,7 @@ def plan(
     recipe: TrainingRecipe,
     model: nn.Module,
     *,
-    num_pictures: int | None = None,
+    num_images: int | None = None,
     num_processes: int = 1,
     peak_teraflops: float | None = None,
     utilization: float = UTILIZATION,
@@ -171,20 +171,20 @@ def plan(
     Raises:
         ValueError: The recipe counts epochs and `num_pictures` is unknown.
     """
-    if recipe.max_iterations is None and num_pictures is None:
+    if recipe.max_iterations is None and num_images is None:
         raise ValueError(
             f"The recipe trains for {recipe.epochs:g} epochs, so the number of training pictures is needed; "
             "give the data, or max_iterations."
         )
-    total = recipe.total_iterations(num_pictures or 0, num_processes=num_processes)
+    total = recipe.total_iterations(num_images or 0, num_processes=num_processes)
     accumulation = recipe.accumulation_for(num_processes)
-    pictures = recipe.batch_size * num_processes * accumulation
+    images = recipe.batch_size * num_processes * accumulation
     precision = "bf16" if recipe.mixed_precision == "auto" else recipe.mixed_precision
     flops, activations = _measure(model, recipe, half=precision != "no")
     num_parameters = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     peak = peak_teraflops or PEAK_TERAFLOPS[precision]
-    work = flops * BACKWARD_FACTOR * total * pictures
+    work = flops * BACKWARD_FACTOR * total * images
     return TrainingPlan(
         recipe=recipe,
         label_space=_label_space(recipe, model),
@@ -193,9 +193,9 @@ def plan(
         forward_flops=flops,
         activation_bytes=activations,
         state_bytes=4 * (num_parameters + 3 * trainable),
-        num_pictures=num_pictures,
+        num_images=num_images,
         total_iterations=total,
-        pictures_per_step=pictures,
+        images_per_step=images,
         accumulation=accumulation,
         num_processes=num_processes,
         precision=precision,

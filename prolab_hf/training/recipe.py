@@ -188,7 +188,7 @@ class TrainingRecipe:
             )
         return self.total_batch_size // per_pass
 
-    def total_iterations(self, num_pictures: int, *, num_processes: int = 1) -> int:
+    def total_iterations(self, num_images: int, *, num_processes: int = 1) -> int:
         """Number of optimizer steps.
 
         Args:
@@ -201,7 +201,7 @@ class TrainingRecipe:
         total = self.max_iterations
         if total is None:
             per_step = self.batch_size * num_processes * self.accumulation_for(num_processes)
-            total = max(1, math.ceil((self.epochs or 0) * num_pictures / per_step))
+            total = max(1, math.ceil((self.epochs or 0) * num_images / per_step))
         if (self.warmup_iterations or 0) >= total:
             raise ValueError(
                 f"warmup_iterations is {self.warmup_iterations}, but the run has {total} steps; "

@@ -13,14 +13,18 @@ from accelerate.utils import DistributedType, gather_object, parse_flag_from_env
 from torch import nn
 
 from prolab_hf.evaluation.metrics import SegmentationScores
-from prolab_hf.training.checkpoints import best_evaluation
-from prolab_hf.training.display import TrainingDisplay
-from prolab_hf.training.interruption import InterruptGuard, TrainingInterrupted
-from prolab_hf.training.output_folder import open_output_folder
+from prolab_hf.training.checkpoints import best_evaluation, open_output_folder
 from prolab_hf.training.recipe import TrainingRecipe
-from prolab_hf.training.run_reporting import Reporter, TrainingCallback, TrainingEvent
-from prolab_hf.training.run_storage import RunStorage
-from prolab_hf.training.training_run import TrainingRun
+from prolab_hf.training.reporting import (
+    InterruptGuard,
+    Reporter,
+    TrainingCallback,
+    TrainingDisplay,
+    TrainingEvent,
+    TrainingInterrupted,
+)
+from prolab_hf.training.training_loop import TrainingRun
+from prolab_hf.training.training_state import RunStorage
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class TrainingResult:
     scores: SegmentationScores | None
     train_seconds: float
     data_wait_share: float
-    pictures_per_second: float
+    images_per_second: float
 
 
 def train(
@@ -69,7 +73,7 @@ def train(
 
     Works on whatever device and number of processes the script was started with (`accelerate launch`,
     `torchrun`, or plainly). The model is changed in place and ends with the exported weights. Augmentation is
-    the data set's; `prolab_hf.training.recipe_data` builds it from the recipe.
+    the data set's; `prolab_hf.training.from_recipe` builds it from the recipe.
 
     Args:
         model: Returns an output with `loss` and `logits`, and has `save_pretrained`: ours, or transformers'.
@@ -133,7 +137,7 @@ def _result(run: TrainingRun, output_dir: Path, exported_step: int) -> TrainingR
         scores=run.scores,
         train_seconds=progress.train_seconds,
         data_wait_share=progress.wait_seconds / seconds,
-        pictures_per_second=progress.step * progress.effective_batch_size / seconds,
+        images_per_second=progress.step * progress.effective_batch_size / seconds,
     )
 
 

@@ -94,8 +94,8 @@ def test_quickstart_does_every_step(tmp_path):
     assert len(names) == len(result.test["per_class"]) + 1
     total = sum(share for _, share in result.explanation.contributions)
     assert total == pytest.approx(result.explanation.score, abs=1e-5)
-    with Image.open(result.figure) as picture:
-        assert min(picture.size) > 400
+    with Image.open(result.figure) as image:
+        assert min(image.size) > 400
     model = ProLabForSemanticSegmentation.from_pretrained(tmp_path / "out")
     assert model.config.num_labels == len(names) - 1
     with pytest.raises(FileExistsError):

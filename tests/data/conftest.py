@@ -11,7 +11,7 @@ Writer = Callable[..., Path]
 
 
 @pytest.fixture
-def write_picture() -> Writer:
+def write_image() -> Writer:
     def write(path: Path, size: tuple[int, int] = (12, 8), seed: int = 0, **options: object) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -33,11 +33,11 @@ def write_mask() -> Writer:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, write_picture: Writer, write_mask: Writer) -> Path:
+def folder(tmp_path: Path, write_image: Writer, write_mask: Writer) -> Path:
     """Six pictures of 40 x 32 with 3 classes and void, layout `train/images` + `train/masks`."""
     for index in range(6):
         rng = np.random.default_rng(index)
-        write_picture(tmp_path / "train/images" / f"p{index}.png", (40, 32), index)
+        write_image(tmp_path / "train/images" / f"p{index}.png", (40, 32), index)
         mask = rng.integers(0, 3, (8, 10)).repeat(4, 0).repeat(4, 1)
         mask[0, :] = 255
         write_mask(tmp_path / "train/masks" / f"p{index}.png", mask)

@@ -85,22 +85,22 @@ def test_more_than_254_classes_need_another_void_value():
 @pytest.mark.parametrize("mode", ["1", "L", "P", "I", "I;16"])
 def test_every_gray_mode_of_pil_reads_the_same(tmp_path, mode):
     values = np.array([[0, 1], [1, 0]], dtype=np.uint16 if mode == "I;16" else np.uint8)
-    picture = Image.fromarray(values) if mode == "I;16" else Image.fromarray(values).convert("L")
+    image = Image.fromarray(values) if mode == "I;16" else Image.fromarray(values).convert("L")
     if mode == "P":
-        picture.putpalette([9, 9, 9, 200, 0, 0])  # turns L into P and keeps the values
+        image.putpalette([9, 9, 9, 200, 0, 0])  # turns L into P and keeps the values
     elif mode == "1":
-        picture = Image.fromarray(values * 255).convert("1")
+        image = Image.fromarray(values * 255).convert("1")
     elif mode == "I":
-        picture = picture.convert("I")
+        image = image.convert("I")
     path = tmp_path / ("m.tif" if mode == "I" else "m.png")
-    picture.save(path)
+    image.save(path)
     with Image.open(path) as reopened:
         coding = LabelCoding("ids")
         raw = coding.read_mask(reopened, name="m.png")
     assert decode(coding, raw, dtype=raw.dtype) == [[0, 1], [1, 0]]
 
 
-def test_color_picture_for_a_number_coding_is_refused_unless_gray():
+def test_color_image_for_a_number_coding_is_refused_unless_gray():
     gray = Image.fromarray(np.full((2, 2, 3), 2, np.uint8))
     assert LabelCoding("ids").read_mask(gray, name="m").tolist() == [[2, 2], [2, 2]]
     colored = Image.fromarray(np.array([[[1, 2, 3]]], np.uint8))
@@ -109,9 +109,9 @@ def test_color_picture_for_a_number_coding_is_refused_unless_gray():
 
 
 def test_fractions_are_refused():
-    picture = Image.fromarray(np.array([[0.5]], np.float32))
+    image = Image.fromarray(np.array([[0.5]], np.float32))
     with pytest.raises(ValueError, match="fractions"):
-        LabelCoding("ids").read_mask(picture, name="m")
+        LabelCoding("ids").read_mask(image, name="m")
     with pytest.raises(ValueError, match="whole numbers"):
         decode(LabelCoding("ids"), [[0.0]], dtype=np.float32)
 

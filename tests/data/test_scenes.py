@@ -9,7 +9,7 @@ def samples():
     return [DrawnScenes("train", 24)[i] for i in range(24)]
 
 
-def test_pictures_are_determined_by_seed_split_and_index():
+def test_images_are_determined_by_seed_split_and_index():
     first, again = DrawnScenes("train", 4, seed=3)[2], DrawnScenes("train", 9, seed=3)[2]
     assert (np.asarray(first.image) == np.asarray(again.image)).all()
     assert (first.mask == again.mask).all()
@@ -28,16 +28,16 @@ def test_shapes_and_names(samples):
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 200)])
 def test_any_size(size):
-    sample = DrawnScenes(num_pictures=1, size=size)[0]
+    sample = DrawnScenes(num_images=1, size=size)[0]
     assert sample.mask.shape == size
     assert sample.image.size == size[::-1]
 
 
 def test_every_class_occurs_often_enough_to_be_learned(samples):
-    pictures = np.zeros(len(SCENE_CLASSES))
+    images = np.zeros(len(SCENE_CLASSES))
     for sample in samples:
-        pictures[np.unique(sample.mask)] += 1
-    assert (pictures >= 4).all(), dict(zip(SCENE_CLASSES, pictures, strict=True))
+        images[np.unique(sample.mask)] += 1
+    assert (images >= 4).all(), dict(zip(SCENE_CLASSES, images, strict=True))
 
 
 def test_training_split_never_shows_the_held_out_class(samples):
@@ -45,7 +45,7 @@ def test_training_split_never_shows_the_held_out_class(samples):
     assert HELD_OUT_CLASS not in SCENE_CLASSES
 
 
-def test_held_out_class_is_added_to_the_same_pictures():
+def test_held_out_class_is_added_to_the_same_images():
     plain, added = DrawnScenes("test", 12), DrawnScenes("test", 12, include_held_out=True)
     assert added.class_names == [*SCENE_CLASSES, HELD_OUT_CLASS]
     shown = 0
@@ -69,9 +69,9 @@ def test_no_class_can_be_told_by_its_mean_color(samples):
 
 def test_index_errors_and_wrong_arguments():
     with pytest.raises(IndexError):
-        DrawnScenes(num_pictures=2)[2]
-    assert len(list(DrawnScenes(num_pictures=2, size=(64, 64)))) == 2
-    for wrong in ({"split": "dev"}, {"num_pictures": 0}, {"seed": -1}, {"size": (32, 64)}):
+        DrawnScenes(num_images=2)[2]
+    assert len(list(DrawnScenes(num_images=2, size=(64, 64)))) == 2
+    for wrong in ({"split": "dev"}, {"num_images": 0}, {"seed": -1}, {"size": (32, 64)}):
         with pytest.raises(ValueError):
             DrawnScenes(**wrong)
 

@@ -7,12 +7,12 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from prolab_hf.data.label_coding import LabelCoding
-from prolab_hf.data.sources import FolderSource, HubSource, MetadataSource, read_picture
+from prolab_hf.data.sources import FolderSource, HubSource, MetadataSource, read_image
 
 NAMES = ["a", "b", "c"]
 
 
-def test_folder_reads_pictures_and_masks(folder):
+def test_folder_reads_images_and_masks(folder):
     source = FolderSource(folder, "train", class_names=NAMES)
     assert len(source) == 6
     assert source.class_names == NAMES
@@ -64,19 +64,19 @@ def test_wrong_folder_says_what_was_looked_for(folder):
         FolderSource(folder / "nowhere", "train", num_classes=3)
 
 
-def test_two_files_of_one_stem_are_an_error(folder, write_picture):
-    write_picture(folder / "train/images/p1.jpg", (40, 32))
+def test_two_files_of_one_stem_are_an_error(folder, write_image):
+    write_image(folder / "train/images/p1.jpg", (40, 32))
     with pytest.raises(ValueError, match=r"p1\.jpg.*p1\.png"):
         FolderSource(folder, "train", num_classes=3)
 
 
-def test_mask_suffix(tmp_path, write_picture, write_mask):
-    write_picture(tmp_path / "images/x.jpg", (4, 3))
+def test_mask_suffix(tmp_path, write_image, write_mask):
+    write_image(tmp_path / "images/x.jpg", (4, 3))
     write_mask(tmp_path / "masks/x_mask.png", np.zeros((3, 4)))
     assert len(FolderSource(tmp_path, num_classes=1, mask_suffix="_mask")) == 1
 
 
-def test_corrupted_picture_names_the_file(folder):
+def test_corrupted_image_names_the_file(folder):
     path = folder / "train/images/p1.png"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"train/images/p1\.png cannot be decoded"):
@@ -103,10 +103,10 @@ def test_label_outside_the_space_names_the_file(folder):
         FolderSource(folder, "train", num_classes=2)[0]
 
 
-def test_exif_orientation_turns_the_picture(tmp_path, write_picture, write_mask):
+def test_exif_orientation_turns_the_image(tmp_path, write_image, write_mask):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter
-    write_picture(tmp_path / "images/x.jpg", (12, 8), exif=exif, quality=95)
+    write_image(tmp_path / "images/x.jpg", (12, 8), exif=exif, quality=95)
     write_mask(tmp_path / "masks/x.png", np.zeros((12, 8)))
     sample = FolderSource(tmp_path, num_classes=1)[0]
     assert sample.image.size == (8, 12)
@@ -116,18 +116,18 @@ def test_exif_orientation_turns_the_picture(tmp_path, write_picture, write_mask)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1"])
-def test_every_picture_mode_becomes_rgb(tmp_path, mode):
+def test_every_image_mode_becomes_rgb(tmp_path, mode):
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     gray = 255 if mode == "1" else 204  # 204 is in PIL's default palette
     Image.new("RGB", (4, 4), (gray, gray, gray)).convert(mode).save(path)
-    picture = read_picture(path, name="x")
+    picture = read_image(path, name="x")
     assert picture.mode == "RGB"
     assert picture.getpixel((1, 1)) == (gray, gray, gray)
 
 
 def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path):
     Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "x.png")
-    picture = read_picture(tmp_path / "x.png", name="x")
+    picture = read_image(tmp_path / "x.png", name="x")
     assert [picture.getpixel((i, 0))[0] for i in range(3)] == [0, 128, 255]
 
 
@@ -224,7 +224,7 @@ def test_camvid_has_the_declared_ids(shared):
     assert 255 in found
 
 
-def test_a_file_that_is_no_picture_is_described_in_words(folder):
+def test_a_file_that_is_no_image_is_described_in_words(folder):
     for content in (b"", b"hello"):
         (folder / "train/images/p1.png").write_bytes(content)
         with pytest.raises(
@@ -234,7 +234,7 @@ def test_a_file_that_is_no_picture_is_described_in_words(folder):
         assert "0x" not in str(raised.value), "an address in memory helps nobody"
 
 
-def test_floating_point_pictures_are_refused(folder):
+def test_floating_point_images_are_refused(folder):
     # Values from 0 to 1 would become a black picture.
     (folder / "train/images/p1.png").unlink()
     Image.fromarray(np.full((32, 40), 0.5, dtype=np.float32)).save(folder / "train/images/p1.tif")

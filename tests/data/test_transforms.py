@@ -65,7 +65,7 @@ def test_same_generator_same_example_and_global_state_untouched():
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
-def test_picture_and_mask_get_the_same_geometry():
+def test_image_and_mask_get_the_same_geometry():
     # Every class has its own color, so the labels can be read back from the augmented picture.
     _, mask = scene(90, 120)
     colors = np.array(
@@ -82,7 +82,7 @@ def test_picture_and_mask_get_the_same_geometry():
         assert (nearest == labels)[seen].mean() > 0.9  # edges are interpolated
 
 
-def test_crop_is_a_window_of_the_resized_picture():
+def test_crop_is_a_window_of_the_resized_image():
     image, mask = scene(30, 40)
     transform = TrainTransform(
         (16, 20), ratio_range=(1.5, 1.5), flip_probability=0, photometric=None, mean=(0, 0, 0), std=(1, 1, 1)
@@ -106,7 +106,7 @@ def test_flip_mirrors_both():
     assert torch.equal(plain["labels"].flip(-1), flipped["labels"])
 
 
-def test_small_picture_is_padded_with_mean_and_ignore_value():
+def test_small_image_is_padded_with_mean_and_ignore_value():
     image, mask = scene(20, 30)
     out = TrainTransform((32, 48), ratio_range=(1, 1), flip_probability=0, ignore_index=300)(
         image, mask, rng()
@@ -207,7 +207,7 @@ def test_each_distortion_alone_does_what_its_name_says(field):
         assert 0 < angle <= 30
 
 
-def test_distortion_stays_in_the_range_of_pictures():
+def test_distortion_stays_in_the_range_of_images():
     image, mask = scene()
     wild = PhotometricDistortion(brightness=200, contrast=(3, 4), saturation=(3, 4), probability=1.0)
     transform = TrainTransform((60, 80), ratio_range=(1, 1), photometric=wild, mean=(0, 0, 0), std=(1, 1, 1))
@@ -277,7 +277,7 @@ def test_collate_stacks_and_pads():
     assert (batch["labels"][1, :, :3] == 0).all()
 
 
-def test_collate_refuses_to_shift_labels_against_pictures():
+def test_collate_refuses_to_shift_labels_against_images():
     with pytest.raises(ValueError, match="batch size 1"):
         collate([example(4, 5, (8, 10)), example(6, 3)])
     assert collate([example(4, 5, (8, 10)), example(4, 5, (8, 10))])["labels"].shape == (2, 8, 10)

@@ -63,13 +63,13 @@ def test_add_and_add_batch_accumulate_and_compute_starts_afresh(metric):
         metric.compute(num_labels=3)
 
 
-def test_only_pairs_are_held_whatever_the_number_of_pictures(metric):
+def test_only_pairs_are_held_whatever_the_number_of_images(metric):
     rng = np.random.default_rng(0)
     for _ in range(30):
         maps = rng.integers(0, 4, (2, 50, 50))
         metric.add_batch(predictions=maps, references=maps[::-1])
     assert isinstance(metric.counts, PairTally)
-    assert len(metric.counts.pairs) <= 16 and metric.counts.num_pictures == 60
+    assert len(metric.counts.pairs) <= 16 and metric.counts.num_images == 60
     assert len(pickle.dumps(metric.counts)) < 1000
     assert metric.writer is None, "nothing may go to evaluate's cache files"
 

@@ -12,8 +12,8 @@ from prolab_hf.evaluation.inference import InferenceSettings, segment
 from prolab_hf.evaluation.sliding_window import slide_logits
 
 
-def pixel_values(processor, picture, **kwargs):
-    return processor(images=picture, return_tensors="pt", **kwargs)["pixel_values"]
+def pixel_values(processor, image, **kwargs):
+    return processor(images=image, return_tensors="pt", **kwargs)["pixel_values"]
 
 
 @torch.no_grad()
@@ -25,12 +25,12 @@ def plain_probabilities(model, pixels, size, *, slide=False):
 
 
 @pytest.mark.parametrize("similarity", ["sigmoid_cosine", "cosine", "sigmoid_l2"])
-def test_whole_mode_gives_the_labels_of_the_pipeline(make_model, processor, picture, similarity):
+def test_whole_mode_gives_the_labels_of_the_pipeline(make_model, processor, image, similarity):
     model = make_model(similarity)
-    result = segment(model, processor, picture)
+    result = segment(model, processor, image)
     assert result.labels.shape == (97, 131) and result.labels.dtype == torch.int64
     assert result.scores is None
-    found = pipeline("image-segmentation", model=model, image_processor=processor)(picture)
+    found = pipeline("image-segmentation", model=model, image_processor=processor)(image)
     assert len(found) > 1
     for entry in found:
         np.testing.assert_array_equal(np.asarray(entry["mask"]) > 0, result.mask(entry["label"]).numpy())
@@ -39,26 +39,26 @@ def test_whole_mode_gives_the_labels_of_the_pipeline(make_model, processor, pict
 
 @pytest.mark.parametrize("slide", [False, True])
 @pytest.mark.parametrize("flip", [False, True])
-def test_scores_are_the_plain_formula(model, processor, picture, slide, flip):
-    pixels = pixel_values(processor, picture)
+def test_scores_are_the_plain_formula(model, processor, image, slide, flip):
+    pixels = pixel_values(processor, image)
     expected = plain_probabilities(model, pixels, (97, 131), slide=slide)
     if flip:
         mirrored = plain_probabilities(model, pixels.flip(-1), (97, 131), slide=slide).flip(-1)
         expected = (expected + mirrored) / 2
     options = {"mode": "slide", "crop_size": (48, 64), "stride": (32, 40)} if slide else {}
-    result = segment(model, processor, picture, flip=flip, return_scores=True, **options)
+    result = segment(model, processor, image, flip=flip, return_scores=True, **options)
     torch.testing.assert_close(result.scores, expected, rtol=0, atol=1e-6)
     assert torch.equal(result.labels, result.scores.argmax(dim=0))
-    assert torch.equal(segment(model, processor, picture, flip=flip, **options).labels, result.labels)
+    assert torch.equal(segment(model, processor, image, flip=flip, **options).labels, result.labels)
 
 
-def test_scales_average_pictures_processed_at_other_sizes(model, processor, picture):
-    result = segment(model, processor, picture, scales=(1.0, 1.5), return_scores=True)
-    height, width = pixel_values(processor, picture).shape[-2:]
+def test_scales_average_images_processed_at_other_sizes(model, processor, image):
+    result = segment(model, processor, image, scales=(1.0, 1.5), return_scores=True)
+    height, width = pixel_values(processor, image).shape[-2:]
     larger = {"height": round(height * 1.5 / 32) * 32, "width": round(width * 1.5 / 32) * 32}
     expected = [
-        plain_probabilities(model, pixel_values(processor, picture), (97, 131)),
-        plain_probabilities(model, pixel_values(processor, picture, size=larger), (97, 131)),
+        plain_probabilities(model, pixel_values(processor, image), (97, 131)),
+        plain_probabilities(model, pixel_values(processor, image, size=larger), (97, 131)),
     ]
     torch.testing.assert_close(result.scores, (expected[0] + expected[1]) / 2, rtol=0, atol=1e-6)
 
@@ -68,9 +68,9 @@ def test_scales_average_pictures_processed_at_other_sizes(model, processor, pict
     [{"mode": "slide", "crop_size": 500, "stride": 300}, {"resize_twice": True}],
     ids=["slide", "whole"],
 )
-def test_published_order_goes_over_the_processed_size(model, processor, picture, options):
-    slide = segment(model, processor, picture, return_scores=True, **options)
-    pixels = pixel_values(processor, picture)
+def test_published_order_goes_over_the_processed_size(model, processor, image, options):
+    slide = segment(model, processor, image, return_scores=True, **options)
+    pixels = pixel_values(processor, image)
     with torch.no_grad():
         logits = F.interpolate(model(pixel_values=pixels).logits, pixels.shape[-2:], mode="bilinear")
     expected = F.interpolate(logits, (97, 131), mode="bilinear").softmax(dim=1)[0]
@@ -96,37 +96,37 @@ def test_window_travels_with_the_processor(processor_class, tmp_path):
             processor_class(window_size=wrong)(Image.new("RGB", (40, 30)))
 
 
-def test_model_keeps_its_mode_and_gradients_stay_possible(model, processor, picture):
+def test_model_keeps_its_mode_and_gradients_stay_possible(model, processor, image):
     model.train()
     try:
         with torch.enable_grad():
-            segment(model, processor, picture)
+            segment(model, processor, image)
             assert model.training and torch.is_grad_enabled()
     finally:
         model.eval()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
-def test_any_kind_of_picture(model, processor, picture, mode):
-    converted = picture.convert("RGB").convert(mode)
+def test_any_kind_of_image(model, processor, image, mode):
+    converted = image.convert("RGB").convert(mode)
     result = segment(model, processor, converted)
     assert torch.equal(result.labels, segment(model, processor, converted.convert("RGB")).labels)
 
 
-def test_path_array_and_tiny_picture(model, processor, picture, tmp_path):
-    picture.save(tmp_path / "a.png")
-    expected = segment(model, processor, picture).labels
+def test_path_array_and_tiny_image(model, processor, image, tmp_path):
+    image.save(tmp_path / "a.png")
+    expected = segment(model, processor, image).labels
     assert torch.equal(segment(model, processor, tmp_path / "a.png").labels, expected)
     assert torch.equal(segment(model, processor, str(tmp_path / "a.png")).labels, expected)
-    assert torch.equal(segment(model, processor, np.asarray(picture)).labels, expected)
-    assert segment(model, processor, picture.resize((3, 2))).labels.shape == (2, 3)
+    assert torch.equal(segment(model, processor, np.asarray(image)).labels, expected)
+    assert segment(model, processor, image.resize((3, 2))).labels.shape == (2, 3)
 
 
-def test_photo_on_its_side_is_turned_upright(model, processor, picture, tmp_path):
+def test_photo_on_its_side_is_turned_upright(model, processor, image, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
-    picture.save(tmp_path / "turned.png", exif=exif)
-    upright = picture.transpose(Image.Transpose.ROTATE_270)
+    image.save(tmp_path / "turned.png", exif=exif)
+    upright = image.transpose(Image.Transpose.ROTATE_270)
     found = segment(model, processor, tmp_path / "turned.png").labels
     assert torch.equal(found, segment(model, processor, upright).labels)
 
@@ -143,12 +143,12 @@ def test_photo_on_its_side_is_turned_upright(model, processor, picture, tmp_path
         ({"batch_size": 0}, "batch_size is 0"),
     ],
 )
-def test_wrong_options_are_named(model, processor, picture, options, message):
+def test_wrong_options_are_named(model, processor, image, options, message):
     with pytest.raises(ValueError, match=message):
-        segment(model, processor, picture, **options)
+        segment(model, processor, image, **options)
 
 
-def test_wrong_pictures_are_named(model, processor, tmp_path):
+def test_wrong_images_are_named(model, processor, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     with pytest.raises(ValueError, match=r"broken\.jpg"):
         segment(model, processor, tmp_path / "broken.jpg")
@@ -162,8 +162,8 @@ def test_wrong_pictures_are_named(model, processor, tmp_path):
         segment(model, processor, Image.new("RGB", (8, 8)), step=3)
 
 
-def test_questions_to_a_segmentation(model, processor, picture):
-    result = segment(model, processor, picture)
+def test_questions_to_a_segmentation(model, processor, image):
+    result = segment(model, processor, image)
     shares = result.shares()
     assert sum(share for _, share in shares) == pytest.approx(1, abs=1e-5)
     assert [share for _, share in shares] == sorted((share for _, share in shares), reverse=True)
@@ -174,10 +174,10 @@ def test_questions_to_a_segmentation(model, processor, picture):
         result.mask("cow")
 
 
-def test_a_model_whose_first_weights_are_integers_segments(make_model, processor, picture):
+def test_a_model_whose_first_weights_are_integers_segments(make_model, processor, image):
     """Quantized weights are integers; pictures must not be brought to their type."""
     model = make_model()
-    expected = segment(model, processor, picture).labels
+    expected = segment(model, processor, image).labels
     for parameter in model.parameters():
         parameter.requires_grad_(False)
 
@@ -192,4 +192,4 @@ def test_a_model_whose_first_weights_are_integers_segments(make_model, processor
     convolution = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
     torch.nn.utils.parametrize.register_parametrization(convolution, "weight", Rounded())
     assert not next(model.parameters()).is_floating_point()
-    assert (segment(model, processor, picture).labels == expected).float().mean() > 0.98
+    assert (segment(model, processor, image).labels == expected).float().mean() > 0.98

@@ -31,7 +31,7 @@ def random_maps(num_classes, shape, seed=0, void=0.1):
     return guess, truth
 
 
-def test_hand_counted_picture():
+def test_hand_counted_image():
     counts = SegmentationCounts(4).update(GUESS, TRUTH)
     assert counts.confusion.tolist() == CONFUSION
     scores = counts.scores()
@@ -123,22 +123,22 @@ def test_float_tensor_and_bad_settings_are_refused():
         SegmentationCounts(4).update([GUESS], [TRUTH, TRUTH])
 
 
-def test_pictures_of_different_sizes_and_merging():
+def test_images_of_different_sizes_and_merging():
     maps = [random_maps(5, shape, seed) for seed, shape in enumerate([(7, 9), (20, 4), (3, 3)])]
     together = SegmentationCounts(5, boundary_ratio=0.1).update([g for g, _ in maps], [t for _, t in maps])
     parts = [SegmentationCounts(5, boundary_ratio=0.1).update(*pair) for pair in maps]
     merged = parts[0] + parts[1] + parts[2]
     assert torch.equal(merged.confusion, together.confusion)
     assert torch.equal(merged.boundary, together.boundary)
-    assert merged.num_pictures == together.num_pictures == 3
-    assert parts[0].num_pictures == 1, "adding must not change the parts"
+    assert merged.num_images == together.num_images == 3
+    assert parts[0].num_images == 1, "adding must not change the parts"
     reloaded = SegmentationCounts(5, boundary_ratio=0.1).load_state(together.state())
     assert reloaded.scores().to_dict() == together.scores().to_dict()
     with pytest.raises(ValueError, match="cannot be added"):
         parts[0] + SegmentationCounts(6)
 
 
-def test_empty_batch_and_void_picture():
+def test_empty_batch_and_void_image():
     counts = SegmentationCounts(3).update(np.zeros((0, 4, 4), int), np.zeros((0, 4, 4), int))
     counts.update(np.zeros((2, 2), int), np.full((2, 2), 255))
     scores = counts.scores()

@@ -9,8 +9,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prolab_hf import ProLabForSemanticSegmentation
-from prolab_hf.evaluation.resampling import resized_blocks
-from prolab_hf.evaluation.sliding_window import count_windows, slide_bands, slide_logits, window_starts
+from prolab_hf.evaluation.sliding_window import (
+    count_windows,
+    resized_blocks,
+    slide_bands,
+    slide_logits,
+    window_starts,
+)
 from prolab_hf.hub.original_checkpoints import config_from_original, convert_original_state_dict
 from prolab_hf.hub.original_spaces import property_space_from_original
 

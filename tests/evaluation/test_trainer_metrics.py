@@ -29,7 +29,7 @@ class Examples(torch.utils.data.Dataset):
         return self.items[index]
 
 
-def test_trainer_evaluates_pictures_of_several_sizes(model, tmp_path):
+def test_trainer_evaluates_images_of_several_sizes(model, tmp_path):
     metrics = TrainerMetrics(5, class_names=["sky", "road", "tree", "car", "person"], boundary_ratio=0.02)
     trainer = Trainer(
         model=model,

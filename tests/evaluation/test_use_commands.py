@@ -19,16 +19,16 @@ from prolab_hf.evaluation.inference import segment
 
 
 @pytest.fixture(scope="module")
-def saved(model, processor, picture, tmp_path_factory):
+def saved(model, processor, image, tmp_path_factory):
     """A folder with model and processor, a picture beside it, and a labeled data set."""
     root = tmp_path_factory.mktemp("saved")
     model.save_pretrained(root / "model")
     processor.save_pretrained(root / "model")
-    picture.save(root / "street.png")
+    image.save(root / "street.png")
     # The saved processor may come back with its other backend, whose resizing differs in the last bit.
     reloaded = AutoImageProcessor.from_pretrained(root / "model")
-    labels = segment(model, reloaded, picture).labels.numpy().astype(np.uint8)
-    for kind, content in (("images", picture), ("masks", Image.fromarray(labels))):
+    labels = segment(model, reloaded, image).labels.numpy().astype(np.uint8)
+    for kind, content in (("images", image), ("masks", Image.fromarray(labels))):
         (root / "data" / "test" / kind).mkdir(parents=True)
         content.save(root / "data" / "test" / kind / "street.png")
     return root
@@ -55,13 +55,13 @@ def test_evaluate_writes_json_and_prints_the_table(saved, folder, capsys):
     assert run([*map(str, arguments), "--out", "result.json"]) == 0
     results = json.loads((folder / "result.json").read_text())
     assert results["mean_iou"] == 1.0 and results["pixel_accuracy"] == 1.0, "the labels are the model's own"
-    assert results["mean_boundary_iou"] == 1.0 and results["num_pictures"] == 1
+    assert results["mean_boundary_iou"] == 1.0 and results["num_images"] == 1
     assert [row["name"] for row in results["per_class"]] == ["sky", "road", "tree", "car", "person"]
     printed = capsys.readouterr().out
     assert "mean IoU" in printed and "100.00 %" in printed and "person" in printed
 
 
-def test_segment_gives_the_labels_of_the_pipeline(saved, folder, picture, capsys):
+def test_segment_gives_the_labels_of_the_pipeline(saved, folder, image, capsys):
     arguments = [
         "segment",
         saved / "street.png",
@@ -74,7 +74,7 @@ def test_segment_gives_the_labels_of_the_pipeline(saved, folder, picture, capsys
     ]
     assert run([str(argument) for argument in arguments]) == 0
     over = Image.open(folder / "over.png")
-    assert over.width > 7 * picture.width, "enlarged, with a legend"
+    assert over.width > 7 * image.width, "enlarged, with a legend"
     ids = np.asarray(Image.open(folder / "ids" / "street.png"))
     for entry in pipeline("image-segmentation", model=str(saved / "model"))(str(saved / "street.png")):
         index = ["sky", "road", "tree", "car", "person"].index(entry["label"])
@@ -82,8 +82,8 @@ def test_segment_gives_the_labels_of_the_pipeline(saved, folder, picture, capsys
     assert "over.png: " in capsys.readouterr().out
 
 
-def test_segment_several_pictures_goes_on_after_a_broken_one(saved, folder, picture, capsys):
-    picture.save(folder / "a.png")
+def test_segment_several_images_goes_on_after_a_broken_one(saved, folder, image, capsys):
+    image.save(folder / "a.png")
     (folder / "broken.png").write_bytes(b"no picture")
     arguments = ["segment", "a.png", "broken.png", str(saved / "street.png"), "--model", str(saved / "model")]
     assert run([*arguments, "--out", "all", "--mode", "slide", "--flip"]) == 2
@@ -158,9 +158,9 @@ def test_evaluate_takes_category_models_and_explain_does_not(saved, folder, caps
     assert run(["evaluate", *arguments, "--out", "baseline.json"]) == 0
     assert len(json.loads((folder / "baseline.json").read_text())["per_class"]) == 5
     capsys.readouterr()
-    picture = str(saved / "street.png")
-    assert run(["explain", picture, "--model", str(folder / "baseline"), "--point", "3,4"]) == 2
+    image = str(saved / "street.png")
+    assert run(["explain", image, "--model", str(folder / "baseline"), "--point", "3,4"]) == 2
     assert "'segformer' model, which has no properties" in capsys.readouterr().err
     BertConfig(num_hidden_layers=1).save_pretrained(folder / "baseline")
-    assert run(["segment", picture, "--model", str(folder / "baseline")]) == 2
+    assert run(["segment", image, "--model", str(folder / "baseline")]) == 2
     assert "'bert' model; --model takes a model for semantic segmentation" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def processor():
 
 
 @pytest.fixture(scope="session")
-def picture():
+def image():
     rng = np.random.default_rng(1)
     coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
     return coarse.resize((131, 97), Image.Resampling.BICUBIC)

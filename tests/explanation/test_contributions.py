@@ -15,10 +15,10 @@ SIMILARITIES = ["sigmoid_cosine", "cosine", "sigmoid_l2"]
 
 
 @torch.no_grad()
-def class_scores(model, processor, picture):
+def class_scores(model, processor, image):
     """Class scores `(classes, height, width)` whose arg-max is the label map."""
-    logits = model(**processor(images=picture, return_tensors="pt")).logits
-    return F.interpolate(logits, (picture.height, picture.width), mode="bilinear", align_corners=False)[0]
+    logits = model(**processor(images=image, return_tensors="pt")).logits
+    return F.interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)[0]
 
 
 def total(shares):
@@ -26,12 +26,12 @@ def total(shares):
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_point_contributions_sum_to_the_score_of_the_label_map(make_model, processor, picture, similarity):
+def test_point_contributions_sum_to_the_score_of_the_label_map(make_model, processor, image, similarity):
     model = make_model(similarity)
-    scores = class_scores(model, processor, picture)
-    labels = segment(model, processor, picture)
+    scores = class_scores(model, processor, image)
+    labels = segment(model, processor, image)
     for x, y in [(0, 0), (130, 96), (60, 40), (17, 88)]:
-        explanation = explain(model, processor, picture, point=(x, y))
+        explanation = explain(model, processor, image, point=(x, y))
         assert explanation.class_name == explanation.predicted_class == labels.class_at(x, y)
         assert len(explanation.contributions) == 8
         assert total(explanation.contributions) == pytest.approx(explanation.score, abs=1e-9)
@@ -41,23 +41,23 @@ def test_point_contributions_sum_to_the_score_of_the_label_map(make_model, proce
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_region_contributions_sum_to_the_mean_score(make_model, processor, picture, similarity):
+def test_region_contributions_sum_to_the_mean_score(make_model, processor, image, similarity):
     model = make_model(similarity)
     region = np.zeros((97, 131), dtype=bool)
     region[20:50, 30:90] = True
-    scores = class_scores(model, processor, picture)[:, region].mean(dim=1)
-    explanation = explain(model, processor, picture, region=region)
+    scores = class_scores(model, processor, image)[:, region].mean(dim=1)
+    explanation = explain(model, processor, image, region=region)
     assert explanation.score == pytest.approx(float(scores.max()), abs=1e-5)
     assert total(explanation.contributions) == pytest.approx(explanation.score, abs=1e-9)
     assert explanation.to_dict()["region_pixels"] == 1800
-    as_picture = Image.fromarray(region.astype(np.uint8) * 255)
-    for same in (torch.from_numpy(region), as_picture):
-        assert explain(model, processor, picture, region=same).score == explanation.score
+    as_image = Image.fromarray(region.astype(np.uint8) * 255)
+    for same in (torch.from_numpy(region), as_image):
+        assert explain(model, processor, image, region=same).score == explanation.score
 
 
-def test_runner_up_and_what_separates_it(model, processor, picture):
-    explanation = explain(model, processor, picture, point=(60, 40))
-    ranked = class_scores(model, processor, picture)[:, 40, 60].sort(descending=True)
+def test_runner_up_and_what_separates_it(model, processor, image):
+    explanation = explain(model, processor, image, point=(60, 40))
+    ranked = class_scores(model, processor, image)[:, 40, 60].sort(descending=True)
     rival = explanation.runner_up
     assert rival.class_name == model.config.id2label[int(ranked.indices[1])]
     assert rival.score == pytest.approx(float(ranked.values[1]), abs=1e-5)
@@ -67,10 +67,10 @@ def test_runner_up_and_what_separates_it(model, processor, picture):
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_another_class_can_be_asked_for(model, processor, picture):
-    predicted = explain(model, processor, picture, point=(60, 40)).class_name
+def test_another_class_can_be_asked_for(model, processor, image):
+    predicted = explain(model, processor, image, point=(60, 40)).class_name
     other = next(name for name in model.config.id2label.values() if name != predicted)
-    explanation = explain(model, processor, picture, point=(60, 40), class_name=other)
+    explanation = explain(model, processor, image, point=(60, 40), class_name=other)
     assert (explanation.class_name, explanation.predicted_class) == (other, predicted)
     assert explanation.runner_up.class_name == predicted and explanation.runner_up.margin < 0
     text = explanation.to_text()
@@ -78,9 +78,9 @@ def test_another_class_can_be_asked_for(model, processor, picture):
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_missing_and_unexpected_properties(make_model, processor, picture, similarity):
+def test_missing_and_unexpected_properties(make_model, processor, image, similarity):
     model = make_model(similarity)
-    explanation = explain(model, processor, picture, point=(60, 40))
+    explanation = explain(model, processor, image, point=(60, 40))
     row = model.config.class_properties[model.config.label2id[explanation.class_name]]
     names = model.config.property_names
     scores = dict(explanation.property_scores)
@@ -93,8 +93,8 @@ def test_missing_and_unexpected_properties(make_model, processor, picture, simil
     }
 
 
-def test_data_and_text(model, processor, picture):
-    explanation = explain(model, processor, picture, point=(60, 40), top=2)
+def test_data_and_text(model, processor, image):
+    explanation = explain(model, processor, image, point=(60, 40), top=2)
     data = json.loads(json.dumps(explanation.to_dict(), allow_nan=False))
     assert data["point"] == [60, 40] and data["region_pixels"] is None
     assert sum(entry["share"] for entry in data["contributions"]) == pytest.approx(data["score"])
@@ -107,13 +107,13 @@ def test_data_and_text(model, processor, picture):
     assert explanation.contributions[0][0] in text
     assert f"leads {explanation.runner_up.class_name}" in text
     region = np.ones((97, 131), dtype=bool)
-    assert "The region of 12,707 pixels" in explain(model, processor, picture, region=region).to_text()
+    assert "The region of 12,707 pixels" in explain(model, processor, image, region=region).to_text()
 
 
-def test_properties_of_equal_name_are_told_apart(make_model, processor, picture):
+def test_properties_of_equal_name_are_told_apart(make_model, processor, image):
     model = make_model()
     model.config.property_names = ["same"] * 8
-    explanation = explain(model, processor, picture, point=(3, 3))
+    explanation = explain(model, processor, image, point=(3, 3))
     assert {name for name, _ in explanation.contributions} == {"same", *(f"same ({k})" for k in range(2, 9))}
     assert total(
         [(e["property"], e["share"]) for e in explanation.to_dict()["contributions"]]
@@ -135,12 +135,12 @@ def test_properties_of_equal_name_are_told_apart(make_model, processor, picture)
         ({"point": (1, 1), "top": 0}, "top is 0"),
     ],
 )
-def test_wrong_questions_are_named(model, processor, picture, arguments, message):
+def test_wrong_questions_are_named(model, processor, image, arguments, message):
     with pytest.raises(ValueError, match=message):
-        explain(model, processor, picture, **arguments)
+        explain(model, processor, image, **arguments)
 
 
-def test_a_model_without_properties_cannot_explain(processor, picture):
+def test_a_model_without_properties_cannot_explain(processor, image):
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     plain = SegformerForSemanticSegmentation(
@@ -149,4 +149,4 @@ def test_a_model_without_properties_cannot_explain(processor, picture):
         )
     )
     with pytest.raises(ValueError, match="SegformerForSemanticSegmentation has no properties"):
-        explain(plain, processor, picture, point=(1, 1))
+        explain(plain, processor, image, point=(1, 1))

@@ -23,10 +23,10 @@ from PIL import Image
 
 from prolab_hf.cli import run
 from prolab_hf.data.scenes import SCENE_DESCRIPTIONS
+from prolab_hf.demo import DemoServer, DemoSession, requests
+from prolab_hf.demo.session import MAX_PICTURES, NUM_SAMPLES
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.explanation.contributions import explain
-from prolab_hf.explanation.demo import DemoServer, DemoSession, requests
-from prolab_hf.explanation.demo.session import MAX_PICTURES, NUM_SAMPLES
 from prolab_hf.explanation.figures import HEAT
 
 

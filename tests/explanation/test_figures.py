@@ -5,10 +5,17 @@ import pytest
 import torch
 from PIL import Image
 
-from prolab_hf.explanation.colors import VOID_COLOR, class_colors
 from prolab_hf.explanation.contributions import explain
 from prolab_hf.explanation.figures import contribution_chart, explanation_figure, property_panel
-from prolab_hf.explanation.overlays import contours, legend_rows, overlay, percent, plain_text
+from prolab_hf.explanation.overlays import (
+    VOID_COLOR,
+    class_colors,
+    contours,
+    legend_rows,
+    overlay,
+    percent,
+    plain_text,
+)
 
 MARKUP = ["$\\frac{1}{$", "<b>sky</b>", "[red]road", "a\nb\tc\x00", "", "Straße 道路 🚗", "x" * 300]
 

@@ -17,7 +17,7 @@ EVALUATION = {
     "mean_accuracy": 0.6,
     "pixel_accuracy": 0.75,
     "frequency_weighted_iou": 0.55,
-    "num_pictures": 9,
+    "num_images": 9,
     "num_pixels": 1234,
     "data": "drawn",
     "per_class": [

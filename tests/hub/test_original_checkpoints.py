@@ -51,7 +51,7 @@ def test_property_space_equals_the_bank(golden, space):
 
 
 @torch.no_grad()
-def test_whole_picture_equals_the_reference(golden, model):
+def test_whole_image_equals_the_reference(golden, model):
     _, tensors = golden
     image = tensors["input/image"]
     out = model(image)
@@ -89,7 +89,7 @@ def test_sliding_window_softmax_and_flip_equal_the_reference(golden, model):
 
 
 @pytest.mark.parametrize(("mode", "window"), [("whole", 96), ("slide", 64)])
-def test_segment_equals_the_reference_at_another_size_of_the_picture(golden, model, mode, window):
+def test_segment_equals_the_reference_at_another_size_of_the_image(golden, model, mode, window):
     """The reference resizes logits to the processed size, then to the picture's; so does the sliding window.
 
     For its `whole` mode the window is as large as the processed picture.

@@ -179,7 +179,7 @@ def test_every_refusal_says_what_is_wrong_in_one_line(hub, client, model_folder)
 
 def test_nothing_of_the_authors_machine_is_pushed(hub, client, model_folder):
     results = {"model": str(model_folder), "data": "/home/ann/camvid", "mean_iou": 0.5, "per_class": []}
-    results |= {"num_pictures": 1, "num_pixels": 2}
+    results |= {"num_images": 1, "num_pixels": 2}
     (model_folder / "evaluation.json").write_text(json.dumps(results))
     recipe = {"name": "small", "backbone": "/home/ann/weights", "property_space": "~/spaces/mine"}
     (model_folder / "training_recipe.json").write_text(json.dumps(recipe))

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from prolab_hf.data.scene_words import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS
+from prolab_hf.data.scenes.words import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS
 from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.label_space.row_figures import (
+from prolab_hf.label_space.report.matrix_statistics import (
     groups_of,
     matrix_rank,
     pair_figures,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from prolab_hf.label_space.clustering_variants import BALANCE
 
 from prolab_hf.label_space.clustering import (
     Algorithm,
@@ -11,8 +12,7 @@ from prolab_hf.label_space.clustering import (
     knee,
     member_means,
 )
-from prolab_hf.label_space.clustering_variants import BALANCE
-from prolab_hf.label_space.opposites import find_opposites, sides
+from prolab_hf.label_space.report.opposites import find_opposites, sides
 
 
 @pytest.fixture(scope="module")

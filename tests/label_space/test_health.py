@@ -5,11 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from prolab_hf.label_space.findings import CLOSE_COSINE, Severity
-from prolab_hf.label_space.health import figure_rows
 from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.label_space.row_figures import matrix_rank, pair_figures, recovery, taxonomy_agreement
-from prolab_hf.label_space.space_comparison import compare
+from prolab_hf.label_space.report.comparison import compare
+from prolab_hf.label_space.report.findings import CLOSE_COSINE, Severity
+from prolab_hf.label_space.report.health import figure_rows
+from prolab_hf.label_space.report.matrix_statistics import (
+    matrix_rank,
+    pair_figures,
+    recovery,
+    taxonomy_agreement,
+)
 
 
 def random_matrix(rows, columns, density, seed=0):
@@ -58,7 +63,7 @@ def test_pair_figures_equal_brute_force():
 
 
 def test_pair_figures_do_not_depend_on_the_block_size(monkeypatch):
-    from prolab_hf.label_space import row_figures
+    from prolab_hf.label_space.report import matrix_statistics as row_figures
 
     matrix = random_matrix(50, 20, 0.2)
     whole = pair_figures(matrix)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from prolab_hf.label_space import space_files
 from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.label_space.space_card import MARKER, space_card
+from prolab_hf.label_space.views.card import MARKER, space_card
 
 
 @pytest.fixture

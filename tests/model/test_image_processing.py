@@ -59,8 +59,8 @@ def nearest(labels, size):
         ((1, 4000), {"longest_edge": 100}, None, (1, 100)),
     ],
 )
-def test_size_of_a_picture(picture, size, divisor, expected):
-    assert fit_size(*picture, size=SizeDict(**size), size_divisor=divisor) == expected
+def test_size_of_a_image(image, size, divisor, expected):
+    assert fit_size(*image, size=SizeDict(**size), size_divisor=divisor) == expected
 
 
 def test_size_without_an_understood_entry_is_refused():
@@ -81,23 +81,23 @@ def test_published_protocol_is_the_default(processor_class):
 
 @both_backends
 def test_values_are_scaled_and_normalized(processor_class):
-    picture = draw()
-    expected = torch.from_numpy(((picture / 255 - MEAN) / STD).transpose(2, 0, 1)[None]).float()
+    image = draw()
+    expected = torch.from_numpy(((image / 255 - MEAN) / STD).transpose(2, 0, 1)[None]).float()
     processor = processor_class(do_resize=False)
-    for same in (Image.fromarray(picture), picture, torch.from_numpy(picture).permute(2, 0, 1)):
+    for same in (Image.fromarray(image), image, torch.from_numpy(image).permute(2, 0, 1)):
         torch.testing.assert_close(processor(same, return_tensors="pt")["pixel_values"], expected)
 
 
 @both_backends
 def test_resizing_equals_pillow(processor_class):
-    picture = draw()
-    expected = np.asarray(Image.fromarray(picture).resize((48, 32), Image.Resampling.BILINEAR))
-    values = processor_class(size=EXACT, do_normalize=False)(picture, return_tensors="np")["pixel_values"]
+    image = draw()
+    expected = np.asarray(Image.fromarray(image).resize((48, 32), Image.Resampling.BILINEAR))
+    values = processor_class(size=EXACT, do_normalize=False)(image, return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(values[0].transpose(1, 2, 0) * 255, expected, atol=1.01)
 
 
 @both_backends
-def test_gray_palette_and_transparent_pictures_become_rgb(processor_class):
+def test_gray_palette_and_transparent_images_become_rgb(processor_class):
     processor = processor_class(do_resize=False, do_normalize=False)
     gray = Image.fromarray(draw()[..., 0])
     values = processor(gray, return_tensors="pt")["pixel_values"][0]
@@ -110,25 +110,25 @@ def test_gray_palette_and_transparent_pictures_become_rgb(processor_class):
 @both_backends
 def test_as_many_channels_as_means(processor_class):
     processor = processor_class(do_resize=False, image_mean=[0.0] * 4, image_std=[1.0] * 4)
-    picture = np.concatenate([draw(), draw()[..., :1]], axis=-1)
-    values = processor(picture, input_data_format="channels_last", return_tensors="np")["pixel_values"]
-    np.testing.assert_allclose(values[0].transpose(1, 2, 0), picture / 255, atol=1e-6)
+    image = np.concatenate([draw(), draw()[..., :1]], axis=-1)
+    values = processor(image, input_data_format="channels_last", return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(values[0].transpose(1, 2, 0), image / 255, atol=1e-6)
 
 
 @both_backends
 def test_batch_of_different_sizes(processor_class):
-    pictures = [draw(40, 60), draw(60, 40)]
-    maps = [picture[..., 0].astype(np.int64) for picture in pictures]
+    images = [draw(40, 60), draw(60, 40)]
+    maps = [image[..., 0].astype(np.int64) for image in images]
     processor = processor_class(do_resize=False)
-    assert [tuple(v.shape) for v in processor(pictures)["pixel_values"]] == [(3, 40, 60), (3, 60, 40)]
+    assert [tuple(v.shape) for v in processor(images)["pixel_values"]] == [(3, 40, 60), (3, 60, 40)]
     with pytest.raises(ValueError, match="40 x 60, 60 x 40"):
-        processor(pictures, return_tensors="pt")
-    batch = processor(pictures, maps, do_pad=True, ignore_index=999, return_tensors="pt")
+        processor(images, return_tensors="pt")
+    batch = processor(images, maps, do_pad=True, ignore_index=999, return_tensors="pt")
     assert batch["pixel_values"].shape == (2, 3, 60, 60)
     assert batch["pixel_values"][0, :, 40:].abs().max() == 0
     assert (batch["labels"][0, 40:] == 999).all() and (batch["labels"][1, :, 40:] == 999).all()
     np.testing.assert_array_equal(batch["labels"][0, :40], maps[0])
-    padded = processor(pictures, maps, do_pad=True, pad_size={"height": 64, "width": 96}, return_tensors="pt")
+    padded = processor(images, maps, do_pad=True, pad_size={"height": 64, "width": 96}, return_tensors="pt")
     assert padded["labels"].shape == (2, 64, 96)
 
 
@@ -178,13 +178,13 @@ def test_reduced_labels(processor_class):
 
 @both_backends
 def test_callers_arrays_are_not_changed(processor_class):
-    picture, label_map = draw(), draw()[..., 0].astype(np.int64)
-    tensor = torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
-    before = picture.copy(), label_map.copy(), tensor.clone()
+    image, label_map = draw(), draw()[..., 0].astype(np.int64)
+    tensor = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
+    before = image.copy(), label_map.copy(), tensor.clone()
     processor = processor_class(do_resize=False, do_reduce_labels=True)
-    processor(picture, label_map, return_tensors="pt")["labels"].add_(7)
+    processor(image, label_map, return_tensors="pt")["labels"].add_(7)
     processor(tensor, label_map, do_rescale=False, return_tensors="pt")["pixel_values"].add_(7)
-    np.testing.assert_array_equal(picture, before[0])
+    np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(label_map, before[1])
     assert torch.equal(tensor, before[2])
 
@@ -294,8 +294,8 @@ def test_no_method_that_would_hijack_the_pipeline(processor_class):
 
 @pytest.mark.skipif(len(BACKENDS) < 2, reason="torchvision is not installed")
 def test_backends_agree():
-    picture, label_map = draw(123, 211), np.random.default_rng(0).integers(0, 999, (123, 211))
-    batches = [c(size={"shortest_edge": 64})(picture, label_map, return_tensors="pt") for c in BACKENDS]
+    image, label_map = draw(123, 211), np.random.default_rng(0).integers(0, 999, (123, 211))
+    batches = [c(size={"shortest_edge": 64})(image, label_map, return_tensors="pt") for c in BACKENDS]
     assert batches[0]["pixel_values"].shape == (1, 3, 64, 128)
     # One gray level of 255, divided by the smallest standard deviation.
     torch.testing.assert_close(batches[0]["pixel_values"], batches[1]["pixel_values"], atol=0.018, rtol=0)
@@ -365,10 +365,10 @@ for processor in (remote, again, local):
 def test_in_a_fresh_process_without_torchvision(tmp_path, monkeypatch):
     monkeypatch.setattr(BACKENDS[-1], "_auto_class", "AutoImageProcessor")
     BACKENDS[-1](size=EXACT, temperature=0.01).save_pretrained(tmp_path)
-    picture, labels = draw(), np.arange(2400).reshape(40, 60)
-    batch = ProLabImageProcessorPil(size=EXACT)(picture, labels, return_tensors="np")
+    image, labels = draw(), np.arange(2400).reshape(40, 60)
+    batch = ProLabImageProcessorPil(size=EXACT)(image, labels, return_tensors="np")
     arrays = {"pixel_values": batch["pixel_values"], "new_labels": batch["labels"]}
-    np.savez(tmp_path / "inputs.npz", picture=picture, labels=labels, **arrays)
+    np.savez(tmp_path / "inputs.npz", image=image, labels=labels, **arrays)
     command = [sys.executable, "-c", WITHOUT_TORCHVISION, str(tmp_path)]
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
@@ -415,12 +415,12 @@ def test_pipeline_gives_the_labels_of_the_processor(processor_class, tiny_model,
     processor = processor_class(size={"shortest_edge": 64})
     tiny_model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    pictures = [Image.fromarray(draw(50, 70, seed)) for seed in range(2)]
+    images = [Image.fromarray(draw(50, 70, seed)) for seed in range(2)]
     with torch.no_grad():
-        output = tiny_model(**processor(pictures, return_tensors="pt"))
+        output = tiny_model(**processor(images, return_tensors="pt"))
     expected = processor.post_process_semantic_segmentation(output, target_sizes=[(50, 70)] * 2)
     segmenter = pipeline("image-segmentation", model=str(tmp_path), image_processor=processor)
-    for answers, labels in zip(segmenter(pictures), expected):
+    for answers, labels in zip(segmenter(images), expected):
         names = {tiny_model.config.id2label[int(k)] for k in labels.unique()}
         assert {answer["label"] for answer in answers} == names
         for answer in answers:
@@ -432,13 +432,13 @@ def test_ways_to_call_the_pipeline(tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path)
     BACKENDS[-1](size={"shortest_edge": 64}).save_pretrained(tmp_path)
     assert type(AutoProcessor.from_pretrained(tmp_path)) is BACKENDS[-1]
-    picture = Image.fromarray(draw(50, 70))
-    picture.save(tmp_path / "picture.png")
+    image = Image.fromarray(draw(50, 70))
+    image.save(tmp_path / "picture.png")
     segmenter = pipeline("image-segmentation", model=str(tmp_path))
-    answers = segmenter(picture)
+    answers = segmenter(image)
     assert answers and all(answer["mask"].size == (70, 50) for answer in answers)
     assert segmenter(str(tmp_path / "picture.png")) == answers
-    assert segmenter([picture])[0] == answers
-    assert segmenter(picture, subtask="semantic") == answers
+    assert segmenter([image])[0] == answers
+    assert segmenter(image, subtask="semantic") == answers
     with pytest.raises(ValueError, match="panoptic"):
-        segmenter(picture, subtask="panoptic")
+        segmenter(image, subtask="panoptic")

@@ -12,16 +12,15 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from prolab_hf.model import streaming_prolab
-from prolab_hf.model.embedding_norm_prolab import upsampled_inverse_norm
-from prolab_hf.model.loss_operator_prolab import class_rows
+from prolab_hf.model import loss_streaming_prolab as streaming_prolab
+from prolab_hf.model.loss_kernels_prolab import KERNELS
+from prolab_hf.model.loss_operators_prolab import class_rows, upsampled_inverse_norm
 from prolab_hf.model.loss_prolab import (
     class_cross_entropy_loss,
     property_cosine_loss,
     property_regression_loss,
 )
-from prolab_hf.model.pixel_losses_prolab import KERNELS
-from prolab_hf.model.streaming_prolab import StreamGradients, StreamInputs, stream_blocks, stream_rows
+from prolab_hf.model.loss_streaming_prolab import StreamGradients, StreamInputs, stream_blocks, stream_rows
 
 MODES = {
     # name of the golden file: (temperature, normalized, sigmoid)

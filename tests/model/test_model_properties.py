@@ -295,11 +295,11 @@ class ModelProperties:
         model.set_input_embeddings(other)
         assert model.backbone.get_input_embeddings() is other
 
-    def test_a_picture_does_not_depend_on_its_batch(self, model):
+    def test_a_image_does_not_depend_on_its_batch(self, model):
         pictures = make_batch(self.size, batch_size=3)["pixel_values"]
         with torch.no_grad():
             together = model(pictures).property_logits
-            alone = torch.cat([model(picture[None]).property_logits for picture in pictures])
+            alone = torch.cat([model(image[None]).property_logits for image in pictures])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
     def test_mixed_precision(self, model):
@@ -570,13 +570,13 @@ def test_as_remote_code_in_a_fresh_process(tmp_path, monkeypatch, repository):
             f.name for f in source.glob("*.py")
         }
         assert all(data == (source / file).read_bytes() for file, data in shipped.items())
-        picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-        inputs = processor(images=picture, return_tensors="pt")
+        image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        inputs = processor(images=image, return_tensors="pt")
         with torch.no_grad():
             output = model(**inputs)
         found = processor.post_process_semantic_segmentation(output, [size])[0].unique().tolist()
         labels = np.array([model.config.id2label[index] for index in found])
-        np.savez(folder / "arrays.npz", picture=picture, logits=output.logits, found=labels)
+        np.savez(folder / "arrays.npz", image=image, logits=output.logits, found=labels)
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(tmp_path / "models")]
     result = subprocess.run(

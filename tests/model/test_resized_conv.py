@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prolab_hf.model import resized_conv_prolab
-from prolab_hf.model.resized_conv_prolab import conv_of_resized, interpolation_matrix
+from prolab_hf.model import decoders_prolab as resized_conv_prolab
+from prolab_hf.model.decoders_prolab import conv_of_resized, interpolation_matrix
 
 SIZES = [
     [(16, 20), (8, 10), (4, 5), (2, 3)],

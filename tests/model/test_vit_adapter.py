@@ -785,7 +785,7 @@ def test_compiled_model_equals_the_model(backbone):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_windows_hide_the_rest_of_the_picture():
+def test_windows_hide_the_rest_of_the_image():
     torch.manual_seed(0)
     attention = transformers.models.vit.modeling_vit.ViTAttention(FAMILIES["vit"]())
     windowed = WindowedAttention(attention, 2)

@@ -22,13 +22,13 @@ class OneConvolution(nn.Module):
 def test_counts_by_hand(recipe):
     recipe = recipe.replace(max_iterations=1000, batch_size=2, mixed_precision="no")
     result = plan(
-        recipe, OneConvolution(), num_pictures=500, num_processes=2, peak_teraflops=1.0, utilization=0.5
+        recipe, OneConvolution(), num_images=500, num_processes=2, peak_teraflops=1.0, utilization=0.5
     )
     assert result.num_parameters == result.num_trainable == 216
     assert result.state_bytes == 216 * 4 * 4  # weights, gradients, two moments
     assert result.forward_flops == 2 * 216 * 32 * 32
     assert result.activation_bytes == 3 * 32 * 32 * 4  # a convolution keeps its input
-    assert (result.pictures_per_step, result.total_iterations) == (4, 1000)
+    assert (result.images_per_step, result.total_iterations) == (4, 1000)
     assert result.gpu_hours == pytest.approx(3 * 2 * 216 * 1024 * 4 * 1000 / 0.5e12 / 3600)
     rows = dict(result.rows())
     assert rows["steps"] == "1,000 (8.0 epochs)"
@@ -39,7 +39,7 @@ def test_counts_by_hand(recipe):
 def test_the_model_is_not_touched(recipe):
     model = build_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    result = plan(recipe, model, num_pictures=8)
+    result = plan(recipe, model, num_images=8)
     assert result.num_parameters == sum(parameter.numel() for parameter in model.parameters())
     assert result.forward_flops > 0
     assert result.activation_bytes > 3 * 32 * 32 * 4
@@ -50,15 +50,15 @@ def test_the_property_space_is_named_with_its_size(recipe):
     """The published networks have vectors of length 768, the bundled spaces shorter ones: other layer sizes."""
     model = build_model()
     config = model.config
-    rows = dict(plan(recipe.replace(property_space="street"), model, num_pictures=8).rows())
+    rows = dict(plan(recipe.replace(property_space="street"), model, num_images=8).rows())
     assert rows["property space"] == (
         f"street: {config.num_labels} classes, {config.num_properties} properties, "
         f"vectors of length {config.embedding_dim}"
     )
 
 
-def test_epochs_need_the_number_of_pictures():
+def test_epochs_need_the_number_of_images():
     recipe = get_recipe("small")
     with pytest.raises(ValueError, match="the number of training pictures is needed"):
         plan(recipe, build_model())
-    assert plan(recipe.replace(crop_size=32), build_model(), num_pictures=80).total_iterations == 400
+    assert plan(recipe.replace(crop_size=32), build_model(), num_images=80).total_iterations == 400

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prolab_hf import PropertySpace
-from prolab_hf.training.model_building import build_model
+from prolab_hf.training.from_recipe import build_model
 from prolab_hf.training.optimization import group_parameters
 from prolab_hf.training.planning import plan
 from prolab_hf.training.published_recipes import get_recipe
@@ -68,9 +68,9 @@ def test_plan_of_a_published_run(shared, space):
     recipe = get_recipe("ade20k-deit-base")
     with torch.device("meta"):
         model = build_model(recipe, space, pretrained=False)
-    result = plan(recipe, model, num_pictures=20_210, num_processes=8)
+    result = plan(recipe, model, num_images=20_210, num_processes=8)
     assert result.num_parameters == sum(numbers_of(shared / "goldens/keys_deit_base_ade20k.txt").values())
-    assert (result.pictures_per_step, result.accumulation) == (16, 1)
+    assert (result.images_per_step, result.accumulation) == (16, 1)
     # 384.5 GMAC were counted for the reference. Three quarters of its fusing convolution work on upsampled maps,
     # which ours convolves at their own resolution: a 4th, 16th and 64th of 3 x 3 x 512 x 512 x 128 x 128 each.
     one_map = 9 * 512**2 * 128**2

@@ -12,8 +12,7 @@ import torch
 from transformers import AutoModelForSemanticSegmentation
 
 from prolab_hf.training import checkpoints
-from prolab_hf.training.display import TrainingDisplay
-from prolab_hf.training.interruption import TrainingInterrupted
+from prolab_hf.training.reporting import TrainingDisplay, TrainingInterrupted
 from prolab_hf.training.trainer import train
 from prolab_hf.training.training_state import load_model_weights
 from tests.training.conftest import Stripes, build_model
@@ -46,7 +45,7 @@ def test_it_learns_and_exports_what_auto_classes_load(tmp_path, recipe):
     model = build_model()
     result = train(model, Stripes(), Stripes(4), recipe, tmp_path / "run", **QUIET)
     assert result.best_mean_iou > 0.5
-    assert result.scores.num_pictures == 4
+    assert result.scores.num_images == 4
     assert (result.step, [entry["step"] for entry in result.evaluations]) == (60, [30, 60])
     loaded = AutoModelForSemanticSegmentation.from_pretrained(result.output_dir)
     assert_equal_weights(weights(loaded), weights(model))
@@ -189,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, recipe):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_picture_is_named_and_nothing_is_lost(tmp_path, recipe, workers):
+def test_a_broken_image_is_named_and_nothing_is_lost(tmp_path, recipe, workers):
     recipe = recipe.replace(num_workers=workers, save_every=100, eval_every=100, seed=0)
     with pytest.raises(ValueError) as raised:
         train(build_model(), Stripes(8, broken=6), None, recipe, tmp_path, **QUIET)
@@ -224,7 +223,7 @@ def test_mixed_precision_and_channels_last(tmp_path, recipe):
     assert AutoModelForSemanticSegmentation.from_pretrained(tmp_path).dtype == torch.float32
 
 
-def test_sliding_evaluation_covers_the_picture(tmp_path, recipe):
+def test_sliding_evaluation_covers_the_image(tmp_path, recipe):
     recipe = recipe.replace(test_mode="slide", test_crop_size=32, test_stride=16)
     result = train(build_model(), Stripes(4), Stripes(2, size=48), recipe, tmp_path, **QUIET)
     assert result.scores.confusion.sum() == 2 * 48 * 48
@@ -352,7 +351,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     assert len(states) == 2
 
 
-def test_a_broken_evaluation_picture_costs_no_step(tmp_path, recipe):
+def test_a_broken_evaluation_image_costs_no_step(tmp_path, recipe):
     recipe = recipe.replace(save_every=100, eval_every=3)
     with pytest.raises(ValueError, match=r"stripes_1\.png cannot be decoded"):
         train(build_model(), Stripes(8), Stripes(2, broken=1), recipe, tmp_path, **QUIET)

@@ -1,0 +1,129 @@
+"""Pictures on their way into the demo page and out of it."""
+
+import base64
+import io
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from prolab_hf.data.image_files import read_image
+from prolab_hf.explanation.figures import HEAT
+
+MAX_UPLOAD_BYTES = 25 * 2**20
+MAX_UPLOAD_PIXELS = 64_000_000
+"""Of the file, before it is reduced: the size is read from its header before anything is decoded."""
+
+MIN_SIDE = 16
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+"""What browsers show. Formats that call other programs or hold documents are not decoded."""
+
+_READABLE = "JPEG, PNG, WebP, BMP or GIF"
+
+
+def read_upload(content: bytes, *, max_side: int) -> tuple[Image.Image, str]:
+    """Decode a picture from an untrusted source.
+
+    Args:
+        content: The file.
+        max_side: Larger pictures are reduced to this many pixels on their longer side.
+
+    Returns:
+        The upright RGB picture, and a note if it was reduced, else an empty string.
+
+    Raises:
+        ValueError: If it is no picture, a damaged one, too large or too small.
+    """
+    if not content:
+        raise ValueError("The file is empty.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+        try:
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        except Image.DecompressionBombError:
+            raise ValueError(_too_many_pixels("far more")) from None
+        except Exception:  # decoders fail in many ways on a file made to break them
+            raise ValueError(f"This file is not a picture that can be read; use {_READABLE}.") from None
+    width, height = opened.size
+    if width * height > MAX_UPLOAD_PIXELS:
+        raise ValueError(_too_many_pixels(f"{width} x {height}"))
+    try:
+        picture = read_image(opened, name="(upload)")
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"The picture is damaged and cannot be decoded ({reason}).") from error
+    full = picture.size
+    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    if min(picture.size) < MIN_SIDE:
+        raise ValueError(
+            f"The picture has {full[0]} x {full[1]} pixels, too narrow to show anything; at least {MIN_SIDE} "
+            f"are needed on each side after reducing the longer one to {max_side}."
+        )
+    if picture.size == full:
+        return picture, ""
+    return picture, f"Reduced from {full[0]} x {full[1]} to {picture.width} x {picture.height} pixels."
+
+
+def _too_many_pixels(found: str) -> str:
+    return (
+        f"The picture is too large: {found} pixels, the limit is {MAX_UPLOAD_PIXELS // 10**6} million. "
+        "Reduce it first."
+    )
+
+
+def data_uri(picture: Image.Image, kind: str) -> str:
+    """The picture as an address that holds its own content.
+
+    Args:
+        picture: The picture.
+        kind: `"jpeg"` (photos) or `"png"` (exact, with transparency).
+    """
+    buffer = io.BytesIO()
+    if kind == "jpeg":
+        picture.save(buffer, "JPEG", quality=92, subsampling=0)
+    else:
+        picture.save(buffer, "PNG")
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def label_runs(labels: np.ndarray) -> list[int]:
+    """Labels in reading order as runs: id, length, id, length, ...
+
+    Args:
+        labels: Class ids `(height, width)`.
+    """
+    flat = labels.ravel()
+    starts = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    return [number for start, end in pairwise(starts) for number in (int(flat[start]), end - start)]
+
+
+def heat_layer(scores: Tensor, size: tuple[int, int]) -> Image.Image:
+    """A score map in the colors of the figures, transparent where nothing is seen.
+
+    Args:
+        scores: `(any height, any width)` in [0, 1].
+        size: Height and width of the picture it will lie on.
+
+    Returns:
+        An RGBA picture of that size.
+    """
+    spread = F.interpolate(scores[None, None].float(), size=size, mode="bilinear", align_corners=False)
+    values = spread[0, 0].clamp(0, 1).cpu().numpy()
+    layer = HEAT(0.12 + 0.83 * values)
+    layer[..., 3] = 0.9 * values**0.5
+    return Image.fromarray((255 * layer).round().astype(np.uint8))
+
+
+def heat_scale(steps: int = 9) -> list[str]:
+    """Colors of scores from 0 to 1, as `#rrggbb`."""
+    return [
+        "#{:02x}{:02x}{:02x}".format(*HEAT(value, bytes=True)[:3])
+        for value in np.linspace(0.12, 0.95, steps).tolist()
+    ]
+
+
+__all__ = ["FORMATS", "MAX_UPLOAD_BYTES", "MAX_UPLOAD_PIXELS", "data_uri", "heat_layer", "heat_scale",
+           "label_runs", "read_upload"]  # fmt: skip

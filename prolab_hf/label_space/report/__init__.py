@@ -1,0 +1,1 @@
+"""Judging a property space: findings, figures, comparison."""

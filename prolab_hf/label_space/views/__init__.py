@@ -1,0 +1,1 @@
+"""A property space for the eye: figures, page, card."""

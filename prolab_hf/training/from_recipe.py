@@ -1,0 +1,219 @@
+"""From a recipe to the network, the augmentation of training and the image processor."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
+from transformers.utils import is_timm_available, is_torchvision_available
+
+from prolab_hf.data.sources import SegmentationSource
+from prolab_hf.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    EvalTransform,
+    PhotometricDistortion,
+    SegmentationDataset,
+    TrainTransform,
+)
+from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.model.configuration_prolab import ProLabConfig
+from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
+from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.training.recipe import TrainingRecipe
+
+logger = logging.getLogger(__name__)
+
+
+DEFAULT_BACKBONE = "facebook/convnext-tiny-224"
+# Shapes of the published backbones, so that a plan needs no network.
+_BEIT_LARGE: dict[str, Any] = {
+    "model_type": "beit",
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "use_relative_position_bias": True,
+}
+_VIT_SHAPES: dict[str, dict[str, Any]] = {
+    "facebook/deit-base-patch16-224": {"model_type": "vit"},
+    "microsoft/beit-large-patch16-224-pt22k-ft22k": _BEIT_LARGE,
+    "timm/beitv2_large_patch16_224.in1k_ft_in22k": _BEIT_LARGE,
+}
+
+
+def build_model(
+    recipe: TrainingRecipe,
+    space: PropertySpace,
+    *,
+    backbone: str | Path | PreTrainedConfig | None = None,
+    pretrained: bool = True,
+) -> ProLabForSemanticSegmentation:
+    """The network of a recipe for the classes of a space.
+
+    Args:
+        recipe: Decoder, supervision, backbone.
+        space: The property space.
+        backbone: Instead of the recipe's: Hub id, folder, timm name or configuration.
+        pretrained: Load the backbone's weights; `False` gives random ones and needs no network.
+
+    Raises:
+        ValueError: The recipe names no backbone and none was given, or the backbone cannot be built.
+    """
+    source = backbone if backbone is not None else recipe.backbone
+    if source is None:
+        raise ValueError(
+            f"The recipe {recipe.name or '(unnamed)'!r} names no backbone; give one: a timm network, a "
+            f"folder or a Hub id such as {DEFAULT_BACKBONE!r}."
+        )
+    if recipe.vit_adapter:
+        source = _vit_adapter(recipe, source, pretrained=pretrained)
+    torch.manual_seed(recipe.seed)
+    return ProLabForSemanticSegmentation.from_backbone(
+        source, space, pretrained=pretrained, **recipe.model_kwargs()
+    )
+
+
+def backbone_statistics(
+    recipe: TrainingRecipe, backbone: str | Path | PreTrainedConfig | None = None
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation per channel that a backbone was pretrained with.
+
+    Args:
+        recipe: Where it names them, these are used.
+        backbone: Instead of the recipe's.
+
+    Returns:
+        Mean and standard deviation; ImageNet's where nothing is known.
+    """
+    source = backbone if backbone is not None else recipe.backbone
+    mean, std = recipe.image_mean, recipe.image_std
+    found: Any = None
+    if (mean is None or std is None) and isinstance(source, str | Path):
+        found = _timm_statistics(str(source)) or _processor_statistics(str(source))
+    if found is None:
+        found = IMAGENET_MEAN, IMAGENET_STD
+    return mean or found[0], std or found[1]
+
+
+def _timm_statistics(name: str) -> Any:
+    if not is_timm_available():
+        return None
+    import timm
+
+    name = name.removeprefix("timm/")
+    if not timm.is_model(name):
+        return None
+    entry = timm.get_pretrained_cfg(name)
+    return None if entry is None else (entry.mean, entry.std)
+
+
+def _processor_statistics(name: str) -> Any:
+    try:
+        processor = AutoImageProcessor.from_pretrained(name)
+    except (OSError, ValueError):
+        logger.warning("%s has no image processor: pictures are normalized as ImageNet's.", name)
+        return None
+    return processor.image_mean, processor.image_std
+
+
+def _vit_adapter(recipe: TrainingRecipe, source: Any, *, pretrained: bool) -> Any:
+    """A ViT-Adapter around a plain vision transformer: a module with weights, or its configuration."""
+    from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
+    from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
+
+    config: Any = (
+        source if isinstance(source, PreTrainedConfig) else _vit_config(str(source), local=not pretrained)
+    )
+    if recipe.backbone_image_size is not None and not pretrained:
+        config.image_size = recipe.backbone_image_size
+    is_beit = config.model_type == "beit"
+    fields: dict[str, Any] = {"drop_path_rate": recipe.drop_path or 0.0, "use_layer_scale": not is_beit}
+    if is_beit:
+        fields["init_values"] = 1e-6
+    if not pretrained or isinstance(source, PreTrainedConfig):
+        return ViTAdapterConfig(vit_config=config, **fields)
+    return ViTAdapterBackbone.from_vit(str(source), **fields)
+
+
+def _vit_config(name: str, *, local: bool) -> PreTrainedConfig:
+    if name in _VIT_SHAPES and local:
+        return AutoConfig.for_model(**_VIT_SHAPES[name])
+    return AutoConfig.from_pretrained(name)
+
+
+def train_dataset(
+    source: SegmentationSource, recipe: TrainingRecipe, processor: Any | None = None
+) -> SegmentationDataset:
+    """Augmented training examples of a source.
+
+    Args:
+        source: Pictures and masks.
+        recipe: Crop, scales, flip, color distortion, seed.
+        processor: Its `image_mean` and `image_std` are used; ImageNet's without one.
+
+    Returns:
+        A data set of `pixel_values` `(3, crop height, crop width)` and `labels` `(crop height, crop width)`.
+    """
+    mean, std = image_statistics(processor)
+    transform = TrainTransform(
+        recipe.crop_height_width,
+        scale=recipe.base_scale,
+        ratio_range=recipe.scale_range,
+        cat_max_ratio=recipe.category_max_ratio,
+        flip_probability=recipe.flip_probability,
+        photometric=PhotometricDistortion() if recipe.photometric_distortion else None,
+        mean=mean,
+        std=std,
+        ignore_index=source.ignore_index,
+    )
+    return SegmentationDataset(source, transform, seed=recipe.seed)
+
+
+def eval_dataset(
+    source: SegmentationSource, recipe: TrainingRecipe, processor: Any | None = None
+) -> SegmentationDataset:
+    """Test examples of a source; labels keep their own size, on which metrics are counted.
+
+    Args:
+        source: Pictures and masks.
+        recipe: Test scale and size multiple.
+        processor: Its `image_mean` and `image_std` are used; ImageNet's without one.
+    """
+    mean, std = image_statistics(processor)
+    divisor = recipe.test_size_multiple if recipe.test_size_multiple > 1 else None
+    transform = EvalTransform(scale=recipe.test_scale, size_divisor=divisor, mean=mean, std=std)
+    return SegmentationDataset(source, transform, seed=recipe.seed)
+
+
+def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any) -> Any:
+    """The processor to export with a model: it prepares pictures as the recipe's evaluation does.
+
+    Args:
+        recipe: Test scale, size multiple and sliding window.
+        config: Of the model; temperature and ignore index are taken from it.
+        options: Further options of the processor (`image_mean`, `image_std`, ...).
+
+    Returns:
+        The torchvision processor where torchvision is installed, else the PIL one.
+    """
+    if recipe.test_scale is None:
+        geometry: dict[str, Any] = {"do_resize": False}
+    else:
+        long, short = max(recipe.test_scale), min(recipe.test_scale)
+        divisor = recipe.test_size_multiple if recipe.test_size_multiple > 1 else None
+        geometry = {"size": {"shortest_edge": short, "longest_edge": long}, "size_divisor": divisor}
+    if recipe.test_mode == "slide":
+        geometry |= {"window_size": recipe.test_crop_size, "window_stride": recipe.test_stride}
+    processor_class = ProLabImageProcessor if is_torchvision_available() else ProLabImageProcessorPil
+    return processor_class.from_model_config(config, **{**geometry, **options})
+
+
+def image_statistics(processor: Any | None) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation per channel that a processor normalizes with."""
+    mean = getattr(processor, "image_mean", None) or IMAGENET_MEAN
+    std = getattr(processor, "image_std", None) or IMAGENET_STD
+    return tuple(mean), tuple(std)
