@@ -159,7 +159,7 @@ def main() -> None:
     )
     print(
         f"best on val: {result.best_mean_iou:.4f} at step {result.best_step}; {result.train_seconds:.0f} s in steps, "
-        f"{result.data_wait_share:.1%} waiting for data, {result.pictures_per_second:.1f} pictures/s"
+        f"{result.data_wait_share:.1%} waiting for data, {result.images_per_second:.1f} images/s"
     )
     scores = test_scores(model, datasets["test"], space)
     (options.out / "test.json").write_text(json.dumps(scores, indent=1), "utf-8")
@@ -196,7 +196,7 @@ def ranking(
 ) -> list[tuple[float, float]]:
     """Area under the ROC curve of each class's score, and the share of its pixels where it is among the best two.
 
-    On every fourth pixel of every fourth picture.
+    On every fourth pixel of every fourth image.
     """
     scores, labels = [], []
     for index in range(0, len(dataset), 4):
@@ -218,7 +218,7 @@ def ranking(
 def test_scores(
     model: ProLabForSemanticSegmentation, dataset: SegmentationDataset, space: PropertySpace
 ) -> dict:
-    """Figures on the 233 test pictures, at their own size."""
+    """Figures on the 233 test images, at their own size."""
     counts = SegmentationCounts(space.num_classes, ignore_index=255)
     model.eval()
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """The property loss from embeddings, forward and backward: published, plain and streamed formulation.
 
-    python benchmarks/loss.py                      # ADE20K head: 2 pictures, D 768, K 256, 150 classes, 512 x 512
+    python benchmarks/loss.py                      # ADE20K head: 2 images, D 768, K 256, 150 classes, 512 x 512
     python benchmarks/loss.py --threads 2 --busy   # two threads while another process keeps one core busy
     python benchmarks/loss.py --normalized         # normalized embeddings, as in the COCO configurations
     python benchmarks/loss.py --properties 32 512 --size 256 896 --classes 11 171

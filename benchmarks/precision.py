@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--limit", type=int, help="only this many pictures")
+    parser.add_argument("--limit", type=int, help="only this many images")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -106,7 +106,7 @@ def main() -> None:
                 f"{1000 * seconds:.0f}",
             ]
         )
-    print_table(["numbers", "weights MB", "mean IoU", "change", "ms per picture"], rows)
+    print_table(["numbers", "weights MB", "mean IoU", "change", "ms per image"], rows)
 
 
 if __name__ == "__main__":

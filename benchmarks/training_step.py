@@ -115,7 +115,7 @@ def compare(backbone: str, options: argparse.Namespace) -> None:
         f"{backbone}, {options.batch} x {options.size[0]} x {options.size[1]}, {options.classes} classes, "
         f"{options.properties} properties, {options.threads} thread(s), median of {options.repeats}"
     )
-    table = Table("supervision", "s per step", "pictures/s", "time / plain category", title=title)
+    table = Table("supervision", "s per step", "images/s", "time / plain category", title=title)
     base = statistics.median(seconds["category, plain torch"])
     for kind in KINDS:
         median = statistics.median(seconds[kind])

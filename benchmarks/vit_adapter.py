@@ -270,7 +270,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--part", choices=[*PARTS, "deformable", "all"], default="all")
-    parser.add_argument("--size", type=int, default=512, help="side of the square picture")
+    parser.add_argument("--size", type=int, default=512, help="side of the square image")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(

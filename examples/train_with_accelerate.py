@@ -45,7 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--space", default="scenes", help="property space: name, folder or Hub id")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--out", default="runs/accelerate")
     options = parser.parse_args()
 
@@ -64,7 +64,7 @@ def main() -> None:
 
     accelerator = Accelerator()
     dataset = train_dataset(sources["train"], recipe, processor)
-    # The last batch is left out where it is smaller: batch normalization needs more than one picture.
+    # The last batch is left out where it is smaller: batch normalization needs more than one image.
     batch_size = min(recipe.batch_size, len(dataset))
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True, collate_fn=collate)
     optimizer = build_optimizer(model, recipe)
@@ -88,7 +88,7 @@ def main() -> None:
                 break
         epoch += 1
 
-    # Every process takes its share of the pictures; counts are summed, never logits.
+    # Every process takes its share of the images; counts are summed, never logits.
     counts = SegmentationCounts(space.num_classes)
     test = eval_dataset(sources["validation"], recipe, processor)
     trained = accelerator.unwrap_model(model).eval()

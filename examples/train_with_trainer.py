@@ -25,7 +25,7 @@ def main() -> None:
     )
     parser.add_argument("--space", default="scenes", help="property space: name, folder or Hub id")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--out", default="runs/trainer")
     options = parser.parse_args()
 

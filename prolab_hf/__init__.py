@@ -15,7 +15,7 @@ from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
 if is_torchvision_available():
     from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
 else:
-    # transformers' torchvision backend can be constructed without torchvision and fails at the first picture.
+    # transformers' torchvision backend can be constructed without torchvision and fails at the first image.
     ProLabImageProcessor = ProLabImageProcessorPil  # type: ignore[assignment,misc]
 
 __version__ = "0.1.0"

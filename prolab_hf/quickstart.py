@@ -1,6 +1,6 @@
 """The main job from end to end on a drawn data set: property space, training, evaluation, reload, explanation.
 
-Nothing is downloaded and no step is shortened: this is what a user does with pictures of their own.
+Nothing is downloaded and no step is shortened: this is what a user does with images of their own.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ SPACE = "scenes"
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 480, 32, 60
 FIGURE = "quickstart.png"
 SHOWN_SHARE = 0.06
-"""Part of a shown picture that the held-out class covers at least."""
+"""Part of a shown image that the held-out class covers at least."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class QuickstartResult:
 
     Attributes:
         output_dir: Folder of the trained model, loadable with `from_pretrained`.
-        figure: The picture that it painted.
-        test: Figures on test pictures of the trained classes (see `evaluate_model`).
-        extended: The same on pictures that also contain the class added by description.
+        figure: The image that it painted.
+        test: Figures on test images of the trained classes (see `evaluate_model`).
+        extended: The same on images that also contain the class added by description.
         held_out: Name of that class.
         explanation: Why one of its pixels was given to it.
     """
@@ -76,10 +76,10 @@ def run_quickstart(
     """Draws scenes, trains ProLab on them, evaluates, reloads it and adds a class by describing it.
 
     Args:
-        output_dir: Folder for model, logs and picture.
+        output_dir: Folder for model, logs and image.
         recipe: Other numbers than those of the recipe `"quickstart"`.
-        num_train: Drawn training pictures.
-        num_test: Drawn test pictures.
+        num_train: Drawn training images.
+        num_test: Drawn test images.
         overwrite: Discard what is in `output_dir`.
         say: Receives one line per step.
         show_progress: Show a progress bar while training.
@@ -94,7 +94,7 @@ def run_quickstart(
         f"1. Property space: {space.num_classes} classes described by {space.num_properties} shared properties."
     )
     model, processor = new_model(space, recipe)
-    say(f"2. Training on {num_train} drawn pictures, from random weights.")
+    say(f"2. Training on {num_train} drawn images, from random weights.")
     train(
         model,
         train_dataset(DrawnScenes("train", num_train), recipe, processor),
@@ -109,7 +109,7 @@ def run_quickstart(
     loaded = AutoModelForSemanticSegmentation.from_pretrained(output_dir).eval()
     loaded_processor = AutoImageProcessor.from_pretrained(output_dir)
     test = evaluate_model(loaded, loaded_processor, DrawnScenes("test", num_test))
-    say(f"4. Mean IoU on {num_test} new pictures: {test['mean_iou']:.3f}.")
+    say(f"4. Mean IoU on {num_test} new images: {test['mean_iou']:.3f}.")
     sample = DrawnScenes("test", num_test)[0]
     found = pipeline("image-segmentation", model=loaded, image_processor=loaded_processor)(sample.image)
     say(f'5. pipeline("image-segmentation") finds: {", ".join(item["label"] for item in found)}.')
@@ -121,7 +121,7 @@ def run_quickstart(
     explanation = _explain_held_out(loaded, loaded_processor)
     path = output_dir / FIGURE
     _draw(loaded, loaded_processor, before, extended, explanation).save(path)
-    say(f"7. The picture: {path}")
+    say(f"7. The image: {path}")
     return QuickstartResult(output_dir, path, test, figures, HELD_OUT_CLASS, explanation)
 
 
@@ -150,7 +150,7 @@ def class_iou(results: Mapping[str, Any], class_name: str) -> float:
 
 
 def _add_held_out(model: ProLabForSemanticSegmentation, say: Callable[[str], None]) -> list[str]:
-    """Adds the class that no training picture shows, by its description alone; nothing is trained."""
+    """Adds the class that no training image shows, by its description alone; nothing is trained."""
     descriptions = SCENE_DESCRIPTIONS[HELD_OUT_CLASS]
     extended = model.property_space.add_classes({HELD_OUT_CLASS: descriptions})
     model.set_property_space(extended)
@@ -159,7 +159,7 @@ def _add_held_out(model: ProLabForSemanticSegmentation, say: Callable[[str], Non
 
 
 def _shown_scenes(number: int = 3) -> list[Any]:
-    """The first test pictures in which the held-out class covers a good part."""
+    """The first test images in which the held-out class covers a good part."""
     scenes = DrawnScenes("test", NUM_TEST, include_held_out=True)
     new = len(scenes.class_names or ()) - 1
     drawn = (scenes[index] for index in range(len(scenes)))
@@ -179,10 +179,10 @@ def _draw(
     class_names: list[str],
     explanation: Explanation,
 ) -> Image.Image:
-    """Rows of picture, truth, answer before and after the new class; below them the reasons."""
+    """Rows of image, truth, answer before and after the new class; below them the reasons."""
     scenes = _shown_scenes()
     titles = [
-        "picture",
+        "image",
         "what was drawn",
         "answer of the trained model",
         f"after describing “{HELD_OUT_CLASS}”",
@@ -220,7 +220,7 @@ def _draw(
 
 
 def _draw_reasons(axes: Any, explanation: Explanation) -> None:
-    """Bars of the strongest properties of the new class in the last picture."""
+    """Bars of the strongest properties of the new class in the last image."""
     shares = explanation.contributions[:6][::-1]
     axes.barh([name for name, _ in shares], [share for _, share in shares], color="#2f6fb7", height=0.62)
     axes.set_title(

@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder with goldens and real pictures, beside the checkout; absent on most machines."""
+    """Folder with goldens and real images, beside the checkout; absent on most machines."""
     folder = Path(os.environ.get("PROLAB_SHARED", REPOSITORY.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder} (set PROLAB_SHARED to its folder)")

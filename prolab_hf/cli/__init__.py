@@ -10,14 +10,16 @@ from typing import Any
 import typer
 from huggingface_hub.errors import StrictDataclassError
 
-from prolab_hf.cli.data_commands import check_data
+from prolab_hf.cli.check_data_command import check_data
 from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
+from prolab_hf.cli.evaluate_command import evaluate
+from prolab_hf.cli.explain_command import explain
 from prolab_hf.cli.quickstart_command import quickstart
+from prolab_hf.cli.segment_command import segment
 from prolab_hf.cli.share_commands import card, convert, push
 from prolab_hf.cli.space_commands import space_app
-from prolab_hf.cli.train_commands import train
-from prolab_hf.cli.use_commands import evaluate, explain, segment
+from prolab_hf.cli.train_command import train
 
 app = typer.Typer(
     name="prolab",

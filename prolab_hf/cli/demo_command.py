@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from prolab_hf.cli.use_commands import DeviceOption, load_model
+from prolab_hf.cli.options import DeviceOption, load_model
 
 
 def demo(

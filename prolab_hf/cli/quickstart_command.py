@@ -9,7 +9,7 @@ from rich.console import Console
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the trained model and the picture.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the trained model and the image.")] = Path(
         "quickstart"
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard what is in the folder.")] = False,
@@ -17,7 +17,7 @@ def quickstart(
     """Train, evaluate, reload and explain ProLab on a drawn data set, in a minute or two on two cores.
 
     Every step is real and nothing is downloaded: a property space, training with Accelerate, evaluation on new
-    pictures, saving, loading with the Auto classes, the image-segmentation pipeline, and a class that the model
+    images, saving, loading with the Auto classes, the image-segmentation pipeline, and a class that the model
     never saw, added by describing it.
     """
     from prolab_hf.evaluation.report import class_table
@@ -32,7 +32,7 @@ def quickstart(
     result = run_quickstart(
         out, overwrite=overwrite, say=lambda text: console.print(text, markup=False, highlight=False)
     )
-    title = f"Test pictures; {result.held_out!r} was added by description"
+    title = f"Test images; {result.held_out!r} was added by description"
     console.print(class_table(result.extended, title=title))
     console.print(result.explanation.to_text(), markup=False, highlight=False)
     console.print(f"Done in {time.perf_counter() - started:.0f} s.", highlight=False)

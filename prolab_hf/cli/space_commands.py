@@ -107,7 +107,7 @@ def show(
     taxonomy: TaxonomyOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows of the tables.")] = 20,
 ) -> None:
-    """Show a space: its classes and properties as tables, pictures (--figures) or a page (--html)."""
+    """Show a space: its classes and properties as tables, images (--figures) or a page (--html)."""
     console = Console()
     groups = _read_taxonomy(taxonomy)
     loaded = _load(space)

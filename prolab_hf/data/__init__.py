@@ -1,1 +1,1 @@
-"""Pictures and masks in, training examples out."""
+"""Images and masks in, training examples out."""

@@ -17,7 +17,7 @@ _MOST_IDS = 300
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a picture or mask that training would stop at.
+    """Something in an image or mask that training would stop at.
 
     Attributes:
         index: Position in the source.
@@ -35,16 +35,16 @@ class DataReport:
     """Counts over a source.
 
     Attributes:
-        num_pictures: Pictures looked at.
+        num_images: Images looked at.
         class_names: Names in class order.
-        image_modes: Pictures per mode of the file.
+        image_modes: Images per mode of the file.
         mask_modes: Masks per mode of the file.
-        sizes: Pictures per (width, height).
+        sizes: Images per (width, height).
         raw_ids: Pixels per raw value of the masks; colors as `#rrggbb`.
         class_pixels: `(num_classes,)` pixels per class.
-        class_pictures: `(num_classes,)` pictures per class.
+        class_images: `(num_classes,)` images per class.
         void_pixels: Pixels that are void.
-        void_by_picture: Share of void per picture, in the order of the source; problems left out.
+        void_by_image: Share of void per image, in the order of the source; problems left out.
         problems: What is wrong, in the order of the source.
     """
 
@@ -62,7 +62,7 @@ class DataReport:
 
     @property
     def ok(self) -> bool:
-        """Whether training can read every picture."""
+        """Whether training can read every image."""
         return not self.problems
 
     @property
@@ -90,7 +90,7 @@ class DataReport:
             )
         empty = sum(share == 1 for share in self.void_by_image)
         if empty:
-            remarks.append(f"{empty} pictures hold nothing but void; they teach nothing")
+            remarks.append(f"{empty} images hold nothing but void; they teach nothing")
         return remarks
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,13 +101,13 @@ class DataReport:
             "num_classes": len(self.class_names),
             "image_modes": dict(self.image_modes),
             "mask_modes": dict(self.mask_modes),
-            "sizes": [{"width": w, "height": h, "pictures": n} for (w, h), n in self.sizes.most_common()],
+            "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in self.sizes.most_common()],
             "raw_ids": {
                 str(raw): count for raw, count in sorted(self.raw_ids.items(), key=lambda item: str(item[0]))
             },
             "void_share": self.void_share,
             "classes": [
-                {"id": index, "name": name, "pixel_share": float(share), "pictures": int(count)}
+                {"id": index, "name": name, "pixel_share": float(share), "images": int(count)}
                 for index, (name, share, count) in enumerate(
                     zip(self.class_names, self.class_shares, self.class_images)
                 )
@@ -119,7 +119,7 @@ class DataReport:
 
 @dataclass
 class _Findings:
-    """What one picture contributes to the report."""
+    """What one image contributes to the report."""
 
     modes: tuple[str, str] | None = None
     size: tuple[int, int] | None = None
@@ -140,9 +140,9 @@ def check_source(
 
     Args:
         source: Any data source.
-        workers: Threads that read (decoding pictures releases Python's lock).
-        limit: Look only at the first pictures.
-        on_progress: Called with the number of pictures done after each one.
+        workers: Threads that read (decoding images releases Python's lock).
+        limit: Look only at the first images.
+        on_progress: Called with the number of images done after each one.
 
     Returns:
         The report; problems are collected, not raised.
@@ -164,7 +164,7 @@ def check_source(
 def _in_parallel(
     work: Callable[[int], _Findings], indices: Iterable[int], workers: int
 ) -> Iterator[_Findings]:
-    """Results in order, with a bounded number of pictures in flight so that memory stays flat."""
+    """Results in order, with a bounded number of images in flight so that memory stays flat."""
     remaining = iter(indices)
     with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
         pending = [pool.submit(work, index) for index in islice(remaining, 2 * max(workers, 1))]

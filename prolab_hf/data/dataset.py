@@ -16,7 +16,7 @@ Example = dict[str, Tensor]
 
 
 class Transform(Protocol):
-    """What turns a picture and its mask into tensors."""
+    """What turns an image and its mask into tensors."""
 
     def __call__(self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator) -> Example:
         """Tensors `pixel_values` `(3, height, width)` and `labels` `(height, width)`."""
@@ -64,7 +64,7 @@ class SegmentationDataset(Dataset[Example]):
 def collate(examples: Sequence[Mapping[str, Tensor]], *, ignore_index: int = 255) -> Example:
     """Stack examples to a batch.
 
-    Examples of different sizes are padded at the right and bottom: pictures with zeros (the mean), labels
+    Examples of different sizes are padded at the right and bottom: images with zeros (the mean), labels
     with `ignore_index`.
 
     Args:
@@ -75,23 +75,23 @@ def collate(examples: Sequence[Mapping[str, Tensor]], *, ignore_index: int = 255
         `pixel_values` `(batch_size, 3, height, width)` and `labels` `(batch_size, height, width)`.
 
     Raises:
-        ValueError: If sizes differ in the batch and labels do not have their picture's size, because
-            padding would then shift labels against pictures.
+        ValueError: If sizes differ in the batch and labels do not have their image's size, because
+            padding would then shift labels against images.
     """
     images = [example["pixel_values"] for example in examples]
     labels = [example["labels"] for example in examples]
-    if len({picture.shape for picture in images}) == 1 and len({label.shape for label in labels}) == 1:
+    if len({image.shape for image in images}) == 1 and len({label.shape for label in labels}) == 1:
         return {"pixel_values": torch.stack(images), "labels": torch.stack(labels)}
-    if any(picture.shape[1:] != label.shape for picture, label in zip(images, labels)):
+    if any(image.shape[1:] != label.shape for image, label in zip(images, labels)):
         raise ValueError(
-            "a batch holds pictures of different sizes whose labels have other sizes than the pictures; use "
+            "a batch holds images of different sizes whose labels have other sizes than the images; use "
             "batch size 1, or EvalTransform(resize_labels=True)"
         )
-    height = max(picture.shape[1] for picture in images)
-    width = max(picture.shape[2] for picture in images)
+    height = max(image.shape[1] for image in images)
+    width = max(image.shape[2] for image in images)
     batch = torch.zeros(len(images), 3, height, width)
     targets = torch.full((len(labels), height, width), ignore_index, dtype=torch.int64)
-    for row, (picture, label) in enumerate(zip(images, labels)):
-        batch[row, :, : picture.shape[1], : picture.shape[2]] = picture
+    for row, (image, label) in enumerate(zip(images, labels)):
+        batch[row, :, : image.shape[1], : image.shape[2]] = image
         targets[row, : label.shape[0], : label.shape[1]] = label
     return {"pixel_values": batch, "labels": targets}

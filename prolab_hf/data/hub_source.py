@@ -1,4 +1,4 @@
-"""Pictures and masks from `datasets` sets: on the Hub, saved to disk, or built in memory."""
+"""Images and masks from `datasets` sets: on the Hub, saved to disk, or built in memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ _NEEDS_DATASETS = "reading `datasets` sets needs the package datasets: pip insta
 
 
 class HubSource:
-    """A `datasets` data set with a picture column and a mask column.
+    """A `datasets` data set with an image column and a mask column.
 
     Args:
         dataset: A `datasets.Dataset` (one split).
-        image_column: Column with pictures (`Image` feature, bytes, paths or arrays).
+        image_column: Column with images (`Image` feature, bytes, paths or arrays).
         mask_column: Column with masks (the same kinds, or integer arrays `(height, width)`).
         name_column: Column with a name for messages; row numbers by default.
         coding: Declared meaning of the mask's values.
@@ -89,7 +89,7 @@ class HubSource:
         return self.read_raw(index).decode(self.coding, self.num_classes)
 
     def read_raw(self, index: int) -> RawSample:
-        """Picture and mask as the data set holds them, for `prolab check-data`."""
+        """Image and mask as the data set holds them, for `prolab check-data`."""
         # An index past the end: `datasets` raises IndexError itself, which also ends iteration.
         row = self.dataset[index]
         image, mask = row[self.image_column], row[self.mask_column]
@@ -99,16 +99,16 @@ class HubSource:
         elif isinstance(image, dict) and image.get("path"):
             name = f"{Path(image['path']).name} ({name})"
         if image is None or mask is None:
-            raise ValueError(f"{name} of the data set has no {'picture' if image is None else 'mask'}")
+            raise ValueError(f"{name} of the data set has no {'image' if image is None else 'mask'}")
         names = {"name": name, "mask_name": f"{self.mask_column} of {name}"}
-        return read_raw(_content(image, picture=True), _content(mask), coding=self.coding, **names)
+        return read_raw(_content(image, image=True), _content(mask), coding=self.coding, **names)
 
 
-def _content(value: Any, *, picture: bool = False) -> Any:
+def _content(value: Any, *, image: bool = False) -> Any:
     """The content of a cell: undecoded `Image` features are dictionaries of bytes and path."""
     if isinstance(value, dict) and ("bytes" in value or "path" in value):
         return value["path"] if value.get("bytes") is None else value["bytes"]
-    if picture and isinstance(value, np.ndarray | list):
+    if image and isinstance(value, np.ndarray | list):
         return Image.fromarray(np.asarray(value, dtype=np.uint8))
     return value
 

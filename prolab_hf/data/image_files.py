@@ -1,4 +1,4 @@
-"""Reading one pair of picture and mask, with one clear error for whatever is wrong with it."""
+"""Reading one pair of image and mask, with one clear error for whatever is wrong with it."""
 
 import io
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from prolab_hf.data.label_coding import LabelCoding
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its labels.
+    """One image with its labels.
 
     Attributes:
-        image: RGB picture, upright (EXIF orientation applied).
+        image: RGB image, upright (EXIF orientation applied).
         mask: `(height, width)` class ids; void pixels hold the coding's `ignore_index`.
         name: File or row that it comes from.
     """
@@ -50,14 +50,14 @@ class SegmentationSource(Protocol):
 
 @dataclass(frozen=True)
 class RawSample:
-    """A picture and its mask before the label coding is applied.
+    """An image and its mask before the label coding is applied.
 
     Attributes:
-        image: RGB picture, upright.
+        image: RGB image, upright.
         raw_mask: `(height, width)` numbers, or `(height, width, 3)` colors for a palette.
-        image_mode: Mode of the picture file.
-        mask_mode: Mode of the mask file; `array` where the mask was no picture.
-        name: Name of the picture.
+        image_mode: Mode of the image file.
+        mask_mode: Mode of the mask file; `array` where the mask was no image.
+        name: Name of the image.
         mask_name: Name of the mask.
     """
 
@@ -79,74 +79,74 @@ class RawSample:
 
 
 def read_raw(image: Any, mask: Any, *, coding: LabelCoding, name: str, mask_name: str) -> RawSample:
-    """Read one pair of picture and mask.
+    """Read one pair of image and mask.
 
     Args:
-        image: Path, bytes or PIL picture.
-        mask: Path, bytes, PIL picture or integer array `(height, width)`.
+        image: Path, bytes or PIL image.
+        mask: Path, bytes, PIL image or integer array `(height, width)`.
         coding: Decides whether a mask is read as numbers or as colors.
-        name: Name of the picture, for messages.
+        name: Name of the image, for messages.
         mask_name: Name of the mask, for messages.
 
     Raises:
         FileNotFoundError: If a file does not exist.
         ValueError: If one of both cannot be decoded or the sizes differ.
     """
-    opened = open_image(image, name=name, what="picture")
-    picture = _upright_rgb(opened, name)
+    opened = open_image(image, name=name, what="image")
+    upright = _upright_rgb(opened, name)
     if isinstance(mask, np.ndarray | list):
         raw, mask_mode = np.asarray(mask), "array"
     else:
         mask_image = open_image(mask, name=mask_name, what="mask")
         raw, mask_mode = coding.read_mask(mask_image, name=mask_name), mask_image.mode
-    if raw.shape[:2] != (picture.height, picture.width):
+    if raw.shape[:2] != (upright.height, upright.width):
         size = f"{raw.shape[1]}x{raw.shape[0]}" if raw.ndim >= 2 else f"of shape {raw.shape}"
         raise ValueError(
-            f"mask {mask_name} is {size}, but its picture {name} is {picture.width}x{picture.height} "
+            f"mask {mask_name} is {size}, but its image {name} is {image.width}x{image.height} "
             "(width x height, after EXIF orientation); both must have the same size"
         )
-    return RawSample(picture, raw, opened.mode, mask_mode, name, mask_name)
+    return RawSample(upright, raw, opened.mode, mask_mode, name, mask_name)
 
 
 def read_image(content: Any, *, name: str) -> Image.Image:
-    """Decode a picture completely and make it upright RGB.
+    """Decode an image completely and make it upright RGB.
 
     Args:
-        content: Path, bytes, or an opened PIL picture.
+        content: Path, bytes, or an opened PIL image.
         name: File or row, for messages.
 
     Raises:
         FileNotFoundError: If the path does not exist.
-        ValueError: If the picture cannot be decoded.
+        ValueError: If the image cannot be decoded.
     """
-    return _upright_rgb(open_image(content, name=name, what="picture"), name)
+    return _upright_rgb(open_image(content, name=name, what="image"), name)
 
 
-def _upright_rgb(picture: Image.Image, name: str) -> Image.Image:
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     try:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode == "F":
-            # PIL would clip at 255 and round: pictures with values from 0 to 1 would silently turn black.
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "F":
+            # PIL would clip at 255 and round: images with values from 0 to 1 would silently turn black.
             raise ValueError("it holds floating-point values, whose range is unknown; save it with 8 bits")
-        if picture.mode.startswith("I"):
+        if image.mode.startswith("I"):
             # 16-bit gray: PIL's own conversion clips everything above 255 to white.
-            values = np.asarray(picture).astype(np.int64)
+            values = np.asarray(image).astype(np.int64)
             shift = 8 if values.max(initial=0) > 255 else 0
-            picture = Image.fromarray((values >> shift).astype(np.uint8))
-        if picture.mode == "P" and "transparency" in picture.info:
-            picture = picture.convert("RGBA")
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
+            image = Image.fromarray((values >> shift).astype(np.uint8))
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"picture {name} cannot be decoded: {error}; replace or remove the file") from error
+        raise ValueError(f"image {name} cannot be decoded: {error}; replace or remove the file") from error
 
 
 def open_image(content: Any, *, name: str, what: str) -> Image.Image:
-    """Open and fully load a picture, with one kind of error for all that can be wrong with its content.
+    """Open and fully load an image, with one kind of error for all that can be wrong with its content.
 
     Args:
-        content: Path, bytes or PIL picture.
+        content: Path, bytes or PIL image.
         name: File or row, for messages.
-        what: `picture` or `mask`, for messages.
+        what: `image` or `mask`, for messages.
 
     Raises:
         FileNotFoundError: If the path does not exist.
@@ -154,24 +154,24 @@ def open_image(content: Any, *, name: str, what: str) -> Image.Image:
     """
     try:
         if isinstance(content, bytes | bytearray):
-            picture: Image.Image = Image.open(io.BytesIO(content))
+            image: Image.Image = Image.open(io.BytesIO(content))
         elif isinstance(content, Image.Image):
-            picture = content
+            image = content
         else:
             with Path(content).open("rb") as file:
-                picture = Image.open(io.BytesIO(file.read()))
-        picture.load()
+                image = Image.open(io.BytesIO(file.read()))
+        image.load()
     except FileNotFoundError:
         raise FileNotFoundError(f"{what} {name} does not exist") from None
     except UnidentifiedImageError as error:
         # PIL's own message names an object in memory.
         raise ValueError(
-            f"{what} {name} cannot be decoded: it is empty or no picture of a known format; replace or remove "
+            f"{what} {name} cannot be decoded: it is empty or no image of a known format; replace or remove "
             "the file"
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{what} {name} cannot be decoded: {error}; replace or remove the file") from error
-    return picture
+    return image
 
 
 def class_space(class_names: Sequence[str] | None, num_classes: int | None) -> tuple[list[str] | None, int]:

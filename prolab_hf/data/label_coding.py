@@ -242,10 +242,10 @@ class LabelCoding:
     # -- reading ----------------------------------------------------------------------------------------
 
     def read_mask(self, image: Image.Image, *, name: str) -> NDArray[Any]:
-        """The raw values of a mask picture, as this coding reads them.
+        """The raw values of a mask image, as this coding reads them.
 
         Args:
-            picture: Mask of mode 1, L, P, I or I;16 (`palette`: any mode that has colors).
+            image: Mask of mode 1, L, P, I or I;16 (`palette`: any mode that has colors).
             name: File or row, for messages.
 
         Returns:
@@ -262,7 +262,7 @@ class LabelCoding:
             if (channels == channels[..., :1]).all():
                 return channels[..., 0]
             raise ValueError(
-                f"mask {name} is a color picture (mode {picture.mode}), but label coding {self.kind!r} reads "
+                f"mask {name} is a color image (mode {image.mode}), but label coding {self.kind!r} reads "
                 "one number per pixel; declare a palette (color -> class)"
             )
         if image.mode == "F":

@@ -13,7 +13,7 @@ from prolab_hf.data.hub_source import HubSource
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.sources import PairSource, match_by_stem
 
-# Numbers of the COCO paper's 91 things that no picture was labeled with; raw masks count from 0.
+# Numbers of the COCO paper's 91 things that no image was labeled with; raw masks count from 0.
 _COCO_UNUSED = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
 _COCO_TABLE = {raw: index for index, raw in enumerate(raw for raw in range(182) if raw not in _COCO_UNUSED)}
 
@@ -30,9 +30,9 @@ class Layout:
     """Where the files of a variant are, relative to the root.
 
     Attributes:
-        images: Folder with pictures; `{split}` stands for the split's folder name.
+        images: Folder with images; `{split}` stands for the split's folder name.
         masks: Folder with masks.
-        image_suffix: Text at the end of picture names, before the extension.
+        image_suffix: Text at the end of image names, before the extension.
         mask_suffix: Text at the end of mask names.
         other_suffixes: Ends of mask names that belong to another variant.
         names: File that lists the names of a split, where folders do not separate splits.
@@ -69,7 +69,7 @@ class HubLocation:
         repository: Repository id.
         revision: Revision that current versions of `datasets` can read.
         config_name: Configuration, if there are several.
-        image_column: Column with pictures.
+        image_column: Column with images.
         mask_column: Column with masks.
         coding: Meaning of the masks' values.
     """
@@ -93,7 +93,7 @@ class Benchmark:
         space: Bundled property space with its class names.
         variants: Kinds of masks by name; the first is the default.
         splits: `train` and `val` to the split's folder or list name.
-        num_pictures: Pictures per split of the official release.
+        num_images: Images per split of the official release.
         roots: Sub-folders in which the download may lie.
         hub: The same data as a `datasets` set, where one is known to work.
     """
@@ -128,7 +128,7 @@ class Benchmark:
 
         Raises:
             FileNotFoundError: If the folder has none of the known layouts.
-            ValueError: If the split or variant is unknown, or a picture or mask has no partner.
+            ValueError: If the split or variant is unknown, or an image or mask has no partner.
         """
         root = Path(root)
         if not root.is_dir():
@@ -193,7 +193,7 @@ def _pairs(base: Path, layout: Layout, images: Path, masks: Path, split: str) ->
     if not listing.is_file():
         raise FileNotFoundError(f"the list of split {split!r} is missing: {listing}")
     names = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
-    # The lists name pictures of VOC, whose pictures are JPEG and whose masks are PNG.
+    # The lists name images of VOC, whose images are JPEG and whose masks are PNG.
     return [(images / f"{name}.jpg", masks / f"{name}{layout.mask_suffix}.png") for name in names]
 
 

@@ -37,18 +37,18 @@ def open_source(
 
     Args:
         location: One of
-            `scenes` or `scenes:NUMBER` (the drawn data set, NUMBER pictures),
+            `scenes` or `scenes:NUMBER` (the drawn data set, NUMBER images),
             `BENCHMARK:FOLDER` or `BENCHMARK/VARIANT:FOLDER` (`ade20k:data/ade`,
             `cityscapes/train_ids:data/city`; coding and class names are the benchmark's own),
-            a metadata file (`.csv`, `.tsv`, `.jsonl`), a folder with pictures and masks, a folder written by
+            a metadata file (`.csv`, `.tsv`, `.jsonl`), a folder with images and masks, a folder written by
             `datasets`, or the name of a `datasets` set.
         split: Name of the split; needed for `datasets` sets on the Hub.
         coding: Declared meaning of the masks' values, as `LabelCoding.parse` reads it.
         class_names: Names in class order.
         num_classes: Number of classes where names are not known.
-        image_column: Column with pictures (`image` by default).
+        image_column: Column with images (`image` by default).
         mask_column: Column with masks (`mask` in files, `label` in `datasets` sets by default).
-        folders: Names of the folders with pictures and masks.
+        folders: Names of the folders with images and masks.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -108,7 +108,7 @@ def list_splits(location: str | Path, *, folders: tuple[str, str] = ("images", "
 
     Args:
         location: As for `open_source`.
-        folders: Names of the folders with pictures and masks.
+        folders: Names of the folders with images and masks.
 
     Returns:
         The names, `train` first; none where the location has no splits or is of another kind.
@@ -140,6 +140,6 @@ def _number(text: str, default: int) -> int:
         return default
     if not text.isdigit():
         raise ValueError(
-            f"{SCENES_NAME}:{text} does not end with a number of pictures, as in {SCENES_NAME}:200"
+            f"{SCENES_NAME}:{text} does not end with a number of images, as in {SCENES_NAME}:200"
         )
     return int(text)

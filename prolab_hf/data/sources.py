@@ -1,7 +1,7 @@
-"""Where pictures and masks come from: folders, `datasets` sets and metadata files, all with one shape.
+"""Where images and masks come from: folders, `datasets` sets and metadata files, all with one shape.
 
 A source has a length, gives a `Sample` per index and knows its class names. Sources read; they do not
-augment, resize or normalize. Whatever is wrong with a picture or mask ends in one `ValueError` that names
+augment, resize or normalize. Whatever is wrong with an image or mask ends in one `ValueError` that names
 the file, so that a training run says what to repair instead of dying in a worker with a decoder's message.
 """
 
@@ -29,12 +29,12 @@ _LOSSY = "; JPEG masks are not read, because that format changes the ids: use PN
 
 
 def find_folders(root: Path, split: str | None, images: str, masks: str) -> tuple[Path, Path]:
-    """The folders with pictures and with masks of a split.
+    """The folders with images and with masks of a split.
 
     Args:
         root: Folder of the data set.
         split: Name of the split, `None` where there is none.
-        images: Name of the folder with pictures.
+        images: Name of the folder with images.
         masks: Name of the folder with masks.
 
     Raises:
@@ -67,7 +67,7 @@ def folder_splits(root: str | Path, *, images: str = "images", masks: str = "mas
 
     Args:
         root: Folder of the data set.
-        images: Name of the folder with pictures.
+        images: Name of the folder with images.
         masks: Name of the folder with masks.
     """
     root = Path(root)
@@ -97,12 +97,12 @@ def match_by_stem(
     other_suffixes: Sequence[str] = (),
     recursive: bool = False,
 ) -> list[tuple[Path, Path]]:
-    """Pair pictures and masks whose paths agree up to their suffixes, in sorted order.
+    """Pair images and masks whose paths agree up to their suffixes, in sorted order.
 
     Args:
-        image_folder: Folder with pictures.
+        image_folder: Folder with images.
         mask_folder: Folder with masks.
-        image_suffix: Text that picture names end with before the extension; other files are left out.
+        image_suffix: Text that image names end with before the extension; other files are left out.
         mask_suffix: The same for masks.
         other_suffixes: Masks whose names end so are of another kind and are left out.
         recursive: Whether sub-folders are searched (their names are part of the stem).
@@ -110,13 +110,13 @@ def match_by_stem(
     Raises:
         ValueError: If there is none, a stem occurs twice, or a partner is missing.
     """
-    pictures = _by_stem(image_folder, IMAGE_SUFFIXES, image_suffix, (), recursive)
+    images = _by_stem(image_folder, IMAGE_SUFFIXES, image_suffix, (), recursive)
     masks = _by_stem(mask_folder, MASK_SUFFIXES, mask_suffix, other_suffixes, recursive)
-    if not pictures:
-        raise ValueError(f"folder {image_folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    _check_partners(pictures, masks, mask_folder, "mask")
-    _check_partners(masks, pictures, image_folder, "picture")
-    return [(pictures[stem], masks[stem]) for stem in sorted(pictures)]
+    if not images:
+        raise ValueError(f"folder {image_folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    _check_partners(images, masks, mask_folder, "mask")
+    _check_partners(masks, images, image_folder, "image")
+    return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
 def _check_partners(files: dict[str, Path], partners: dict[str, Path], folder: Path, what: str) -> None:
@@ -128,8 +128,8 @@ def _check_partners(files: dict[str, Path], partners: dict[str, Path], folder: P
         names = ", ".join(files[stem].name for stem in missing[:_SHOWN_NAMES])
         more = f" and {len(missing) - _SHOWN_NAMES} more" if len(missing) > _SHOWN_NAMES else ""
         raise ValueError(
-            f"folder {folder} has no {what} for {names}{more}; every picture needs a mask of the same name "
-            f"and every mask a picture{_LOSSY if lossy else ''}"
+            f"folder {folder} has no {what} for {names}{more}; every image needs a mask of the same name "
+            f"and every mask an image{_LOSSY if lossy else ''}"
         )
 
 
@@ -153,10 +153,10 @@ def _by_stem(
 
 
 class PairSource:
-    """Source over a list of (picture file, mask file).
+    """Source over a list of (image file, mask file).
 
     Args:
-        pairs: Picture and mask files.
+        pairs: Image and mask files.
         coding: Declared meaning of the mask's values.
         class_names: Names in class order.
         num_classes: Size of the class space where names are not known.
@@ -174,7 +174,7 @@ class PairSource:
     ) -> None:
         self.pairs = [(Path(image), Path(mask)) for image, mask in pairs]
         if not self.pairs:
-            raise ValueError("the data source holds no pair of picture and mask")
+            raise ValueError("the data source holds no pair of image and mask")
         self.coding = coding or LabelCoding()
         self.class_names, self.num_classes = class_space(class_names, num_classes)
         self.coding.check_classes(self.num_classes)
@@ -192,7 +192,7 @@ class PairSource:
         return self.read_raw(index).decode(self.coding, self.num_classes)
 
     def read_raw(self, index: int) -> RawSample:
-        """Picture and mask as the files hold them, for `prolab check-data`."""
+        """Image and mask as the files hold them, for `prolab check-data`."""
         image, mask = self.pairs[index]
         names = {"name": self._short(image), "mask_name": self._short(mask)}
         return read_raw(image, mask, coding=self.coding, **names)
@@ -204,7 +204,7 @@ class PairSource:
 
 
 class FolderSource(PairSource):
-    """Pictures and masks in folders, matched by file stem.
+    """Images and masks in folders, matched by file stem.
 
     Three layouts are found by themselves: `root/<split>/images` with `root/<split>/masks`,
     `root/images/<split>` with `root/masks/<split>`, and without a split `root/images` with `root/masks`.
@@ -215,13 +215,13 @@ class FolderSource(PairSource):
         coding: Declared meaning of the mask's values; `ids` with void 255 by default.
         class_names: Names in class order; by default those of `root/classes.txt` (one a line) if it exists.
         num_classes: Size of the class space where names are not known.
-        images: Name of the folder with pictures (`annotations` and others are common too).
+        images: Name of the folder with images (`annotations` and others are common too).
         masks: Name of the folder with masks.
-        mask_suffix: Text that mask stems have after the picture's stem, for example `_mask`.
+        mask_suffix: Text that mask stems have after the image's stem, for example `_mask`.
 
     Raises:
         FileNotFoundError: If no layout is found.
-        ValueError: If a picture or a mask has no partner, or a stem occurs twice.
+        ValueError: If an image or a mask has no partner, or a stem occurs twice.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class MetadataSource(PairSource):
 
     Args:
         path: The metadata file.
-        image_column: Column with the picture's path.
+        image_column: Column with the image's path.
         mask_column: Column with the mask's path.
         split: Keep only the rows whose `split_column` says so.
         split_column: Column with the split's name.

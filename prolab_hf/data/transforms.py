@@ -1,4 +1,4 @@
-"""From a sample to tensors: joint augmentation of picture and mask, and the geometry of evaluation.
+"""From a sample to tensors: joint augmentation of image and mask, and the geometry of evaluation.
 
 Augmentation follows the recipe of the paper: random resize, random crop that avoids crops of a single class,
 flip, photometric distortion. Random numbers come only from the generator that is passed in, which the data
@@ -94,13 +94,13 @@ def checked_statistics(
 def to_normalized_tensor(
     image: Image.Image, mean: Sequence[float], std: Sequence[float], color: NDArray[np.float64] | None = None
 ) -> Tensor:
-    """Picture to a normalized tensor, with an optional affine color map before.
+    """Image to a normalized tensor, with an optional affine color map before.
 
     Written with PIL and numpy instead of torch on purpose: operations this small run in one thread there,
     while torch's thread pool collapses when training or other processes use the same cores.
 
     Args:
-        image: RGB picture.
+        image: RGB image.
         mean: Mean per channel in 0 ... 1.
         std: Standard deviation per channel in 0 ... 1.
         color: `(3, 4)` affine map of RGB values in 0 ... 255; its result is clipped to 0 ... 255.
@@ -128,8 +128,8 @@ class TrainTransform:
 
     Args:
         crop_size: Height and width of the result, or one number for both.
-        scale: Long and short edge that a picture is fitted into (ratio kept) at ratio 1; `None` keeps the
-            picture's own size at ratio 1.
+        scale: Long and short edge that an image is fitted into (ratio kept) at ratio 1; `None` keeps the
+            image's own size at ratio 1.
         ratio_range: Smallest and largest random factor of the resize.
         cat_max_ratio: A crop is drawn again (ten times at most) while one class fills this share of its
             labeled pixels or more; 1 switches this off.
@@ -175,7 +175,7 @@ class TrainTransform:
         """Augment one sample.
 
         Args:
-            image: RGB picture.
+            image: RGB image.
             mask: `(height, width)` class ids.
             rng: Generator that all random numbers come from.
 
@@ -232,11 +232,11 @@ class EvalTransform:
     """Deterministic resize and normalization.
 
     Args:
-        scale: Long and short edge that the picture is fitted into, or one number for the short edge;
+        scale: Long and short edge that the image is fitted into, or one number for the short edge;
             `None` keeps the size.
         keep_ratio: Whether the ratio is kept; otherwise `scale` must be a pair and is (height, width).
         size_divisor: Both edges are enlarged to the next multiple of it (the published models use 32).
-        resize_labels: Whether labels get the picture's new size (for batches); otherwise they keep the
+        resize_labels: Whether labels get the image's new size (for batches); otherwise they keep the
             original size, on which metrics are counted.
         mean: Mean per channel in 0 ... 1.
         std: Standard deviation per channel in 0 ... 1.
@@ -266,7 +266,7 @@ class EvalTransform:
         self.mean, self.std = checked_statistics(mean, std)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that a picture of the given size gets."""
+        """Height and width that an image of the given size gets."""
         size = (height, width)
         if isinstance(self.scale, int):
             factor = self.scale / min(size)
@@ -304,7 +304,7 @@ def _pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
 
 
 def _scaled_size(size: tuple[int, ...], scale: tuple[int, int] | None, ratio: float) -> tuple[int, int]:
-    """Size after fitting into `scale` times `ratio` with the picture's own ratio kept."""
+    """Size after fitting into `scale` times `ratio` with the image's own ratio kept."""
     height, width = size
     factor = ratio
     if scale is not None:
@@ -316,9 +316,9 @@ def _scaled_size(size: tuple[int, ...], scale: tuple[int, int] | None, ratio: fl
 def _resize_window(
     image: Image.Image, size: tuple[int, int], window: tuple[int, int, int, int]
 ) -> Image.Image:
-    """Rows and columns `window` (top, left, height, width) of the picture resized to `size`.
+    """Rows and columns `window` (top, left, height, width) of the image resized to `size`.
 
-    PIL resamples only the box, with the same filter weights that resizing the whole picture would use.
+    PIL resamples only the box, with the same filter weights that resizing the whole image would use.
     """
     top, left, height, width = window
     down, right = image.height / size[0], image.width / size[1]

@@ -1,1 +1,1 @@
-"""Inference on whole pictures, and the figures that judge it."""
+"""Inference on whole images, and the figures that judge it."""

@@ -2,7 +2,7 @@
 
 Boundary IoU (Cheng et al., CVPR 2021, equation 2) compares, class by class, only the pixels that lie within a
 distance `d` of the contour of a mask. A pixel of class `c` belongs to that band exactly when the square
-window of radius `d` around it contains another class or leaves the picture. The window test does not depend
+window of radius `d` around it contains another class or leaves the image. The window test does not depend
 on `c`, so one sliding pass over the label map serves 150 classes at the cost of one.
 """
 
@@ -11,7 +11,7 @@ import math
 import torch
 
 DEFAULT_BOUNDARY_RATIO = 0.02
-"""Width of the boundary band as a share of the picture's diagonal, as in the paper."""
+"""Width of the boundary band as a share of the image's diagonal, as in the paper."""
 
 
 def boundary_distance(height: int, width: int, ratio: float = DEFAULT_BOUNDARY_RATIO) -> int:
@@ -29,7 +29,7 @@ def boundary_region(label_map: torch.Tensor, distance: int) -> torch.Tensor:
     """Pixels within `distance` of the contour of the region they belong to.
 
     Equal to `mask & ~erode(mask, 3x3 square, distance times)` for the mask of every id in the map, where
-    everything outside the map counts as another id (so the edge of the picture is a contour, as in the
+    everything outside the map counts as another id (so the edge of the image is a contour, as in the
     paper's code).
 
     Args:

@@ -48,9 +48,9 @@ def evaluate_model(
     show_progress_bar: bool = False,
     **options: Unpack[InferenceOptions],
 ) -> dict[str, Any]:
-    """Segment every picture of a source at its own size and compare with its labels.
+    """Segment every image of a source at its own size and compare with its labels.
 
-    Counts are held, not predictions: memory does not grow with the number of pictures.
+    Counts are held, not predictions: memory does not grow with the number of images.
 
     Args:
         model: A segmentation model with `logits`.
@@ -59,9 +59,9 @@ def evaluate_model(
             class ids `(height, width)`.
         boundary_ratio: Width of the boundary band (0.02 in the paper) if boundary IoU is wanted.
         average: Classes over which means are taken (see `SegmentationCounts.scores`).
-        num_workers: Processes that read and prepare pictures beside the model.
-        accelerator: Run of `accelerate`: every process takes its part of the pictures, all get the sums.
-        show_progress_bar: Whether a bar over the pictures is shown.
+        num_workers: Processes that read and prepare images beside the model.
+        accelerator: Run of `accelerate`: every process takes its part of the images, all get the sums.
+        show_progress_bar: Whether a bar over the images is shown.
         **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`, `resize_twice`: see
             `InferenceSettings`.
 
@@ -75,7 +75,7 @@ def evaluate_model(
     names = class_names_of(model)
     _check_classes(names, getattr(source, "class_names", None))
     if len(source) == 0:
-        raise ValueError("The source holds no pictures; check the folder and the split.")
+        raise ValueError("The source holds no images; check the folder and the split.")
     counts = SegmentationCounts(
         len(names), ignore_index=_ignore_index(model, source), boundary_ratio=boundary_ratio
     )
@@ -95,7 +95,7 @@ def evaluate_model(
         counts = counts.reduce(accelerator)
     if counts.confusion.sum() == 0:
         raise ValueError(
-            f"None of the {counts.num_pictures} pictures has a labeled pixel; "
+            f"None of the {counts.num_images} images has a labeled pixel; "
             "check the label coding of the masks."
         )
     results = counts.scores(average=average).to_dict(names)
@@ -104,14 +104,14 @@ def evaluate_model(
 
 @dataclass
 class _Prepared:
-    """A picture ready for the model, with its labels."""
+    """An image ready for the model, with its labels."""
 
     runs: list[Run]
     mask: np.ndarray
 
 
 class _PreparedImages(Dataset[_Prepared]):
-    """Reads and prepares pictures, in worker processes if there are any."""
+    """Reads and prepares images, in worker processes if there are any."""
 
     def __init__(self, source: Any, processor: Any, scales: Sequence[float], indices: Sequence[int]) -> None:
         self.source = source
@@ -125,15 +125,15 @@ class _PreparedImages(Dataset[_Prepared]):
     def __getitem__(self, index: int) -> _Prepared:
         sample = self.source[self.indices[index]]
         image, mask = sample if isinstance(sample, tuple) else (sample.image, sample.mask)
-        picture = as_image(image)
+        upright = as_image(image)
         mask = np.asarray(mask)
-        if mask.shape != (picture.height, picture.width):
+        if mask.shape != (upright.height, upright.width):
             name = getattr(sample, "name", f"number {self.indices[index]}")
             raise ValueError(
-                f"The labels of picture {name} have shape {mask.shape}, the picture is {picture.height} high "
-                f"and {picture.width} wide; they must agree."
+                f"The labels of image {name} have shape {mask.shape}, the image is {image.height} high "
+                f"and {image.width} wide; they must agree."
             )
-        return _Prepared([Run(picture, self.processor, scale) for scale in self.scales], mask)
+        return _Prepared([Run(upright, self.processor, scale) for scale in self.scales], mask)
 
 
 def _count_images(

@@ -1,7 +1,7 @@
 """Mean IoU with the interface and the keys of `evaluate`'s `mean_iou`, offline and in constant memory.
 
 `evaluate` stores every prediction on disk until `compute` is called. This module keeps pixel counts of
-(true id, predicted id) pairs instead, so that 2,000 pictures cost as much memory as one. It is also a
+(true id, predicted id) pairs instead, so that 2,000 images cost as much memory as one. It is also a
 module file:
 
     metric = evaluate.load(prolab_hf.evaluation.hf_metric.__file__)
@@ -55,7 +55,7 @@ class PairTally:
     """Pixel counts of (true id, predicted id) pairs whose meaning is decided later.
 
     `evaluate`'s `mean_iou` learns the number of classes and the ignored id only in `compute`, after the
-    batches. The pairs that occurred are a small dictionary, whatever the number of pictures.
+    batches. The pairs that occurred are a small dictionary, whatever the number of images.
     """
 
     def __init__(self) -> None:

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-Picture = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | Image.Image | np.ndarray
 
 
-def prepare(processor: Any, picture: Image.Image, **overrides: Any) -> Tensor:
-    """Pixel values `(1, 3, height, width)` of a picture, from an image processor or a transform."""
+def prepare(processor: Any, image: Image.Image, **overrides: Any) -> Tensor:
+    """Pixel values `(1, 3, height, width)` of an image, from an image processor or a transform."""
     if is_processor(processor):
-        values = processor(images=picture, return_tensors="pt", **overrides)["pixel_values"]
+        values = processor(images=image, return_tensors="pt", **overrides)["pixel_values"]
     else:
-        values = processor(picture, np.zeros((picture.height, picture.width), np.int32))["pixel_values"][None]
+        values = processor(image, np.zeros((image.height, image.width), np.int32))["pixel_values"][None]
     return values
 
 
@@ -50,11 +50,11 @@ def is_processor(processor: Any) -> bool:
     return hasattr(processor, "preprocess")
 
 
-def as_image(image: Picture) -> Image.Image:
-    """An upright RGB picture from a path, PIL picture or array.
+def as_image(image: ImageLike) -> Image.Image:
+    """An upright RGB image from a path, PIL image or array.
 
     Raises:
-        ValueError: If it cannot be decoded or the array is not a picture.
+        ValueError: If it cannot be decoded or the array is not an image.
         TypeError: If it is something else.
         FileNotFoundError: If the path does not exist.
     """
@@ -69,22 +69,22 @@ def as_image(image: Picture) -> Image.Image:
             or (image.ndim == 3 and image.shape[2] not in (3, 4))
         ):
             raise ValueError(
-                f"The array has shape {image.shape} and type {image.dtype}; a picture is uint8 of shape "
+                f"The array has shape {image.shape} and type {image.dtype}; an image is uint8 of shape "
                 "(height, width, 3)."
             )
         return Image.fromarray(image).convert("RGB")
-    raise TypeError(f"A picture is a path, a PIL picture or a uint8 array; received {type(image).__name__}.")
+    raise TypeError(f"An image is a path, a PIL image or a uint8 array; received {type(image).__name__}.")
 
 
 def model_output(model: nn.Module, pixel_values: Tensor) -> Any:
-    """Output of a model for prepared pictures, which are brought to the model's device and type."""
+    """Output of a model for prepared images, which are brought to the model's device and type."""
     # The first that computes: quantized weights are integers.
     parameter = next(p for p in model.parameters() if p.is_floating_point())
     return model(pixel_values=pixel_values.to(parameter.device, parameter.dtype))
 
 
 def logits_function(model: nn.Module) -> LogitsFunction:
-    """The model as a function from prepared pictures on any device to logits on the model's device."""
+    """The model as a function from prepared images on any device to logits on the model's device."""
     return lambda pixel_values: model_output(model, pixel_values).logits
 
 
@@ -107,33 +107,33 @@ def inference_state(model: nn.Module) -> Iterator[None]:
 
 
 SIZE_DIVISOR = 32
-"""Sides of rescaled pictures are multiples of this where the processor has no `size_divisor` of its own."""
+"""Sides of rescaled images are multiples of this where the processor has no `size_divisor` of its own."""
 
 
 class Run:
-    """A picture prepared at one scale.
+    """An image prepared at one scale.
 
     Args:
-        picture: RGB picture.
+        image: RGB image.
         processor: Image processor or evaluation transform.
-        scale: Factor of the size that the processor gives the picture.
+        scale: Factor of the size that the processor gives the image.
 
     Attributes:
         pixel_values: `(1, 3, height, width)` float32.
         processor: The processor, which knows the default window.
     """
 
-    def __init__(self, picture: Image.Image, processor: Any, scale: float = 1.0) -> None:
+    def __init__(self, image: Image.Image, processor: Any, scale: float = 1.0) -> None:
         self.processor = processor
-        self.pixel_values = prepare(processor, picture)
+        self.pixel_values = prepare(processor, image)
         if scale != 1.0:
             divisor = getattr(processor, "size_divisor", None) or SIZE_DIVISOR
             height, width = (
                 max(1, round(n * scale / divisor)) * divisor for n in self.pixel_values.shape[-2:]
             )
             if is_processor(processor):
-                # From the original picture: enlarging what was reduced before would lose detail.
-                self.pixel_values = prepare(processor, picture, size={"height": height, "width": width})
+                # From the original image: enlarging what was reduced before would lose detail.
+                self.pixel_values = prepare(processor, image, size={"height": height, "width": width})
             else:
                 self.pixel_values = F.interpolate(
                     self.pixel_values, size=(height, width), mode="bilinear", antialias=True
@@ -150,11 +150,11 @@ def predict(
     return_scores: bool = False,
     bar: Progress | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Labels and, on request, probabilities of one picture that is prepared at one or more scales.
+    """Labels and, on request, probabilities of one image that is prepared at one or more scales.
 
     Args:
-        function: Gives the logits of a batch of prepared pictures.
-        runs: The picture at every scale.
+        function: Gives the logits of a batch of prepared images.
+        runs: The image at every scale.
         size: Height and width of the result.
         settings: Mode, window, flip.
         return_scores: Whether probabilities are returned.
@@ -196,7 +196,7 @@ def _blocks(
     advance = bar.advance if bar is not None else None
     source_size = (int(pixel_values.shape[-2]), int(pixel_values.shape[-1]))
     if settings.mode == "slide" or settings.resize_twice:
-        # The whole picture is a window of its own size.
+        # The whole image is a window of its own size.
         whole = (source_size, source_size)
         crop_size, stride = settings.window(run.processor) if settings.mode == "slide" else whole
         if bar is not None:
@@ -222,10 +222,10 @@ def _blocks(
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A segmented picture.
+    """A segmented image.
 
     Attributes:
-        labels: Class ids, int64 tensor `(height, width)` at the size of the picture, on the CPU.
+        labels: Class ids, int64 tensor `(height, width)` at the size of the image, on the CPU.
         class_names: Names in the order of the ids.
         scores: Class probabilities, float32 tensor `(num_classes, height, width)`, if they were asked for:
             the softmax over class similarities, averaged over flips and scales. Similarities lie in [0, 1],
@@ -240,13 +240,11 @@ class Segmentation:
         """Name of the class at column `x` and row `y`, counted from the top left corner.
 
         Raises:
-            ValueError: If the point lies outside of the picture.
+            ValueError: If the point lies outside of the image.
         """
         height, width = self.labels.shape
         if not (0 <= x < width and 0 <= y < height):
-            raise ValueError(
-                f"The point ({x}, {y}) lies outside of the picture of {width} x {height} pixels."
-            )
+            raise ValueError(f"The point ({x}, {y}) lies outside of the image of {width} x {height} pixels.")
         return self.class_names[int(self.labels[y, x])]
 
     def mask(self, class_name: str) -> Tensor:
@@ -262,7 +260,7 @@ class Segmentation:
         return self.labels == self.class_names.index(class_name)
 
     def shares(self) -> list[tuple[str, float]]:
-        """Classes that occur, with the share of the picture that they cover, largest first."""
+        """Classes that occur, with the share of the image that they cover, largest first."""
         counts = torch.bincount(self.labels.flatten(), minlength=len(self.class_names)) / self.labels.numel()
         order = torch.argsort(counts, descending=True, stable=True).tolist()
         return [(self.class_names[k], float(counts[k])) for k in order if counts[k] > 0]
@@ -271,22 +269,22 @@ class Segmentation:
 def segment(
     model: nn.Module,
     processor: Any,
-    image: Picture,
+    image: ImageLike,
     *,
     return_scores: bool = False,
     show_progress_bar: bool = False,
     **options: Unpack[InferenceOptions],
 ) -> Segmentation:
-    """Segment a picture.
+    """Segment an image.
 
     With the default options the labels are those of `pipeline("image-segmentation")`: logits are resized once,
-    from the model's resolution to the picture's. Where the processor changed the size, the published evaluation
+    from the model's resolution to the image's. Where the processor changed the size, the published evaluation
     resizes them in two steps, over the processed size: so do `resize_twice=True` and `mode="slide"`.
 
     Args:
         model: A segmentation model (`ProLabForSemanticSegmentation` or any other with `logits`).
         processor: Its image processor, or an evaluation transform `(image, mask) -> {"pixel_values": ...}`.
-        image: A picture of any size: PIL picture, path, or array `(height, width, 3)` of uint8.
+        image: An image of any size: PIL image, path, or array `(height, width, 3)` of uint8.
         return_scores: Whether class probabilities are returned as well (memory: classes x pixels).
         show_progress_bar: Whether a bar over windows, flips and scales is shown.
         **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`, `resize_twice`: see
@@ -296,7 +294,7 @@ def segment(
         The label map and, on request, scores.
 
     Raises:
-        ValueError: If an option is out of range or the picture cannot be decoded.
+        ValueError: If an option is out of range or the image cannot be decoded.
         FileNotFoundError: If the path does not exist.
 
     Example:
@@ -306,15 +304,15 @@ def segment(
         ```
     """
     settings = InferenceSettings(**options)
-    picture = as_image(image)
+    upright = as_image(image)
     with inference_state(model):
         names = class_names_of(model)
-        runs = [Run(picture, processor, scale) for scale in settings.scales]
+        runs = [Run(upright, processor, scale) for scale in settings.scales]
         with progress(show_progress_bar, "segmenting") as bar:
             labels, scores = predict(
                 logits_function(model),
                 runs,
-                (picture.height, picture.width),
+                (upright.height, upright.width),
                 settings,
                 return_scores=return_scores,
                 bar=bar,
@@ -323,9 +321,9 @@ def segment(
 
 
 __all__ = [
+    "ImageLike",
     "InferenceOptions",
     "InferenceSettings",
-    "Picture",
     "Segmentation",
     "segment",
     "slide_logits",

@@ -28,7 +28,7 @@ class SegmentationScores:
         class_precision: Share of the predicted pixels that are right, `(num_classes,)`.
         class_boundary_iou: Boundary IoU, `(num_classes,)`, or `None` if it was not counted.
         confusion: Pixel counts `(num_classes, num_classes)`: row = truth, column = prediction.
-        num_pictures: Number of label maps counted.
+        num_images: Number of label maps counted.
         average: Classes over which the means are taken: `"union"` or `"truth"`.
     """
 
@@ -156,13 +156,13 @@ class SegmentationCounts:
     Args:
         num_classes: Number of classes; ids are `0 .. num_classes - 1`.
         ignore_index: Label id that is left out, or `None`. `-100` is always left out.
-        boundary_ratio: Width of the boundary band as a share of the picture's diagonal (0.02 in the paper);
-            `None` (default) leaves boundary IoU out. Void pixels count as outside of the picture.
+        boundary_ratio: Width of the boundary band as a share of the image's diagonal (0.02 in the paper);
+            `None` (default) leaves boundary IoU out. Void pixels count as outside of the image.
 
     Attributes:
         confusion: Pixel counts, int64 tensor `(num_classes, num_classes)`: row = truth, column = prediction.
         boundary: Pixel counts inside the bands, int64 tensor `(3, num_classes)`: both, predicted, true.
-        num_pictures: Number of label maps seen.
+        num_images: Number of label maps seen.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -197,7 +197,7 @@ class SegmentationCounts:
         self.num_images = 0
 
     def update(self, predictions: LabelMaps, labels: LabelMaps) -> SegmentationCounts:
-        """Add a batch or a picture.
+        """Add a batch or an image.
 
         Args:
             predictions: Predicted ids `(height, width)` or `(batch_size, height, width)`: an integer array or
@@ -303,7 +303,7 @@ class SegmentationCounts:
         """Sum over all processes of an `accelerate` run; every process gets the sum.
 
         Args:
-            accelerator: The run's accelerator. Every process must call this, also one without pictures.
+            accelerator: The run's accelerator. Every process must call this, also one without images.
         """
         local = {name: tensor.to(accelerator.device) for name, tensor in self.state().items()}
         total = SegmentationCounts(

@@ -55,8 +55,8 @@ def means_table(results: Mapping[str, Any]) -> Table:
 def _caption(results: Mapping[str, Any]) -> str:
     averaged = "present in truth or prediction" if results["average"] == "union" else "present in the truth"
     images, pixels = results["num_images"], results["num_pixels"]
-    unit = "picture" if images == 1 else "pictures"
-    return f"{pictures:,} {unit}, {pixels:,} labeled pixels; means over the classes {averaged}."
+    unit = "image" if images == 1 else "images"
+    return f"{images:,} {unit}, {pixels:,} labeled pixels; means over the classes {averaged}."
 
 
 def _percent(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The choices of inference: whole picture or sliding window, flipping, scales."""
+"""The choices of inference: whole image or sliding window, flipping, scales."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ class InferenceOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How a picture is run through a model.
+    """How an image is run through a model.
 
     Attributes:
-        mode: `"whole"`: one forward pass, as the pipeline does. `"slide"`: a window moved over the picture.
-        crop_size: Window in pixels of the processed picture, one number or `(height, width)`. Default: the
+        mode: `"whole"`: one forward pass, as the pipeline does. `"slide"`: a window moved over the image.
+        crop_size: Window in pixels of the processed image, one number or `(height, width)`. Default: the
             processor's `window_size`, else its `size["shortest_edge"]`.
         stride: Step of the window, one number or two. Default: the processor's `window_stride` where the
             window is the processor's, too, else two thirds of the window.
-        flip: Whether the mirrored picture is run, too; class probabilities are averaged.
+        flip: Whether the mirrored image is run, too; class probabilities are averaged.
         scales: Factors of the processed size whose class probabilities are averaged.
-        batch_size: Windows, or in `evaluate_model` pictures of equal size, that are run together.
+        batch_size: Windows, or in `evaluate_model` images of equal size, that are run together.
         resize_twice: In mode `"whole"`, bring logits to the processed size first and from there to the size of
-            the picture, as the published evaluations do; needs memory for all classes at the processed size.
+            the image, as the published evaluations do; needs memory for all classes at the processed size.
             Mode `"slide"` does so in any case.
     """
 
@@ -61,7 +61,7 @@ class InferenceSettings:
 
     @property
     def is_plain(self) -> bool:
-        """Whether one forward pass over the whole picture is all there is to do."""
+        """Whether one forward pass over the whole image is all there is to do."""
         return self.mode == "whole" and not (self.flip or self.resize_twice) and self.scales == (1.0,)
 
     def to_dict(self, processor: Any = None) -> dict[str, Any]:

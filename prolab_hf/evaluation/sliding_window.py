@@ -1,8 +1,8 @@
 """Sliding-window logits as in the published evaluations, with memory bounded by one row of windows.
 
 Windows of `crop_size` are placed every `stride` pixels; the last one of a row or column is shifted back
-inside the picture. The logits of a window are resized to the window, summed, and divided by the number of
-windows that cover a pixel. A picture smaller than the window is run as it is, without padding.
+inside the image. The logits of a window are resized to the window, summed, and divided by the number of
+windows that cover a pixel. An image smaller than the window is run as it is, without padding.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ def resized_blocks(
         bands: Bands `(num_classes, any number of rows, source width)` from top to bottom.
         source_size: Height and width of all bands together.
         size: Height and width of the result.
-        block_rows: Rows per block; the last block may be shorter. Equal for all maps of one picture, so that
+        block_rows: Rows per block; the last block may be shorter. Equal for all maps of one image, so that
             several maps can be combined block by block.
 
     Yields:
@@ -56,7 +56,7 @@ def resized_blocks(
 
 
 LogitsFunction = Callable[[Tensor], Tensor]
-"""Pictures `(n, 3, height, width)` to logits `(n, num_classes, any height, any width)`."""
+"""Images `(n, 3, height, width)` to logits `(n, num_classes, any height, any width)`."""
 
 MAX_BAND_ROWS = 64
 """Rows per band that `slide_bands` gives."""
@@ -75,7 +75,7 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
 
 
 def count_windows(size: tuple[int, int], crop_size: tuple[int, int], stride: tuple[int, int]) -> int:
-    """Number of windows over a picture of `size` `(height, width)`."""
+    """Number of windows over an image of `size` `(height, width)`."""
     rows, columns = (len(window_starts(*axis)) for axis in zip(size, crop_size, stride))
     return rows * columns
 
@@ -91,15 +91,15 @@ def slide_bands(
 ) -> Iterator[Tensor]:
     """Averaged logits from top to bottom, a band at a time as soon as no later window touches it.
 
-    Only the rows that windows still reach are held, so a 12-megapixel picture with 150 classes needs the
+    Only the rows that windows still reach are held, so a 12-megapixel image with 150 classes needs the
     memory of one row of windows instead of 7 GB.
 
     Args:
         logits_function: Gives the logits of a batch of windows.
-        pixel_values: Pictures, `(batch_size, 3, height, width)`.
+        pixel_values: Images, `(batch_size, 3, height, width)`.
         crop_size: Height and width of the window.
         stride: Vertical and horizontal distance between windows; at most `crop_size`.
-        windows_per_batch: Windows of each picture that are run together.
+        windows_per_batch: Windows of each image that are run together.
         on_windows: Called with the number of windows just done.
 
     Yields:
@@ -153,7 +153,7 @@ def slide_logits(
     *,
     windows_per_batch: int = 4,
 ) -> Tensor:
-    """Averaged sliding-window logits of whole pictures (see `slide_bands` for the arguments).
+    """Averaged sliding-window logits of whole images (see `slide_bands` for the arguments).
 
     Returns:
         Float32 logits `(batch_size, num_classes, height, width)` at the size of `pixel_values`.

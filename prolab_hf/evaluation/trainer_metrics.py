@@ -15,7 +15,7 @@ class TrainerMetrics:
     """`compute_metrics` and `preprocess_logits_for_metrics` of a `Trainer`, in constant memory.
 
     By default `Trainer` keeps the logits of the whole evaluation set (ADE20K: 20 GB and more) and cannot join
-    pictures of different sizes. Here every batch becomes label maps at the size of the labels and is counted.
+    images of different sizes. Here every batch becomes label maps at the size of the labels and is counted.
 
     Args:
         num_labels: Number of classes.

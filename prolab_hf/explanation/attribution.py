@@ -63,7 +63,7 @@ def point_weights(point: tuple[int, int], size: tuple[int, int], map_size: tuple
 
     Args:
         point: Column and row `(x, y)` of the pixel.
-        size: Height and width of the picture.
+        size: Height and width of the image.
         map_size: Height and width of the low-resolution map.
 
     Returns:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from prolab_hf.evaluation.inference import (
-    Picture,
+    ImageLike,
     as_image,
     class_names_of,
     inference_state,
@@ -204,21 +204,21 @@ class Explanation:
 def explain(
     model: nn.Module,
     processor: Any,
-    image: Picture,
+    image: ImageLike,
     *,
     point: Sequence[float] | None = None,
     region: Region | None = None,
     class_name: str | None = None,
     top: int = 5,
 ) -> Explanation:
-    """Explain the class of a pixel or region of a picture by its properties.
+    """Explain the class of a pixel or region of an image by its properties.
 
     Args:
         model: A `ProLabForSemanticSegmentation`.
         processor: Its image processor.
-        image: A picture of any size: PIL picture, path, or array `(height, width, 3)` of uint8.
-        point: Column and row `(x, y)` of a pixel, counted from the top left corner of the upright picture.
-        region: Mask `(height, width)` of the picture's size, not zero inside. Scores are means over its
+        image: An image of any size: PIL image, path, or array `(height, width, 3)` of uint8.
+        point: Column and row `(x, y)` of a pixel, counted from the top left corner of the upright image.
+        region: Mask `(height, width)` of the image's size, not zero inside. Scores are means over its
             pixels.
         class_name: Class to explain; default: the one with the highest score there.
         top: How many properties text and figures show. The data always hold all of them.
@@ -227,9 +227,9 @@ def explain(
         The explanation. Its contributions sum to its score.
 
     Raises:
-        ValueError: If not exactly one of point and region is given, the point lies outside of the picture,
+        ValueError: If not exactly one of point and region is given, the point lies outside of the image,
             the region is empty or has another size, the class is unknown, or the model has no properties.
-        FileNotFoundError: If the path of the picture does not exist.
+        FileNotFoundError: If the path of the image does not exist.
 
     Example:
         ```python
@@ -237,8 +237,8 @@ def explain(
         print(explanation.to_text())
         ```
     """
-    picture = as_image(image)
-    size = (picture.height, picture.width)
+    upright = as_image(image)
+    size = (upright.height, upright.width)
     place = _place(point, region, size)
     names = class_names_of(model)
     if class_name is not None and class_name not in names:
@@ -246,7 +246,7 @@ def explain(
     if top < 1:
         raise ValueError(f"top is {top}; at least one property must be shown.")
     with inference_state(model):
-        output = model_output(model, prepare(processor, picture))
+        output = model_output(model, prepare(processor, upright))
         if getattr(output, "property_logits", None) is None:
             raise ValueError(
                 f"{type(model).__name__} has no properties to explain with; a ProLab model is needed."
@@ -335,7 +335,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def _place(
     point: Sequence[float] | None, region: Region | None, size: tuple[int, int]
 ) -> tuple[int, int] | Tensor:
-    """The point as whole numbers, or the region as a bool tensor of the picture's size."""
+    """The point as whole numbers, or the region as a bool tensor of the image's size."""
     height, width = size
     if (point is None) == (region is None):
         given = "neither" if point is None else "both"
@@ -347,14 +347,14 @@ def _place(
         x, y = (math.floor(value) for value in coordinates)
         if not (0 <= x < width and 0 <= y < height):
             raise ValueError(
-                f"The point ({x}, {y}) lies outside of the picture of {width} x {height} pixels; "
+                f"The point ({x}, {y}) lies outside of the image of {width} x {height} pixels; "
                 f"x runs from 0 to {width - 1}, y from 0 to {height - 1}."
             )
         return x, y
     mask = (region.cpu() if isinstance(region, Tensor) else torch.from_numpy(np.array(region))) != 0
     if tuple(mask.shape) != size:
         raise ValueError(
-            f"The region has shape {tuple(mask.shape)}, the picture is {height} high and {width} wide; "
+            f"The region has shape {tuple(mask.shape)}, the image is {height} high and {width} wide; "
             f"the mask must have shape ({height}, {width})."
         )
     if not mask.any():

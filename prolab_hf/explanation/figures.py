@@ -35,13 +35,13 @@ _LITERAL: dict[str, Any] = {"parse_math": False}
 
 
 def explanation_figure(image: Image.Image, explanation: Explanation) -> Image.Image:
-    """One picture that answers "why this class, here?".
+    """One image that answers "why this class, here?".
 
-    On the left the place in the picture, on the right the shares of the strongest properties in the scores
-    of the class and of the runner-up, below where these properties are seen in the picture.
+    On the left the place in the image, on the right the shares of the strongest properties in the scores
+    of the class and of the runner-up, below where these properties are seen in the image.
 
     Args:
-        image: The explained picture.
+        image: The explained image.
         explanation: What `explain` gave.
     """
     shown = _shown_properties(explanation)
@@ -79,10 +79,10 @@ def contribution_chart(explanation: Explanation) -> Image.Image:
 def property_panel(
     image: Image.Image, property_maps: Tensor, property_names: Sequence[str], *, columns: int = 4
 ) -> Image.Image:
-    """Heat maps of properties over the picture, one panel each, on one scale from 0 to 1.
+    """Heat maps of properties over the image, one panel each, on one scale from 0 to 1.
 
     Args:
-        image: The picture.
+        image: The image.
         property_maps: Scores in [0, 1], `(number, any height, any width)`.
         property_names: One name per map.
         columns: Panels per row.
@@ -175,7 +175,7 @@ def _indices(explanation: Explanation, names: Sequence[str]) -> list[int]:
 
 
 def _draw_place(axes: Axes, image: Image.Image, explanation: Explanation) -> None:
-    """The picture with a marker at the pixel or the outline of the region."""
+    """The image with a marker at the pixel or the outline of the region."""
     axes.imshow(image)
     _mark(axes, explanation, size=14, line=3.6, color="white")
     _mark(axes, explanation, size=14, line=1.8, color=CLASS_COLOR)
@@ -211,7 +211,7 @@ def _mark(axes: Axes, explanation: Explanation, *, size: float, line: float, col
 
 
 def _draw_heat(axes: Axes, image: Image.Image, score_map: Tensor) -> None:
-    """A score map over the faded gray picture; where nothing is seen the picture shows through."""
+    """A score map over the faded gray image; where nothing is seen the image shows through."""
     size = (image.height, image.width)
     scores = F.interpolate(score_map[None, None].float(), size=size, mode="bilinear", align_corners=False)[
         0, 0
@@ -263,7 +263,7 @@ class _Canvas:
         return self.figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
     def render(self) -> Image.Image:
-        """The figure as an RGB picture."""
+        """The figure as an RGB image."""
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png")
         buffer.seek(0)

@@ -1,4 +1,4 @@
-"""Pictures with their classes laid over them, and a legend that says how much each class covers."""
+"""Images with their classes laid over them, and a legend that says how much each class covers."""
 
 import math
 import unicodedata
@@ -17,7 +17,7 @@ Color = tuple[int, int, int]
 VOID_COLOR: Color = (120, 120, 120)
 """For pixels without a class."""
 
-# The first colors are chosen by hand for a calm picture; all later ones by distance.
+# The first colors are chosen by hand for a calm image; all later ones by distance.
 _FIRST = (
     (76, 120, 198),
     (240, 142, 53),
@@ -93,7 +93,7 @@ PAPER = (255, 255, 255)
 TRACK = (236, 238, 242)
 
 SHORT_SIDE = 640
-"""Smaller pictures are enlarged to about this, so that text and contours stay in proportion."""
+"""Smaller images are enlarged to about this, so that text and contours stay in proportion."""
 
 
 def overlay(
@@ -104,17 +104,17 @@ def overlay(
     opacity: float = 0.6,
     legend: bool = True,
 ) -> Image.Image:
-    """The picture with a color per class, contours, and a legend with the share of every class.
+    """The image with a color per class, contours, and a legend with the share of every class.
 
     Args:
-        image: The picture.
-        labels: Class ids `(height, width)` of the picture's size; other ids than classes are void (gray).
+        image: The image.
+        labels: Class ids `(height, width)` of the image's size; other ids than classes are void (gray).
         class_names: Names in the order of the ids. Taken literally, whatever they contain.
         opacity: Of the colors, from 0 to 1.
         legend: Whether the legend is drawn on the right.
 
     Returns:
-        An RGB picture; small ones are enlarged.
+        An RGB image; small ones are enlarged.
 
     Raises:
         ValueError: If the sizes differ or the opacity is out of range.
@@ -122,27 +122,27 @@ def overlay(
     ids = np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
     if ids.shape != (image.height, image.width):
         raise ValueError(
-            f"The label map has shape {ids.shape}, the picture is {image.height} high and {image.width} wide."
+            f"The label map has shape {ids.shape}, the image is {image.height} high and {image.width} wide."
         )
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}; it must lie between 0 and 1.")
     scale = max(1, round(SHORT_SIDE / min(ids.shape)))
     size = (image.width * scale, image.height * scale)
-    picture = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    upright = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
     ids = ids.repeat(scale, 0).repeat(scale, 1)
-    painted = _paint(picture, ids, len(class_names), opacity)
+    painted = _paint(upright, ids, len(class_names), opacity)
     return _with_legend(painted, legend_rows(ids, class_names)) if legend else painted
 
 
-def _paint(picture: np.ndarray, ids: np.ndarray, num_classes: int, opacity: float) -> Image.Image:
-    """Blend colors over a picture whose own colors and darkness are toned down, and draw light contours."""
+def _paint(image: np.ndarray, ids: np.ndarray, num_classes: int, opacity: float) -> Image.Image:
+    """Blend colors over an image whose own colors and darkness are toned down, and draw light contours."""
     colors = np.array([*class_colors(num_classes), VOID_COLOR], dtype=np.float32)
     known = (ids >= 0) & (ids < num_classes)
     tint = colors[np.where(known, ids, num_classes)]
-    gray = picture.mean(axis=-1, keepdims=True)
+    gray = image.mean(axis=-1, keepdims=True)
     # Half of the saturation goes: a green class on green grass must look like the class, not like the grass.
-    # Black is lifted to dark gray: on a dark picture all colors would otherwise look alike.
-    base = 50 + 0.8 * (0.5 * picture + 0.5 * gray)
+    # Black is lifted to dark gray: on a dark image all colors would otherwise look alike.
+    base = 50 + 0.8 * (0.5 * image + 0.5 * gray)
     blended = (1 - opacity) * base + opacity * tint
     line = contours(ids, thickness=max(1, round(min(ids.shape) / 400)))[..., None]
     blended = np.where(line, 0.45 * blended + 0.55 * 255, blended)
@@ -168,7 +168,7 @@ def contours(ids: np.ndarray, thickness: int = 1) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LegendRow:
-    """One line of a legend: color, name and share of the picture."""
+    """One line of a legend: color, name and share of the image."""
 
     color: Color
     name: str
@@ -195,12 +195,12 @@ def legend_rows(ids: np.ndarray, class_names: Sequence[str]) -> list[LegendRow]:
     return rows
 
 
-def _with_legend(picture: Image.Image, rows: Sequence[LegendRow]) -> Image.Image:
+def _with_legend(image: Image.Image, rows: Sequence[LegendRow]) -> Image.Image:
     """Put the legend to the right: swatch, name, share as a number and as a thin bar."""
-    size = max(13, round(picture.height / 34))
+    size = max(13, round(image.height / 34))
     regular, bold = font(size), font(size, bold=True)
     pad, pitch = round(1.4 * size), round(2.25 * size)
-    room = max(1, (picture.height - 2 * pad) // pitch)
+    room = max(1, (image.height - 2 * pad) // pitch)
     if len(rows) > room:
         hidden = rows[room - 1 :]
         rest = LegendRow(PAPER, f"and {len(hidden)} more", sum(row.share for row in hidden))
@@ -209,10 +209,10 @@ def _with_legend(picture: Image.Image, rows: Sequence[LegendRow]) -> Image.Image
     name_width = min(math.ceil(widest), 16 * size)
     number_width = round(bold.getlength("100.0 %"))
     width = pad + 2 * size + name_width + size + number_width + pad
-    canvas = Image.new("RGB", (picture.width + width, picture.height), PAPER)
-    canvas.paste(picture, (0, 0))
+    canvas = Image.new("RGB", (image.width + width, image.height), PAPER)
+    canvas.paste(image, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    left, right = picture.width + pad, picture.width + width - pad
+    left, right = image.width + pad, image.width + width - pad
     for number, row in enumerate(rows):
         middle = pad + number * pitch + size // 2
         swatch = (left, middle - size // 2, left + size, middle + size // 2)

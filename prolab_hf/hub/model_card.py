@@ -48,7 +48,7 @@ import prolab_hf  # registers the model with transformers
 
 model = AutoModelForSemanticSegmentation.from_pretrained({name}).requires_grad_(False)
 processor = AutoImageProcessor.from_pretrained({name})
-image = Image.open("picture.jpg").convert("RGB")
+image = Image.open("image.jpg").convert("RGB")
 output = model(**processor(images=image, return_tensors="pt"))
 labels = processor.post_process_semantic_segmentation(output, target_sizes=[image.size[::-1]])[0]
 print({{model.config.id2label[k] for k in labels.unique().tolist()}})"""
@@ -65,7 +65,7 @@ def write_model_card(
     """Writes or renews the card of a model folder.
 
     Read from the folder: the model and its property space, `training_recipe.json`, `training_log.jsonl`,
-    `evaluation.json` and a picture (`overlay.png`, `example.png` or `quickstart.png`).
+    `evaluation.json` and an image (`overlay.png`, `example.png` or `quickstart.png`).
 
     Args:
         folder: Folder that `save_pretrained` or a training run wrote.

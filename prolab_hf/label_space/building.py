@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from prolab_hf.label_space.clustering import Algorithm, Clustering, cluster, knee
-from prolab_hf.label_space.operations import FAR_COSINE, equal_rows, matrix_from_rows
+from prolab_hf.label_space.operations import FAR_COSINE, equal_rows
 from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.label_space.space_content import checked_descriptions, checked_names
+from prolab_hf.label_space.space_content import checked_descriptions, checked_names, matrix_from_rows
 from prolab_hf.label_space.text_encoder import TextEncoder
 
 Space = TypeVar("Space", bound=PropertySpace)
@@ -61,7 +61,7 @@ def build_space(
     twins = equal_rows(list(texts), matrix)
     if twins:
         raise ValueError(
-            f"The classes {twins[0][0]!r} and {twins[0][1]!r} have equal rows, so no picture could tell them "
+            f"The classes {twins[0][0]!r} and {twins[0][1]!r} have equal rows, so no image could tell them "
             f"apart ({len(twins)} such pair{'s' if len(twins) > 1 else ''}). Describe what only one of them "
             "shows, or ask for more properties."
         )

@@ -1,7 +1,7 @@
 """What a language model is asked for a class, and what is accepted as its answer.
 
 The prompt follows the structure of section 3.1 of the paper: kind of thing, shape, material and color, parts and
-neighbors, variations. Every description must name one thing that can be seen in a picture; examples of our own
+neighbors, variations. Every description must name one thing that can be seen in an image; examples of our own
 show the wording, so that the same idea is worded alike for all classes.
 """
 
@@ -94,7 +94,7 @@ def description_messages(
     """
     others = [name for name in class_names if name != class_name]
     system = (
-        "You describe classes of things for a computer vision system that recognizes them in pictures. "
+        "You describe classes of things for a computer vision system that recognizes them in images. "
         f"Write {rules.min_count} to {rules.max_count} short descriptions, one a line, each starting with '- '. "
         "Go in this order: what kind of thing it is; its shape and orientation; its material, texture and color; "
         "its parts and what is next to it; how it varies and where it stands. "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from prolab_hf.label_space.space_content import checked_descriptions, checked_names
+from prolab_hf.label_space.space_content import checked_descriptions, checked_names, matrix_from_rows
 
 if TYPE_CHECKING:
     from prolab_hf.label_space.property_space import PropertySpace
@@ -18,38 +18,6 @@ Space = TypeVar("Space", bound="PropertySpace")
 
 # Cosine below which a description counts as far from a property, for spaces that recorded no quantile.
 FAR_COSINE = 0.5
-
-
-def matrix_from_rows(rows: Sequence[Sequence[int]], num_properties: int) -> torch.Tensor:
-    """Turns lists of property indices into a 0/1 matrix.
-
-    Args:
-        rows: One list of indices per class.
-        num_properties: Number of columns.
-
-    Returns:
-        `(num_classes, num_properties)` float32.
-
-    Raises:
-        ValueError: An index is no integer or out of range.
-    """
-    if not isinstance(rows, Sequence) or isinstance(rows, str):
-        raise ValueError(f"class_properties must be a list of lists, got {type(rows).__name__}.")
-    matrix = torch.zeros(len(rows), num_properties, device="cpu")
-    for row, indices in enumerate(rows):
-        if not isinstance(indices, Sequence) or isinstance(indices, str):
-            raise ValueError(f"class_properties[{row}] must be a list of indices, got {indices!r}.")
-        for index in indices:
-            if (
-                isinstance(index, bool)
-                or not isinstance(index, int | np.integer)
-                or not 0 <= index < num_properties
-            ):
-                raise ValueError(
-                    f"class_properties[{row}] holds {index!r}; allowed: 0 to {num_properties - 1}."
-                )
-            matrix[row, int(index)] = 1.0
-    return matrix
 
 
 def equal_rows(class_names: Sequence[str], matrix: torch.Tensor) -> list[tuple[str, str]]:
@@ -109,7 +77,7 @@ def _refuse_new_twins(before: "PropertySpace", after: "PropertySpace", advice: s
     for twins in equal_rows(after.class_names, after.class_property_matrix):
         if twins not in old:
             raise ValueError(
-                f"The classes {twins[0]!r} and {twins[1]!r} would have equal rows, so no picture could tell "
+                f"The classes {twins[0]!r} and {twins[1]!r} would have equal rows, so no image could tell "
                 f"them apart. {advice}"
             )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from prolab_hf.label_space import space_files, space_operations
+from prolab_hf.label_space import operations, space_files
 from prolab_hf.label_space.space_content import Descriptions, SpaceContent
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class PropertySpace(SpaceContent):
             ValueError: A name exists already, the encoder does not fit or is needed, or a new row equals an
                 existing one.
         """
-        return space_operations.add_classes(self, descriptions, encoder)
+        return operations.add_classes(self, descriptions, encoder)
 
     def select_classes(self, class_names: Sequence[str]) -> Self:
         """Keeps the named classes, in the order given; all properties stay.
@@ -248,7 +248,7 @@ class PropertySpace(SpaceContent):
         Args:
             class_names: Names out of `self.class_names`.
         """
-        return space_operations.select_classes(self, class_names)
+        return operations.select_classes(self, class_names)
 
     def remove(self, class_names: str | Sequence[str]) -> Self:
         """Drops classes; all properties stay.
@@ -256,7 +256,7 @@ class PropertySpace(SpaceContent):
         Args:
             class_names: One name or several.
         """
-        return space_operations.remove_classes(self, class_names)
+        return operations.remove_classes(self, class_names)
 
     def rename(self, names: Mapping[str, str]) -> Self:
         """Renames classes.
@@ -264,7 +264,7 @@ class PropertySpace(SpaceContent):
         Args:
             names: Present name -> new name.
         """
-        return space_operations.rename_classes(self, names)
+        return operations.rename_classes(self, names)
 
     def set_row(self, class_name: str, properties: Sequence[str | int]) -> Self:
         """Replaces the properties of one class; its assignments, no longer true, are dropped.
@@ -273,7 +273,7 @@ class PropertySpace(SpaceContent):
             class_name: The class.
             properties: Names or indices of its properties, at least one.
         """
-        return space_operations.set_row(self, class_name, properties)
+        return operations.set_row(self, class_name, properties)
 
     def merge_classes(self, groups: Mapping[str, Sequence[str]]) -> Self:
         """Merges classes; the new one stands where the first of its group stood and has all their properties.
@@ -281,7 +281,7 @@ class PropertySpace(SpaceContent):
         Args:
             groups: New name -> names of the classes that become it.
         """
-        return space_operations.merge_classes(self, groups)
+        return operations.merge_classes(self, groups)
 
     def shuffled(self, seed: int = 0) -> Self:
         """Control: the same rows dealt out to the wrong classes, so that words and rows no longer agree.

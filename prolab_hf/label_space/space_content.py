@@ -10,8 +10,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from prolab_hf.label_space.operations import matrix_from_rows
-
 MAX_NAME_LENGTH = 1000
 # Rows this close to unit length are kept bit for bit; float32 rounding stays far below it.
 UNIT_TOLERANCE = 1e-5
@@ -106,6 +104,38 @@ def checked_matrix(values: Any, num_classes: int, num_properties: int) -> torch.
             f"{column})."
         )
     return table.contiguous()
+
+
+def matrix_from_rows(rows: Sequence[Sequence[int]], num_properties: int) -> torch.Tensor:
+    """Turns lists of property indices into a 0/1 matrix.
+
+    Args:
+        rows: One list of indices per class.
+        num_properties: Number of columns.
+
+    Returns:
+        `(num_classes, num_properties)` float32.
+
+    Raises:
+        ValueError: An index is no integer or out of range.
+    """
+    if not isinstance(rows, Sequence) or isinstance(rows, str):
+        raise ValueError(f"class_properties must be a list of lists, got {type(rows).__name__}.")
+    matrix = torch.zeros(len(rows), num_properties, device="cpu")
+    for row, indices in enumerate(rows):
+        if not isinstance(indices, Sequence) or isinstance(indices, str):
+            raise ValueError(f"class_properties[{row}] must be a list of indices, got {indices!r}.")
+        for index in indices:
+            if (
+                isinstance(index, bool)
+                or not isinstance(index, int | np.integer)
+                or not 0 <= index < num_properties
+            ):
+                raise ValueError(
+                    f"class_properties[{row}] holds {index!r}; allowed: 0 to {num_properties - 1}."
+                )
+            matrix[row, int(index)] = 1.0
+    return matrix
 
 
 def checked_descriptions(

@@ -29,7 +29,7 @@ class ViTAdapterConfig(BackboneConfigMixin, PreTrainedConfig):
         vit_config: Configuration of a plain vision transformer of transformers: ViT, DeiT, BEiT (absolute or
             relative positions), DINOv2 (with registers), DINOv3 and alike. Its own `drop_path_rate`, where it
             has one, is set to 0: the adapter's counts for all families. With a patch size other than 16 the
-            transformer sees the picture resized so that it still gives one token per 16 x 16 pixels.
+            transformer sees the image resized so that it still gives one token per 16 x 16 pixels.
         conv_inplane: Channels of the finest map of the convolutional spatial prior.
         n_points: Positions sampled per head and level in deformable attention.
         deform_num_heads: Heads of deformable attention; `None` takes the transformer's number.
@@ -130,7 +130,7 @@ class ViTAdapterConfig(BackboneConfigMixin, PreTrainedConfig):
 
     @property
     def num_channels(self) -> int:
-        """Channels of the pictures."""
+        """Channels of the images."""
         return self._vit.num_channels
 
     def _check(self) -> None:

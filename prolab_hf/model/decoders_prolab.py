@@ -151,7 +151,7 @@ class ProLabConvBlock(nn.Module):
         """
         features = conv_of_resized(self.conv, [features, *coarser]) if coarser else self.conv(features)
         if self.training and features.numel() == features.shape[1]:
-            # One value per channel (one picture, pooled to 1x1) has no variance: use the running statistics.
+            # One value per channel (one image, pooled to 1x1) has no variance: use the running statistics.
             norm = self.batch_norm
             features = F.batch_norm(
                 features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
@@ -258,7 +258,7 @@ class ProLabUperHead(ProLabHead):
 
     def decode(self, features: tuple[Tensor, ...]) -> Tensor:
         """Fuses maps at strides such as [4, 8, 16, 32] into `(batch_size, hidden_size, height / 4, width / 4)`."""
-        # 1. The coarsest map sees the whole picture.
+        # 1. The coarsest map sees the whole image.
         coarsest = features[-1]
         size = coarsest.shape[2:]
         pooled = [

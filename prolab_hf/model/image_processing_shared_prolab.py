@@ -60,33 +60,33 @@ Backend: Any = BaseImageProcessor  # what TorchvisionBackend and PilBackend shar
 
 
 class ProLabImageProcessorMixin(Backend):
-    """Pictures to `pixel_values`, label maps to `labels`, network outputs to label maps and property maps.
+    """Images to `pixel_values`, label maps to `labels`, network outputs to label maps and property maps.
 
     Every option may be given to the constructor (then it is saved) or to a single call.
 
     Args:
-        do_convert_rgb: Turn gray, palette and transparent pictures into RGB. Where `image_mean` has not
+        do_convert_rgb: Turn gray, palette and transparent images into RGB. Where `image_mean` has not
             exactly three entries, the channels are taken as they are.
-        do_resize: Resize pictures and label maps. Off, sizes stay as they are (a ViT-Adapter needs multiples
+        do_resize: Resize images and label maps. Off, sizes stay as they are (a ViT-Adapter needs multiples
             of 32).
         size: `{"height", "width"}` is exact; `{"shortest_edge", "longest_edge"}` (default 512 and 2048, the
             published evaluation protocol), `{"longest_edge"}` or `{"max_height", "max_width"}` keep the
             aspect ratio. An integer is a shortest edge.
         size_divisor: Default 32, as the published protocol rounds. `None` does not round.
-        resample: Filter for pictures (default bilinear, antialiased). Label maps always use exact nearest
+        resample: Filter for images (default bilinear, antialiased). Label maps always use exact nearest
             neighbors.
         do_rescale: Multiply by `rescale_factor` (1 / 255).
         do_normalize: Subtract `image_mean` and divide by `image_std` (ImageNet's).
-        do_pad: Pad at the bottom and right to `pad_size`, or to the largest of the batch: pictures with 0
+        do_pad: Pad at the bottom and right to `pad_size`, or to the largest of the batch: images with 0
             after normalization, label maps with `ignore_index`. Meant for training batches. Off by default:
-            the network sees the padding, and a prediction resized to the picture's size would be stretched.
+            the network sees the padding, and a prediction resized to the image's size would be stretched.
         do_reduce_labels: 0 in label maps becomes `ignore_index`, k becomes k - 1.
         ignore_index: Default 255. Sets with more than 254 classes use another value.
         temperature: Default 0.04. Must be the model's, otherwise property scores are too sharp or too soft;
             `from_model_config` copies it.
         window_size: For the record and for `prolab_hf.segment(mode="slide")`: the sliding window that the model
-            was evaluated with, one side or (height, width) in pixels of the processed picture. Preparing a
-            picture does not depend on it.
+            was evaluated with, one side or (height, width) in pixels of the processed image. Preparing a
+            image does not depend on it.
         window_stride: Step of that window, likewise.
     """
 
@@ -121,7 +121,7 @@ class ProLabImageProcessorMixin(Backend):
         shared = {"temperature": config.temperature, "ignore_index": config.semantic_loss_ignore_index}
         return cls(**{**shared, **options})
 
-    # ---- pictures and label maps --------------------------------------------------------------------------
+    # ---- images and label maps --------------------------------------------------------------------------
 
     def preprocess(
         self,
@@ -129,12 +129,12 @@ class ProLabImageProcessorMixin(Backend):
         segmentation_maps: Any = None,
         **kwargs: Unpack[ProLabImageProcessorKwargs],
     ) -> BatchFeature:
-        """Prepares one picture or a list, with label maps where the pictures are annotated.
+        """Prepares one image or a list, with label maps where the images are annotated.
 
         Args:
-            images: PIL pictures, paths or URLs (strings), arrays or tensors (channels first or last); values
+            images: PIL images, paths or URLs (strings), arrays or tensors (channels first or last); values
                 0 to 255, or 0 to 1 with `do_rescale=False`.
-            segmentation_maps: One label map per picture, of the picture's size (see `read_label_maps`).
+            segmentation_maps: One label map per image, of the image's size (see `read_label_maps`).
             kwargs: Options for this call, see the class; `return_tensors="pt"` stacks the batch.
 
         Returns:
@@ -142,7 +142,7 @@ class ProLabImageProcessorMixin(Backend):
             `(batch_size, height, width)` int64; lists without `return_tensors`.
 
         Raises:
-            ValueError: A map does not fit its picture, sizes in a batch differ, or an option is out of range.
+            ValueError: A map does not fit its image, sizes in a batch differ, or an option is out of range.
         """
         return super().preprocess(images, segmentation_maps, **kwargs)
 
@@ -162,7 +162,7 @@ class ProLabImageProcessorMixin(Backend):
                 raise ValueError(f"{name} is {window!r}; it must be one or two positive numbers of pixels.")
         if kwargs.get("do_center_crop"):
             raise ValueError(
-                "do_center_crop is not supported: a segmentation covers the whole picture. Use size."
+                "do_center_crop is not supported: a segmentation covers the whole image. Use size."
             )
         mean = kwargs.get("image_mean")
         if isinstance(mean, tuple) and len(mean) != 3:
@@ -174,43 +174,43 @@ class ProLabImageProcessorMixin(Backend):
     ) -> BatchFeature:
         source = {key: kwargs.pop(key, None) for key in ("do_convert_rgb", "input_data_format", "device")}
         return_tensors = kwargs.pop("return_tensors", None)
-        pictures = self._prepare_image_like_inputs(images, **source)
+        prepared = self._prepare_image_like_inputs(images, **source)
         data = {}
         if segmentation_maps is not None:
-            sizes = [picture.shape[-2:] for picture in pictures]
+            sizes = [image.shape[-2:] for image in prepared]
             labels = self._prepare_labels(segmentation_maps, sizes, kwargs)
             data["labels"] = self._to_backend(labels, source["device"])
-        data["pixel_values"] = self._prepare_images(pictures, kwargs)
+        data["pixel_values"] = self._prepare_images(prepared, kwargs)
         if return_tensors is not None:
             _require_one_size(data["pixel_values"])
         return BatchFeature(data=data, tensor_type=return_tensors)
 
-    def _prepare_images(self, pictures: list[Any], options: dict[str, Any]) -> list[Any]:
-        """Backend pictures `(channels, height, width)` resized, scaled and padded as the options say."""
+    def _prepare_images(self, images: list[Any], options: dict[str, Any]) -> list[Any]:
+        """Backend images `(channels, height, width)` resized, scaled and padded as the options say."""
         if options["do_resize"]:
-            pictures = [self._resize_image(picture, options) for picture in pictures]
-        pictures = [self._scale(picture, options) for picture in pictures]
-        return self.pad(pictures, pad_size=options["pad_size"]) if options["do_pad"] else pictures
+            images = [self._resize_image(image, options) for image in images]
+        images = [self._scale(image, options) for image in images]
+        return self.pad(images, pad_size=options["pad_size"]) if options["do_pad"] else images
 
-    def _resize_image(self, picture: Any, options: dict[str, Any]) -> Any:
+    def _resize_image(self, image: Any, options: dict[str, Any]) -> Any:
         bounds = {name: options[name] for name in ("size", "size_divisor")}
-        height, width = fit_size(*picture.shape[-2:], **bounds)
-        return self.resize(picture, SizeDict(height=height, width=width), resample=options["resample"])
+        height, width = fit_size(*image.shape[-2:], **bounds)
+        return self.resize(image, SizeDict(height=height, width=width), resample=options["resample"])
 
     def _prepare_labels(
         self, segmentation_maps: Any, sizes: list[Any], options: dict[str, Any]
     ) -> list[Tensor]:
-        """Label maps that went through the same geometry as pictures of the given original sizes."""
+        """Label maps that went through the same geometry as images of the given original sizes."""
         maps = read_label_maps(segmentation_maps)
         if len(maps) != len(sizes):
             raise ValueError(
-                f"There are {len(sizes)} pictures but {len(maps)} segmentation maps; pass one per picture."
+                f"There are {len(sizes)} images but {len(maps)} segmentation maps; pass one per image."
             )
         for index, (labels, size) in enumerate(zip(maps, sizes)):
             if tuple(labels.shape) != tuple(size):
                 raise ValueError(
                     f"segmentation map {index} is {labels.shape[0]} x {labels.shape[1]} (height x width), "
-                    f"but its picture is {size[0]} x {size[1]}; they must have one size."
+                    f"but its image is {size[0]} x {size[1]}; they must have one size."
                 )
         if options["do_reduce_labels"]:
             maps = [reduce_labels(labels, options["ignore_index"]) for labels in maps]
@@ -226,19 +226,19 @@ class ProLabImageProcessorMixin(Backend):
     def post_process_semantic_segmentation(
         self, outputs: Any, target_sizes: Any = None, return_segmentation_scores: bool = False
     ) -> list[Any]:
-        """Class ids of every picture: the arg-max of the class similarities, upsampled bilinearly.
+        """Class ids of every image: the arg-max of the class similarities, upsampled bilinearly.
 
         Args:
             outputs: Output of `ProLabForSemanticSegmentation` (its `logits` are used).
-            target_sizes: One `(height, width)` per picture; `None` keeps the resolution of the logits.
+            target_sizes: One `(height, width)` per image; `None` keeps the resolution of the logits.
             return_segmentation_scores: Return the class similarities at that size, too.
 
         Returns:
-            Per picture an int64 tensor `(height, width)`; with scores, an output with `segmentation` and
+            Per image an int64 tensor `(height, width)`; with scores, an output with `segmentation` and
             `segmentation_scores` `(num_classes, height, width)`.
 
         Raises:
-            ValueError: There is not one positive size per picture.
+            ValueError: There is not one positive size per image.
         """
         return semantic_maps(
             outputs.logits, target_sizes, return_segmentation_scores=return_segmentation_scores
@@ -254,14 +254,14 @@ class ProLabImageProcessorMixin(Backend):
 
         Args:
             outputs: Output of `ProLabForSemanticSegmentation` (its `property_logits` are used).
-            target_sizes: One `(height, width)` per picture; `None` keeps the resolution of the logits.
+            target_sizes: One `(height, width)` per image; `None` keeps the resolution of the logits.
             temperature: Of the model; `None` takes the one saved with this processor.
 
         Returns:
-            Per picture float32 scores `(num_properties, height, width)` in [0, 1].
+            Per image float32 scores `(num_properties, height, width)` in [0, 1].
 
         Raises:
-            ValueError: There is not one positive size per picture, or the temperature is not positive.
+            ValueError: There is not one positive size per image, or the temperature is not positive.
         """
         temperature = self.temperature if temperature is None else temperature
         if not temperature > 0:
@@ -271,7 +271,7 @@ class ProLabImageProcessorMixin(Backend):
     # ---- backends and saving ------------------------------------------------------------------------------
 
     def _scale(self, image: Any, options: dict[str, Any]) -> Any:
-        """A picture rescaled and normalized as the options say; each backend has its own arithmetic."""
+        """An image rescaled and normalized as the options say; each backend has its own arithmetic."""
         raise TypeError(
             f"{type(self).__name__} has no backend; use ProLabImageProcessor or ProLabImageProcessorPil."
         )
@@ -289,12 +289,12 @@ class ProLabImageProcessorMixin(Backend):
         return options
 
 
-def _require_one_size(pictures: list[Any]) -> None:
-    sizes = sorted({tuple(picture.shape[-2:]) for picture in pictures})
+def _require_one_size(images: list[Any]) -> None:
+    sizes = sorted({tuple(image.shape[-2:]) for image in images})
     if len(sizes) > 1:
         found = ", ".join(f"{height} x {width}" for height, width in sizes[:4])
         raise ValueError(
-            f"The pictures of this batch have different sizes after resizing ({found}); process them one by "
+            f"The images of this batch have different sizes after resizing ({found}); process them one by "
             "one, pass size={'height': ..., 'width': ...}, or, for training, do_pad=True."
         )
 

@@ -21,7 +21,7 @@ def read_label_maps(segmentation_maps: Any) -> list[Tensor]:
     """Label maps of any common kind as new int64 tensors `(height, width)`; ids of any size survive.
 
     Args:
-        segmentation_maps: One map or a list of maps. A map is a single-channel picture (modes L, P, I, I;16),
+        segmentation_maps: One map or a list of maps. A map is a single-channel image (modes L, P, I, I;16),
             the path of one, or an integer array or tensor `(height, width)`; an array
             `(batch_size, height, width)` is a list. The caller's arrays are never changed.
 
@@ -44,7 +44,7 @@ def _read_label_map(label_map: Any, index: int) -> Tensor:
     if not isinstance(label_map, Image.Image | np.ndarray | Tensor):
         raise TypeError(
             f"segmentation map {index} is a {type(label_map).__name__}; "
-            "allowed: a PIL picture, a path, a numpy array or a torch tensor of class ids."
+            "allowed: a PIL image, a path, a numpy array or a torch tensor of class ids."
         )
     values = label_map.detach().cpu().numpy() if isinstance(label_map, Tensor) else np.asarray(label_map)
     if values.ndim == 3 and values.shape[0] == 1:
@@ -89,7 +89,7 @@ def pad_label_maps(maps: list[Tensor], size: SizeDict | None, ignore_index: int)
 
 
 def fit_size(height: int, width: int, *, size: SizeDict, size_divisor: int | None) -> tuple[int, int]:
-    """Height and width that a picture is resized to.
+    """Height and width that an image is resized to.
 
     `height` and `width` in `size` are taken exactly. Every other form keeps the aspect ratio, at the largest
     scale that respects all given bounds. With `size_divisor` the sides are rounded to the nearest pixel and
@@ -98,8 +98,8 @@ def fit_size(height: int, width: int, *, size: SizeDict, size_divisor: int | Non
     edges are rounded as in transformers' other processors.
 
     Args:
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
         size: `height` + `width`, or any of `shortest_edge`, `longest_edge`, `max_height`, `max_width`.
         size_divisor: Sides become multiples of it; `None` or 1 leaves them.
 
@@ -130,20 +130,20 @@ def fit_size(height: int, width: int, *, size: SizeDict, size_divisor: int | Non
 def semantic_maps(
     logits: Tensor, target_sizes: Any = None, *, return_segmentation_scores: bool = False
 ) -> list[Tensor] | list[SemanticSegmentationPostProcessorOutput]:
-    """Class ids of every picture.
+    """Class ids of every image.
 
     Args:
         logits: `(batch_size, num_classes, height, width)` class similarities at feature resolution.
-        target_sizes: One `(height, width)` per picture, or a tensor `(batch_size, 2)`; `None` keeps the
+        target_sizes: One `(height, width)` per image, or a tensor `(batch_size, 2)`; `None` keeps the
             resolution of `logits`.
         return_segmentation_scores: Return the upsampled class scores `(num_classes, height, width)`, too.
 
     Returns:
-        Per picture an int64 map `(height, width)`, or, with scores, an output with `segmentation` and
+        Per image an int64 map `(height, width)`, or, with scores, an output with `segmentation` and
         `segmentation_scores`.
 
     Raises:
-        ValueError: There is not one positive size per picture.
+        ValueError: There is not one positive size per image.
     """
     sizes = _checked_sizes(target_sizes, len(logits))
     if sizes is None:
@@ -160,7 +160,7 @@ def semantic_maps(
 
 
 def property_maps(property_logits: Tensor, target_sizes: Any = None, *, temperature: float) -> list[Tensor]:
-    """Property scores of every picture: `sigmoid(logit / temperature)`, then bilinear upsampling.
+    """Property scores of every image: `sigmoid(logit / temperature)`, then bilinear upsampling.
 
     Scores come before upsampling, the order in which the classes are decided, too.
 
@@ -170,10 +170,10 @@ def property_maps(property_logits: Tensor, target_sizes: Any = None, *, temperat
         temperature: The model's `config.temperature`.
 
     Returns:
-        Per picture float32 scores `(num_properties, height, width)` in [0, 1].
+        Per image float32 scores `(num_properties, height, width)` in [0, 1].
 
     Raises:
-        ValueError: There is not one positive size per picture.
+        ValueError: There is not one positive size per image.
     """
     sizes = _checked_sizes(target_sizes, len(property_logits))
     return _resized(torch.sigmoid(property_logits.float() / temperature), sizes)
@@ -194,8 +194,8 @@ def _checked_sizes(target_sizes: Any, batch_size: int) -> list[tuple[int, int]] 
     sizes = target_sizes.tolist() if isinstance(target_sizes, Tensor) else list(target_sizes)
     if len(sizes) != batch_size:
         raise ValueError(
-            f"target_sizes has {len(sizes)} entries for {batch_size} pictures; "
-            "pass one (height, width) per picture."
+            f"target_sizes has {len(sizes)} entries for {batch_size} images; "
+            "pass one (height, width) per image."
         )
     for size in sizes:
         if len(size) != 2 or int(size[0]) < 1 or int(size[1]) < 1:

@@ -313,12 +313,12 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         output_attentions: bool | None = None,
         **kwargs: Any,
     ) -> ProLabSemanticSegmenterOutput:
-        """Segments a batch of pictures.
+        """Segments a batch of images.
 
         Args:
             pixel_values: `(batch_size, 3, height, width)`, normalized as the processor does.
             labels: `(batch_size, height, width)` class ids 0 to num_labels - 1, or the ignore index (255) where
-                a pixel has no class. May have another resolution than the pictures.
+                a pixel has no class. May have another resolution than the images.
             output_hidden_states: Return the backbone's hidden states; from transformers 5.24 on, or a list of
                 indices (`None` stands for the others).
             output_attentions: Return its attentions, if it has any.

@@ -333,7 +333,7 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         if height % COARSEST_STRIDE or width % COARSEST_STRIDE:
             padded = [-(-side // COARSEST_STRIDE) * COARSEST_STRIDE for side in (height, width)]
             raise ValueError(
-                f"pixel_values has pictures of {height} x {width} (height x width); a ViT-Adapter needs "
+                f"pixel_values has images of {height} x {width} (height x width); a ViT-Adapter needs "
                 f"multiples of {COARSEST_STRIDE}: pad or resize them to {padded[0]} x {padded[1]}."
             )
         return height // TOKEN_STRIDE, width // TOKEN_STRIDE

@@ -68,7 +68,7 @@ def _patch_projection(vit: Any) -> nn.Conv2d:
 
 
 def resize_to_patches(vit: Any, pixel_values: Tensor) -> Tensor:
-    """Resizes pictures so that one patch covers 16 x 16 of their pixels.
+    """Resizes images so that one patch covers 16 x 16 of their pixels.
 
     A transformer of another patch size (14 for DINOv2) then gives exactly one token per cell of stride 16
     with its own, untouched patch kernel and positions. The other way, resampling the kernel to 16 x 16, would
@@ -89,11 +89,11 @@ def resize_to_patches(vit: Any, pixel_values: Tensor) -> Tensor:
 
 
 def input_tokens(vit: Any, images: Tensor, *, use_prefix: bool, prefix_positions: bool) -> tuple[Tensor, int]:
-    """Patch tokens with positions for any picture size, behind the class and register tokens.
+    """Patch tokens with positions for any image size, behind the class and register tokens.
 
     Args:
         vit: The transformer.
-        pictures: `(batch_size, num_channels, height, width)`, multiples of its patch size.
+        images: `(batch_size, num_channels, height, width)`, multiples of its patch size.
         use_prefix: Put the class, distillation and register tokens in front.
         prefix_positions: Add position embeddings to those tokens that have them.
 

@@ -1,7 +1,7 @@
-"""Which pictures a step sees: one endless stream of shuffled epochs that can be entered at any step.
+"""Which images a step sees: one endless stream of shuffled epochs that can be entered at any step.
 
 The stream of a data set is its permutation of epoch 0, then of epoch 1, and so on; step n takes the n-th
-slice. Batches may span two epochs, so no picture is dropped and a data set may be smaller than a batch.
+slice. Batches may span two epochs, so no image is dropped and a data set may be smaller than a batch.
 Nothing depends on what was read before, which is what makes a resumed run equal to an uninterrupted one.
 """
 
@@ -25,7 +25,7 @@ class StepOrder(Sampler[list[tuple[int, int]]]):
     """Batch sampler over the stream: gives lists of (epoch, index).
 
     Args:
-        length: Number of pictures of the data set.
+        length: Number of images of the data set.
         recipe: Batch size and seed.
         accumulation: Forward passes per step.
         first_step: Where to enter the stream.
@@ -138,7 +138,7 @@ def eval_loader(
 
     Args:
         dataset: Gives `pixel_values` and `labels` per index.
-        indices: The pictures of this process.
+        indices: The images of this process.
         recipe: Its `eval_batch_size`.
         num_workers: Reading processes; 0 reads in this one.
         ignore_index: Label of pixels that padding adds.
@@ -161,7 +161,7 @@ def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
     names the file.
 
     Raises:
-        ValueError: A picture or mask cannot be used, as the data set says.
+        ValueError: An image or mask cannot be used, as the data set says.
         FileNotFoundError: One is missing.
     """
     batches = iter(loader)

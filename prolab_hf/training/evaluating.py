@@ -24,12 +24,12 @@ def evaluate_on_processes(
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SegmentationScores | None:
-    """Scores of the model over a data set; each process takes every n-th picture and the counts are summed.
+    """Scores of the model over a data set; each process takes every n-th image and the counts are summed.
 
     Args:
         model: Not wrapped for data parallelism (a wrapped one would wait for processes that have fewer
-            pictures).
-        dataset: Gives `pixel_values` and `labels` per index; labels may have another size than pictures.
+            images).
+        dataset: Gives `pixel_values` and `labels` per index; labels may have another size than images.
         recipe: Test mode, window and batch size.
         accelerator: Of the run.
         on_batch: Called with (batches done, batches in all) of this process.

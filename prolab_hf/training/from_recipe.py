@@ -115,7 +115,7 @@ def _processor_statistics(name: str) -> Any:
     try:
         processor = AutoImageProcessor.from_pretrained(name)
     except (OSError, ValueError):
-        logger.warning("%s has no image processor: pictures are normalized as ImageNet's.", name)
+        logger.warning("%s has no image processor: images are normalized as ImageNet's.", name)
         return None
     return processor.image_mean, processor.image_std
 
@@ -151,7 +151,7 @@ def train_dataset(
     """Augmented training examples of a source.
 
     Args:
-        source: Pictures and masks.
+        source: Images and masks.
         recipe: Crop, scales, flip, color distortion, seed.
         processor: Its `image_mean` and `image_std` are used; ImageNet's without one.
 
@@ -179,7 +179,7 @@ def eval_dataset(
     """Test examples of a source; labels keep their own size, on which metrics are counted.
 
     Args:
-        source: Pictures and masks.
+        source: Images and masks.
         recipe: Test scale and size multiple.
         processor: Its `image_mean` and `image_std` are used; ImageNet's without one.
     """
@@ -190,7 +190,7 @@ def eval_dataset(
 
 
 def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any) -> Any:
-    """The processor to export with a model: it prepares pictures as the recipe's evaluation does.
+    """The processor to export with a model: it prepares images as the recipe's evaluation does.
 
     Args:
         recipe: Test scale, size multiple and sliding window.

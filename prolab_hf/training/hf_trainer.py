@@ -28,7 +28,7 @@ def training_arguments_defaults(
     Args:
         recipe: The recipe.
         output_dir: Folder for checkpoints.
-        num_pictures: Length of the training set.
+        num_images: Length of the training set.
         overrides: Arguments to add or to replace.
 
     Returns:
@@ -62,7 +62,7 @@ def training_arguments_defaults(
         "greater_is_better": True,
         # Examples are made on access: there are no columns to remove.
         "remove_unused_columns": False,
-        # Pyramid pooling at scale 1 cannot normalize a last batch of one picture.
+        # Pyramid pooling at scale 1 cannot normalize a last batch of one image.
         "dataloader_drop_last": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "dataloader_num_workers": recipe.num_workers or 0,

@@ -16,7 +16,7 @@ from prolab_hf.training.recipe import TrainingRecipe
 PEAK_TERAFLOPS = {"bf16": 312.0, "fp16": 312.0, "no": 156.0}
 UTILIZATION = 0.35
 BACKWARD_FACTOR = 3.0  # forward + about twice as much backward
-_PASSES_MEASURED = 2  # pictures: pyramid pooling at scale 1 cannot normalize a single one
+_PASSES_MEASURED = 2  # images: pyramid pooling at scale 1 cannot normalize a single one
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class TrainingPlan:
             crop.
         activation_bytes: What one crop keeps for the backward pass, loss at full resolution not counted.
         state_bytes: Weights, gradients and both moments of AdamW.
-        num_pictures: Length of the training set, if known.
+        num_images: Length of the training set, if known.
         total_iterations: Optimizer steps.
-        pictures_per_step: Over all devices.
+        images_per_step: Over all devices.
         accumulation: Forward passes per step and device.
         num_processes: Number of devices.
         precision: Mixed precision that the hours assume.
@@ -69,7 +69,7 @@ class TrainingPlan:
         height, width = recipe.crop_height_width
         epochs = ""
         if self.num_images:
-            epochs = f" ({self.total_iterations * self.pictures_per_step / self.num_pictures:,.1f} epochs)"
+            epochs = f" ({self.total_iterations * self.images_per_step / self.num_images:,.1f} epochs)"
         return [
             ("recipe", recipe.name or "(own)"),
             ("property space", self.label_space),
@@ -82,8 +82,8 @@ class TrainingPlan:
                 f"{_three(self.device_bytes / 2**30)} GiB at batch size {recipe.batch_size}",
             ),
             (
-                "pictures per step",
-                f"{self.pictures_per_step} = {self.num_processes} device(s) x {recipe.batch_size} x "
+                "images per step",
+                f"{self.images_per_step} = {self.num_processes} device(s) x {recipe.batch_size} x "
                 f"{self.accumulation} accumulated",
             ),
             ("steps", f"{self.total_iterations:,}{epochs}"),
@@ -137,7 +137,7 @@ class TrainingPlan:
         if mode == "slide":
             mode += f" {recipe.test_crop_size} / {recipe.test_stride}"
         if recipe.test_scale is None:
-            return f"{mode}, pictures as they are"
+            return f"{mode}, images as they are"
         long, short = recipe.test_scale
         return f"{mode}, {long} x {short} kept ratio, multiples of {recipe.test_size_multiple}"
 
@@ -163,17 +163,17 @@ def plan(
     Args:
         recipe: The recipe.
         model: The model, on any device (also meta).
-        num_pictures: Length of the training set; needed where the recipe counts epochs.
+        num_images: Length of the training set; needed where the recipe counts epochs.
         num_processes: Number of devices.
         peak_teraflops: Of the device at the run's precision; an A100's dense peak where not given.
         utilization: Share of the peak that the run reaches.
 
     Raises:
-        ValueError: The recipe counts epochs and `num_pictures` is unknown.
+        ValueError: The recipe counts epochs and `num_images` is unknown.
     """
     if recipe.max_iterations is None and num_images is None:
         raise ValueError(
-            f"The recipe trains for {recipe.epochs:g} epochs, so the number of training pictures is needed; "
+            f"The recipe trains for {recipe.epochs:g} epochs, so the number of training images is needed; "
             "give the data, or max_iterations."
         )
     total = recipe.total_iterations(num_images or 0, num_processes=num_processes)

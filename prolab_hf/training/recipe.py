@@ -26,9 +26,9 @@ class TrainingRecipe:
         name: Name of a published recipe, or free text.
         max_iterations: Number of optimizer steps.
         epochs: Passes over the training set, where `max_iterations` is not given; fractions are allowed.
-        batch_size: Pictures per device and forward pass.
+        batch_size: Images per device and forward pass.
         gradient_accumulation: Forward passes per optimizer step.
-        total_batch_size: Pictures per optimizer step over all devices; where given, the number of accumulated
+        total_batch_size: Images per optimizer step over all devices; where given, the number of accumulated
             passes is derived from it, so that one recipe means the same on 1 and on 8 devices.
         learning_rate: Of AdamW, after warm-up, for the last layer group.
         weight_decay: Of AdamW; not applied to biases and other one-dimensional parameters.
@@ -46,19 +46,19 @@ class TrainingRecipe:
         ema_decay: Decay per step of an averaged copy of the weights that is evaluated and exported; `None`
             = off.
         mixed_precision: `"no"`, `"bf16"`, `"fp16"` or `"auto"` (the best that the device has).
-        channels_last: Keep pictures and feature maps channels-last in memory, which some devices and networks
+        channels_last: Keep images and feature maps channels-last in memory, which some devices and networks
             (depthwise convolutions on a CPU) are faster with.
         sync_batch_norm: Share batch-norm statistics between CUDA devices.
         seed: Of data order, augmentation, dropout.
-        num_workers: Processes that read and augment pictures; `None` = as many as the cores allow, at most 8.
+        num_workers: Processes that read and augment images; `None` = as many as the cores allow, at most 8.
         log_every: Steps between two lines of the log.
         eval_every: Steps between two evaluations; `None` = ten in a run.
         save_every: Steps between two checkpoints; `None` = as `eval_every`.
         keep_checkpoints: How many of the newest are kept, beside the best.
         final_weights: `"best"` (highest mean IoU of the evaluations) or `"last"`: what the run exports.
-        eval_batch_size: Pictures per forward pass in evaluation; above 1 they must have one size.
+        eval_batch_size: Images per forward pass in evaluation; above 1 they must have one size.
         crop_size: Height and width of a training crop, or one number for both.
-        base_scale: (Long edge, short edge) that pictures are fitted into before random scaling; `None` = as
+        base_scale: (Long edge, short edge) that images are fitted into before random scaling; `None` = as
             they are.
         scale_range: Bounds of the random scale factor.
         category_max_ratio: Largest share of a crop that one class may have before another crop is tried.
@@ -67,13 +67,13 @@ class TrainingRecipe:
         test_mode: `"whole"` or `"slide"`.
         test_crop_size: Of the sliding window.
         test_stride: Of the sliding window.
-        test_scale: (Long edge, short edge) that test pictures are fitted into; `None` = as they are.
+        test_scale: (Long edge, short edge) that test images are fitted into; `None` = as they are.
         test_size_multiple: With `test_scale`, test sizes are rounded up to multiples of this; 1 = off.
-        image_mean: Mean per channel that pictures are normalized with; `None` = the backbone's own.
+        image_mean: Mean per channel that images are normalized with; `None` = the backbone's own.
         image_std: Standard deviation per channel; `None` = the backbone's own.
         backbone: What `ProLabForSemanticSegmentation.from_backbone` takes (Hub id, folder, timm name).
         vit_adapter: Wrap the plain vision transformer `backbone` in a ViT-Adapter.
-        backbone_image_size: Picture size that the backbone is built for, where it matters (BEiT).
+        backbone_image_size: Image size that the backbone is built for, where it matters (BEiT).
         property_space: Name of the bundled property space of the run.
         num_properties: K of that space.
         label_coding: What the masks' values mean, as `LabelCoding.parse` reads it; here so that a resumed run
@@ -192,7 +192,7 @@ class TrainingRecipe:
         """Number of optimizer steps.
 
         Args:
-            num_pictures: Length of the training set.
+            num_images: Length of the training set.
             num_processes: Number of devices.
 
         Raises:

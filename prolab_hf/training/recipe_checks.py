@@ -156,7 +156,7 @@ def _check_together(recipe: "TrainingRecipe") -> None:
         )
     if recipe.test_size_multiple > 1 and recipe.test_scale is None:
         raise ValueError(
-            f"test_size_multiple is {recipe.test_size_multiple} but test_scale is None, which leaves pictures "
+            f"test_size_multiple is {recipe.test_size_multiple} but test_scale is None, which leaves images "
             "as they are; give test_scale, too."
         )
     if recipe.min_learning_rate > recipe.learning_rate:

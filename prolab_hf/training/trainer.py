@@ -41,7 +41,7 @@ class TrainingResult:
         scores: All scores of the last evaluation of this call.
         train_seconds: Time in steps, evaluations and checkpoints not counted.
         data_wait_share: Share of it spent waiting for data.
-        pictures_per_second: Training speed.
+        images_per_second: Training speed.
     """
 
     output_dir: Path
@@ -90,7 +90,7 @@ def train(
 
     Raises:
         FileExistsError: `output_dir` is not empty and neither `resume` nor `overwrite` was given.
-        ValueError: The recipe does not fit model, data or device; a picture cannot be used.
+        ValueError: The recipe does not fit model, data or device; an image cannot be used.
         FloatingPointError: The loss or a weight is no longer finite.
         RuntimeError: A checkpoint could not be written.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.

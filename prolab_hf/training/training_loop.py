@@ -215,7 +215,7 @@ class TrainingRun:
             Its loss, a scalar that stays on the device.
 
         Raises:
-            ValueError: A picture or mask cannot be used; a checkpoint was written.
+            ValueError: An image or mask cannot be used; a checkpoint was written.
         """
         accelerator, started = self.accelerator, time.perf_counter()
         # All data of the step first: if some of it is broken, the model is still between two steps.
@@ -318,7 +318,7 @@ class TrainingRun:
             return  # a signal came
         if not scores.confusion.any() and not self.evaluations:
             logger.warning(
-                "None of the %d evaluation pictures has a labeled pixel; check the label coding of the masks.",
+                "None of the %d evaluation images has a labeled pixel; check the label coding of the masks.",
                 scores.num_images,
             )
         self.scores, self.evaluation_seconds = scores, time.perf_counter() - started

@@ -59,8 +59,8 @@ class Progress:
 
     Attributes:
         step: Optimizer steps done.
-        num_pictures: Length of the training set.
-        effective_batch_size: Pictures per step over all devices.
+        num_images: Length of the training set.
+        effective_batch_size: Images per step over all devices.
         train_seconds: Time in steps.
         wait_seconds: Of these, time spent waiting for data.
         recipe: The recipe as plain values.
@@ -233,8 +233,8 @@ def warn_of_changes(progress: Progress, recipe: TrainingRecipe, num_images: int,
     """
     if progress.num_images != num_images:
         raise ValueError(
-            f"The run to resume was trained on {progress.num_pictures} pictures, this data set has "
-            f"{num_pictures}; resume with the same data, or start a new run from the exported model."
+            f"The run to resume was trained on {progress.num_images} images, this data set has "
+            f"{num_images}; resume with the same data, or start a new run from the exported model."
         )
     now = recipe.to_dict()
     changed = [
@@ -243,7 +243,7 @@ def warn_of_changes(progress: Progress, recipe: TrainingRecipe, num_images: int,
         if name not in FREE_FIELDS and progress.recipe.get(name) != value
     ]
     if progress.effective_batch_size != batch_size:
-        changed.append(f"pictures per step: {progress.effective_batch_size} -> {batch_size}")
+        changed.append(f"images per step: {progress.effective_batch_size} -> {batch_size}")
     if changed:
         logger.warning(
             "Resuming at step %d with changes, so this is not exactly the run that it continues: %s.",

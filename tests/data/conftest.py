@@ -34,7 +34,7 @@ def write_mask() -> Writer:
 
 @pytest.fixture
 def folder(tmp_path: Path, write_image: Writer, write_mask: Writer) -> Path:
-    """Six pictures of 40 x 32 with 3 classes and void, layout `train/images` + `train/masks`."""
+    """Six images of 40 x 32 with 3 classes and void, layout `train/images` + `train/masks`."""
     for index in range(6):
         rng = np.random.default_rng(index)
         write_image(tmp_path / "train/images" / f"p{index}.png", (40, 32), index)

@@ -100,7 +100,7 @@ def test_command_ends_with_2_and_names_the_file(folder, capfd):
     assert code == 2
     captured = capfd.readouterr()
     assert "p0.png" in captured.err
-    assert "6 of 6 pictures have problems" in captured.err
+    assert "6 of 6 images have problems" in captured.err
     assert "Traceback" not in captured.err
 
 
@@ -131,8 +131,8 @@ def test_all_splits_of_a_folder_are_checked(folder, write_image, write_mask, cap
     arguments = ["check-data", str(folder), "--num-classes", "3", "--json", str(out)]
     assert run(arguments) == 2
     captured = capfd.readouterr()
-    assert "1 of 7 pictures have problems; the first: mask val/masks/v.png holds 77" in captured.err
-    assert "6 pictures of the split train" in captured.out and "1 pictures of the split val" in captured.out
+    assert "1 of 7 images have problems; the first: mask val/masks/v.png holds 77" in captured.err
+    assert "6 images of the split train" in captured.out and "1 images of the split val" in captured.out
     splits = json.loads(out.read_text())["splits"]
     assert {name: report["ok"] for name, report in splits.items()} == {"train": True, "val": False}
     arguments[-1] = str(folder / "no/such/folder.json")

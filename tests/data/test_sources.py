@@ -87,7 +87,7 @@ def test_corrupted_image_names_the_file(folder):
 
 
 def test_corrupted_mask_names_the_file(folder):
-    (folder / "train/masks/p1.png").write_bytes(b"no picture")
+    (folder / "train/masks/p1.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"mask train/masks/p1\.png cannot be decoded"):
         FolderSource(folder, "train", num_classes=3)[1]
 
@@ -120,15 +120,15 @@ def test_every_image_mode_becomes_rgb(tmp_path, mode):
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     gray = 255 if mode == "1" else 204  # 204 is in PIL's default palette
     Image.new("RGB", (4, 4), (gray, gray, gray)).convert(mode).save(path)
-    picture = read_image(path, name="x")
-    assert picture.mode == "RGB"
-    assert picture.getpixel((1, 1)) == (gray, gray, gray)
+    image = read_image(path, name="x")
+    assert image.mode == "RGB"
+    assert image.getpixel((1, 1)) == (gray, gray, gray)
 
 
 def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path):
     Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "x.png")
-    picture = read_image(tmp_path / "x.png", name="x")
-    assert [picture.getpixel((i, 0))[0] for i in range(3)] == [0, 128, 255]
+    image = read_image(tmp_path / "x.png", name="x")
+    assert [image.getpixel((i, 0))[0] for i in range(3)] == [0, 128, 255]
 
 
 def test_metadata_files_give_the_same_as_the_folder(folder):
@@ -151,8 +151,8 @@ def test_metadata_files_give_the_same_as_the_folder(folder):
 
 
 def test_metadata_errors(folder):
-    (folder / "d.csv").write_text("picture,mask\na,b\n")
-    with pytest.raises(ValueError, match=r"'image'.*\['mask', 'picture'\]"):
+    (folder / "d.csv").write_text("image,mask\na,b\n")
+    with pytest.raises(ValueError, match=r"'image'.*\['mask', 'image'\]"):
         MetadataSource(folder / "d.csv", num_classes=3)
     (folder / "d.jsonl").write_text('{"image": 1\n')
     with pytest.raises(ValueError, match="line 1"):
@@ -160,7 +160,7 @@ def test_metadata_errors(folder):
     with pytest.raises(FileNotFoundError):
         MetadataSource(folder / "none.csv", num_classes=3)
     (folder / "m.csv").write_text("image,mask\nno.png,no.png\n")
-    with pytest.raises(FileNotFoundError, match=r"picture no\.png"):
+    with pytest.raises(FileNotFoundError, match=r"image no\.png"):
         MetadataSource(folder / "m.csv", num_classes=3)[0]
 
 
@@ -227,15 +227,13 @@ def test_camvid_has_the_declared_ids(shared):
 def test_a_file_that_is_no_image_is_described_in_words(folder):
     for content in (b"", b"hello"):
         (folder / "train/images/p1.png").write_bytes(content)
-        with pytest.raises(
-            ValueError, match=r"p1\.png cannot be decoded: it is empty or no picture"
-        ) as raised:
+        with pytest.raises(ValueError, match=r"p1\.png cannot be decoded: it is empty or no image") as raised:
             FolderSource(folder, "train", num_classes=3)[1]
         assert "0x" not in str(raised.value), "an address in memory helps nobody"
 
 
 def test_floating_point_images_are_refused(folder):
-    # Values from 0 to 1 would become a black picture.
+    # Values from 0 to 1 would become a black image.
     (folder / "train/images/p1.png").unlink()
     Image.fromarray(np.full((32, 40), 0.5, dtype=np.float32)).save(folder / "train/images/p1.tif")
     with pytest.raises(ValueError, match=r"p1\.tif cannot be decoded: it holds floating-point values"):

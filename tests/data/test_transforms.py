@@ -20,7 +20,7 @@ def rng(seed=0):
 
 
 def scene(height=60, width=80, seed=0):
-    """A smooth picture, and a mask that is its quantized first channel."""
+    """A smooth image, and a mask that is its quantized first channel."""
     y, x = np.mgrid[0:height, 0:width]
     pixels = np.stack([127 + 120 * np.sin(x / 17), 127 + 120 * np.cos(y / 13), (x + y) * 1.5], -1)
     mask = ((x // 16) + 5 * (y // 20)).astype(np.int32) % 7
@@ -66,7 +66,7 @@ def test_same_generator_same_example_and_global_state_untouched():
 
 
 def test_image_and_mask_get_the_same_geometry():
-    # Every class has its own color, so the labels can be read back from the augmented picture.
+    # Every class has its own color, so the labels can be read back from the augmented image.
     _, mask = scene(90, 120)
     colors = np.array(
         [[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255], [0, 255, 255]]
@@ -119,7 +119,7 @@ def test_small_image_is_padded_with_mean_and_ignore_value():
 
 
 def test_crops_of_one_class_are_drawn_again():
-    # Nine tenths of the picture are one class: without the limit most crops would hold only that class.
+    # Nine tenths of the image are one class: without the limit most crops would hold only that class.
     image, mask = scene(100, 100)
     mask = np.zeros_like(mask)
     mask[:, :10] = 1

@@ -1,4 +1,4 @@
-"""A tiny real model with its processor, and a smooth random picture."""
+"""A tiny real model with its processor, and a smooth random image."""
 
 import numpy as np
 import pytest

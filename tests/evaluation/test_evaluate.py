@@ -1,4 +1,4 @@
-"""Measuring a model on a source: equal to picture-by-picture counting, with clear words for wrong data."""
+"""Measuring a model on a source: equal to image-by-image counting, with clear words for wrong data."""
 
 import json
 import tracemalloc
@@ -17,7 +17,7 @@ from prolab_hf.evaluation.metrics import SegmentationCounts
 
 
 class Images:
-    """A source of pictures of several sizes whose labels are the model's own, shifted by a few pixels."""
+    """A source of images of several sizes whose labels are the model's own, shifted by a few pixels."""
 
     num_classes = 5
     ignore_index = 255
@@ -31,7 +31,7 @@ class Images:
             image = coarse.resize((90, 70 + 20 * (index % 2)), Image.Resampling.BICUBIC)
             mask = segment(model, processor, image).labels.roll(4, 1).to(torch.int32).numpy()
             mask[:5] = 255
-            self.samples.append(Sample(image, mask, f"picture {index}"))
+            self.samples.append(Sample(image, mask, f"image {index}"))
 
     def __len__(self):
         return len(self.samples)
@@ -75,12 +75,12 @@ def test_workers_accelerator_pairs_and_transform(model, processor, source):
 
 
 def test_wrong_data_is_named(model, processor, source):
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="holds no images"):
         evaluate_model(model, processor, [])
     image = source[0].image
-    with pytest.raises(ValueError, match=r"number 0 have shape \(3, 3\), the picture is 70 high and 90 wide"):
+    with pytest.raises(ValueError, match=r"number 0 have shape \(3, 3\), the image is 70 high and 90 wide"):
         evaluate_model(model, processor, [(image, np.zeros((3, 3), int))])
-    with pytest.raises(ValueError, match="None of the 1 pictures has a labeled pixel"):
+    with pytest.raises(ValueError, match="None of the 1 images has a labeled pixel"):
         evaluate_model(model, processor, [(image, np.full((70, 90), 255))])
     with pytest.raises(ValueError, match=r"labels hold ids outside of 0\.\.4: 7"):
         evaluate_model(model, processor, [(image, np.full((70, 90), 7))])

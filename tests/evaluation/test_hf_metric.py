@@ -21,7 +21,7 @@ def metric(tmp_path):
 
 
 def mean_iou_of_evaluate(predictions, references, num_labels, ignore_index):
-    """Independent formula: per-class areas by histograms, picture by picture, as `mean_iou` defines them."""
+    """Independent formula: per-class areas by histograms, image by image, as `mean_iou` defines them."""
     both, guess, truth = np.zeros(num_labels), np.zeros(num_labels), np.zeros(num_labels)
     bins = np.arange(num_labels + 1)
     for prediction, reference in zip(predictions, references):

@@ -1,4 +1,4 @@
-"""Segmenting pictures: equal to the pipeline, to the plain formula, and robust against odd pictures."""
+"""Segmenting images: equal to the pipeline, to the plain formula, and robust against odd images."""
 
 import numpy as np
 import pytest
@@ -149,7 +149,7 @@ def test_wrong_options_are_named(model, processor, image, options, message):
 
 
 def test_wrong_images_are_named(model, processor, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
     with pytest.raises(ValueError, match=r"broken\.jpg"):
         segment(model, processor, tmp_path / "broken.jpg")
     with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
@@ -168,14 +168,14 @@ def test_questions_to_a_segmentation(model, processor, image):
     assert sum(share for _, share in shares) == pytest.approx(1, abs=1e-5)
     assert [share for _, share in shares] == sorted((share for _, share in shares), reverse=True)
     assert result.class_at(130, 96) == result.class_names[int(result.labels[96, 130])]
-    with pytest.raises(ValueError, match=r"\(131, 0\) lies outside of the picture of 131 x 97"):
+    with pytest.raises(ValueError, match=r"\(131, 0\) lies outside of the image of 131 x 97"):
         result.class_at(131, 0)
     with pytest.raises(ValueError, match="no class 'cow'; the classes are sky"):
         result.mask("cow")
 
 
 def test_a_model_whose_first_weights_are_integers_segments(make_model, processor, image):
-    """Quantized weights are integers; pictures must not be brought to their type."""
+    """Quantized weights are integers; images must not be brought to their type."""
     model = make_model()
     expected = segment(model, processor, image).labels
     for parameter in model.parameters():

@@ -17,7 +17,7 @@ from prolab_hf.evaluation.boundaries import boundary_distance, boundary_region
 from prolab_hf.evaluation.metrics import SegmentationCounts
 from prolab_hf.evaluation.report import class_table, means_table
 
-# A 2 x 4 picture counted by hand: truth row by row 0 0 1 1 / 2 2 void 1, prediction 0 1 1 1 / 2 0 0 2.
+# A 2 x 4 image counted by hand: truth row by row 0 0 1 1 / 2 2 void 1, prediction 0 1 1 1 / 2 0 0 2.
 TRUTH = np.array([[0, 0, 1, 1], [2, 2, 255, 1]])
 GUESS = np.array([[0, 1, 1, 1], [2, 0, 0, 2]])
 CONFUSION = [[1, 1, 0, 0], [0, 2, 1, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
@@ -217,6 +217,6 @@ def test_dictionary_is_json_and_the_table_shows_names_literally():
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(class_table(results), means_table(results))
     text = console.export_text()
-    assert "[red]sky[/red]" in text and "33.33 %" in text and "1 picture, 7 labeled pixels" in text
+    assert "[red]sky[/red]" in text and "33.33 %" in text and "1 image, 7 labeled pixels" in text
     with pytest.raises(ValueError, match="2 class names for 4 classes"):
         counts.scores().to_dict(["a", "b"])

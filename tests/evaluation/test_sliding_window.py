@@ -113,7 +113,7 @@ def test_reference_resizes_before_softmax(shared):
 
 
 def test_reference_segmentor_end_to_end(shared):
-    """Sliding window, mirrored sliding window and whole picture of a converted reference model."""
+    """Sliding window, mirrored sliding window and whole image of a converted reference model."""
     folder = shared / "goldens"
     golden = load_file(folder / "segmentor_vit_cossig_norm0.safetensors")
     description = json.loads((folder / "segmentor_vit_cossig_norm0.json").read_text())

@@ -1,4 +1,4 @@
-"""Metrics inside of `transformers.Trainer`: pictures of several sizes, counts instead of logits."""
+"""Metrics inside of `transformers.Trainer`: images of several sizes, counts instead of logits."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from prolab_hf.evaluation.trainer_metrics import TrainerMetrics
 
 
 class Examples(torch.utils.data.Dataset):
-    """Pictures of two sizes; the labels have yet other sizes."""
+    """Images of two sizes; the labels have yet other sizes."""
 
     def __init__(self):
         generator = torch.Generator().manual_seed(0)

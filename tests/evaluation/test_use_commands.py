@@ -20,7 +20,7 @@ from prolab_hf.evaluation.inference import segment
 
 @pytest.fixture(scope="module")
 def saved(model, processor, image, tmp_path_factory):
-    """A folder with model and processor, a picture beside it, and a labeled data set."""
+    """A folder with model and processor, an image beside it, and a labeled data set."""
     root = tmp_path_factory.mktemp("saved")
     model.save_pretrained(root / "model")
     processor.save_pretrained(root / "model")
@@ -84,12 +84,12 @@ def test_segment_gives_the_labels_of_the_pipeline(saved, folder, image, capsys):
 
 def test_segment_several_images_goes_on_after_a_broken_one(saved, folder, image, capsys):
     image.save(folder / "a.png")
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     arguments = ["segment", "a.png", "broken.png", str(saved / "street.png"), "--model", str(saved / "model")]
     assert run([*arguments, "--out", "all", "--mode", "slide", "--flip"]) == 2
     assert sorted(path.name for path in (folder / "all").iterdir()) == ["a_overlay.png", "street_overlay.png"]
     errors = capsys.readouterr().err
-    assert "broken.png" in errors and "1 of 3 pictures" in errors
+    assert "broken.png" in errors and "1 of 3 images" in errors
 
 
 def test_explain_as_text_json_and_figure(saved, folder, capsys):
@@ -111,25 +111,25 @@ def test_explain_as_text_json_and_figure(saved, folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["segment", "PICTURE", "--model", "nowhere/at/all"], "There is no model folder nowhere/at/all"),
-        (["segment", "PICTURE", "--model", "."], "The folder . has no config.json"),
-        (["segment", "absent.png", "--model", "MODEL"], "There is no picture absent.png"),
-        (["segment", "PICTURE", "--model", "MODEL", "--out", "no/such/folder.png"], "There is no folder"),
-        (["segment", "PICTURE", "--model", "MODEL", "--out", "PICTURE"], "is the picture itself"),
-        (["segment", "PICTURE", "--model", "MODEL", "--out", "x.xyz"], "does not end like a picture"),
-        (["segment", "PICTURE", "--model", "MODEL", "--out", "x"], "does not end like a picture"),
-        (["segment", "PICTURE", "--model", "MODEL", "--labels", "PICTURE"], "is a file; name a folder"),
-        (["explain", "PICTURE", "--model", "MODEL", "--point", "5,5", "--out", "x.xyz"], "does not end like"),
-        (["segment", "PICTURE", "PICTURE", "--model", "MODEL", "--out", "all"], "have the same name"),
-        (["segment", "PICTURE", "--model", "MODEL", "--scales", "1,big"], "--scales is '1,big'"),
-        (["segment", "PICTURE", "--model", "MODEL", "--crop-size", "64"], "belong to mode='slide'"),
-        (["segment", "PICTURE", "--model", "MODEL", "--device", "tpu9"], "device 'tpu9'"),
-        (["explain", "PICTURE", "--model", "MODEL", "--point", "5"], "--point is '5'"),
+        (["segment", "IMAGE", "--model", "nowhere/at/all"], "There is no model folder nowhere/at/all"),
+        (["segment", "IMAGE", "--model", "."], "The folder . has no config.json"),
+        (["segment", "absent.png", "--model", "MODEL"], "There is no image absent.png"),
+        (["segment", "IMAGE", "--model", "MODEL", "--out", "no/such/folder.png"], "There is no folder"),
+        (["segment", "IMAGE", "--model", "MODEL", "--out", "IMAGE"], "is the image itself"),
+        (["segment", "IMAGE", "--model", "MODEL", "--out", "x.xyz"], "does not end like an image"),
+        (["segment", "IMAGE", "--model", "MODEL", "--out", "x"], "does not end like an image"),
+        (["segment", "IMAGE", "--model", "MODEL", "--labels", "IMAGE"], "is a file; name a folder"),
+        (["explain", "IMAGE", "--model", "MODEL", "--point", "5,5", "--out", "x.xyz"], "does not end like"),
+        (["segment", "IMAGE", "IMAGE", "--model", "MODEL", "--out", "all"], "have the same name"),
+        (["segment", "IMAGE", "--model", "MODEL", "--scales", "1,big"], "--scales is '1,big'"),
+        (["segment", "IMAGE", "--model", "MODEL", "--crop-size", "64"], "belong to mode='slide'"),
+        (["segment", "IMAGE", "--model", "MODEL", "--device", "tpu9"], "device 'tpu9'"),
+        (["explain", "IMAGE", "--model", "MODEL", "--point", "5"], "--point is '5'"),
         (
-            ["explain", "PICTURE", "--model", "MODEL", "--point", "500,1"],
-            "(500, 1) lies outside of the picture",
+            ["explain", "IMAGE", "--model", "MODEL", "--point", "500,1"],
+            "(500, 1) lies outside of the image",
         ),
-        (["explain", "PICTURE", "--model", "MODEL"], "Give either --point X,Y or --region MASK"),
+        (["explain", "IMAGE", "--model", "MODEL"], "Give either --point X,Y or --region MASK"),
         (["evaluate", "DATA", "--split", "val", "--model", "MODEL"], "has no"),
         (
             ["evaluate", "DATA", "--split", "test", "--model", "MODEL", "--out", "."],
@@ -138,7 +138,7 @@ def test_explain_as_text_json_and_figure(saved, folder, capsys):
     ],
 )
 def test_mistakes_end_with_one_line_and_code_2(saved, folder, capsys, arguments, message):
-    places = {"PICTURE": saved / "street.png", "MODEL": saved / "model", "DATA": saved / "data"}
+    places = {"IMAGE": saved / "street.png", "MODEL": saved / "model", "DATA": saved / "data"}
     assert run([str(places.get(argument, argument)) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -1,4 +1,4 @@
-"""The examples run as they stand, with fewer steps and pictures."""
+"""The examples run as they stand, with fewer steps and images."""
 
 import runpy
 import sys
@@ -7,11 +7,11 @@ import pytest
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 
-# Four pictures are fewer than a batch: the loop must not wait for a full one for ever.
+# Four images are fewer than a batch: the loop must not wait for a full one for ever.
 @pytest.mark.parametrize("name", ["train_with_accelerate", "train_with_trainer"])
 def test_example_trains_and_saves(name, repository, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    words = ["--steps", "2", "--pictures", "4", "--out", str(out)]
+    words = ["--steps", "2", "--images", "4", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", [name, *words])
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(repository / "examples" / f"{name}.py"), run_name="__main__")

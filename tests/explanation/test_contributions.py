@@ -125,7 +125,7 @@ def test_properties_of_equal_name_are_told_apart(make_model, processor, image):
     [
         ({}, "received neither"),
         ({"point": (1, 1), "region": np.ones((97, 131))}, "received both"),
-        ({"point": (131, 5)}, r"\(131, 5\) lies outside of the picture of 131 x 97.*0 to 130"),
+        ({"point": (131, 5)}, r"\(131, 5\) lies outside of the image of 131 x 97.*0 to 130"),
         ({"point": (5, -1)}, r"\(5, -1\) lies outside"),
         ({"point": (1, 2, 3)}, "two numbers"),
         ({"point": (float("nan"), 2)}, "two numbers"),

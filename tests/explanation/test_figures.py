@@ -20,8 +20,8 @@ from prolab_hf.explanation.overlays import (
 MARKUP = ["$\\frac{1}{$", "<b>sky</b>", "[red]road", "a\nb\tc\x00", "", "Straße 道路 🚗", "x" * 300]
 
 
-def colors_in(picture):
-    return {tuple(color) for color in np.asarray(picture).reshape(-1, 3)}
+def colors_in(image):
+    return {tuple(color) for color in np.asarray(image).reshape(-1, 3)}
 
 
 def test_colors_are_distinct_and_stay_with_their_class():
@@ -59,24 +59,24 @@ def test_legend_lists_shares_largest_first_and_void_last():
 
 
 def test_legend_is_added_at_the_side_and_copes_with_many_classes():
-    picture = Image.new("RGB", (60, 40), "white")
+    image = Image.new("RGB", (60, 40), "white")
     labels = np.arange(2400).reshape(40, 60) % 90
-    painted = overlay(picture, labels, [f"class {k}" for k in range(90)])
-    without = overlay(picture, labels, [f"class {k}" for k in range(90)], legend=False)
+    painted = overlay(image, labels, [f"class {k}" for k in range(90)])
+    without = overlay(image, labels, [f"class {k}" for k in range(90)], legend=False)
     assert painted.height == without.height and painted.width > without.width
     assert painted.crop((0, 0, *without.size)).tobytes() == without.tobytes()
 
 
-def test_names_are_literal(make_model, processor, picture):
+def test_names_are_literal(make_model, processor, image):
     model = make_model()
     labels = np.arange(97 * 131).reshape(97, 131) % len(MARKUP)
-    assert overlay(picture, labels, MARKUP).width > 131
+    assert overlay(image, labels, MARKUP).width > 131
     assert plain_text("a\nb\tc\x00") == "a b c" and plain_text("") == "(unnamed)"
     assert plain_text("$x^2$ <b>") == "$x^2$ <b>"
     model.config.id2label = dict(enumerate(MARKUP[:5]))
     model.config.property_names = [f"{name} {k}" for k, name in enumerate([*MARKUP, "$"])]
-    explanation = explain(model, processor, picture, point=(60, 40))
-    assert explanation_figure(picture, explanation).width > 1000
+    explanation = explain(model, processor, image, point=(60, 40))
+    assert explanation_figure(image, explanation).width > 1000
 
 
 def test_contours_follow_the_border():
@@ -112,18 +112,16 @@ def test_explanation_figure_for_any_shape(model, processor, size, kind):
     assert contribution_chart(explanation).width == 880
 
 
-def test_property_panel(picture):
-    panel = property_panel(picture, torch.rand(5, 8, 9), ["a", "b $", "c", "d", "e"], columns=3)
+def test_property_panel(image):
+    panel = property_panel(image, torch.rand(5, 8, 9), ["a", "b $", "c", "d", "e"], columns=3)
     assert panel.width > 900
     for number, names in ((2, ["a"]), (0, [])):
         with pytest.raises(ValueError, match=f"{number} property maps and {len(names)} names"):
-            property_panel(picture, torch.rand(number, 3, 3), names)
+            property_panel(image, torch.rand(number, 3, 3), names)
 
 
-def test_wrong_arguments_are_named(picture):
-    with pytest.raises(
-        ValueError, match=r"label map has shape \(5, 5\), the picture is 97 high and 131 wide"
-    ):
-        overlay(picture, np.zeros((5, 5), int), ["a"])
+def test_wrong_arguments_are_named(image):
+    with pytest.raises(ValueError, match=r"label map has shape \(5, 5\), the image is 97 high and 131 wide"):
+        overlay(image, np.zeros((5, 5), int), ["a"])
     with pytest.raises(ValueError, match=r"opacity is 1\.5"):
-        overlay(picture, np.zeros((97, 131), int), ["a"], opacity=1.5)
+        overlay(image, np.zeros((97, 131), int), ["a"], opacity=1.5)

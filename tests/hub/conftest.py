@@ -66,5 +66,5 @@ def model_folder(tmp_path):
     (folder / "training_log.jsonl").write_text('{"event": "step", "train_seconds": 120.0}\n')
     (folder / "checkpoints" / "step-1" / "training_state").mkdir(parents=True)
     (folder / "checkpoints" / "step-1" / "training_state" / "optimizer.pt").write_bytes(b"state")
-    Image.new("RGB", (40, 32), (90, 120, 60)).save(tmp_path / "picture.jpg")
+    Image.new("RGB", (40, 32), (90, 120, 60)).save(tmp_path / "image.jpg")
     return folder

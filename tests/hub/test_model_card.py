@@ -34,7 +34,7 @@ def header(path):
 def test_card_is_filled_from_the_folder(model_folder):
     (model_folder / "evaluation.json").write_text(json.dumps(EVALUATION))
     (model_folder / "training_recipe.json").write_text(json.dumps({"name": "small", "learning_rate": 0.0005}))
-    path = write_model_card(model_folder, metadata={"license": "apache-2.0", "datasets": ["user/pictures"]})
+    path = write_model_card(model_folder, metadata={"license": "apache-2.0", "datasets": ["user/images"]})
     text = path.read_text()
     facts = header(path)
     assert facts["pipeline_tag"] == "image-segmentation"
@@ -51,13 +51,13 @@ def test_card_is_filled_from_the_folder(model_folder):
     space = json.loads((model_folder / "property_space.json").read_text())
     assert space["fingerprint"] in text
     results = yaml.safe_load((model_folder / ".eval_results" / "semantic_segmentation.yaml").read_text())
-    assert results[0]["dataset"]["id"] == "user/pictures"
+    assert results[0]["dataset"]["id"] == "user/images"
     assert results[0]["value"] == 50.0
     entry = parse_eval_result_entries(results)[0]  # as the Hub's own client reads it
-    assert (entry.dataset_id, entry.task_id) == ("user/pictures", "semantic_segmentation")
+    assert (entry.dataset_id, entry.task_id) == ("user/images", "semantic_segmentation")
     for row in (
         "| task | semantic segmentation (`image-segmentation`) |",
-        "| data sets | user/pictures |",
+        "| data sets | user/images |",
         "| base model | none recorded |",
         "| licence | apache-2.0 |",
     ):
@@ -106,7 +106,7 @@ def test_errors_name_the_file(model_folder, tmp_path):
 
 
 def test_damaged_neighbors_are_named(model_folder):
-    (model_folder / "evaluation.json").write_text('{"mean_iou": 0.5, "num_pictures": 1}')
+    (model_folder / "evaluation.json").write_text('{"mean_iou": 0.5, "num_images": 1}')
     with pytest.raises(ValueError, match=r"evaluation.json: not what `prolab evaluate` writes"):
         write_model_card(model_folder)
     (model_folder / "evaluation.json").unlink()
@@ -132,7 +132,7 @@ def test_a_strangers_space_cannot_put_markup_into_the_card(model_folder):
         ("~/spaces/mine/", "mine"),
         ("../up", "up"),
         ("C:\\Users\\ann\\run", "run"),
-        ("user/pictures", "user/pictures"),
+        ("user/images", "user/images"),
         ("camvid:train", "camvid:train"),
         (3, 3),
     ],

@@ -90,19 +90,19 @@ def test_sliding_window_softmax_and_flip_equal_the_reference(golden, model):
 
 @pytest.mark.parametrize(("mode", "window"), [("whole", 96), ("slide", 64)])
 def test_segment_equals_the_reference_at_another_size_of_the_image(golden, model, mode, window):
-    """The reference resizes logits to the processed size, then to the picture's; so does the sliding window.
+    """The reference resizes logits to the processed size, then to the image's; so does the sliding window.
 
-    For its `whole` mode the window is as large as the processed picture.
+    For its `whole` mode the window is as large as the processed image.
     """
     facts, tensors = golden
     size = tuple(facts["ori_shape"][:2])
-    picture = np.zeros((*size, 3), np.uint8)
+    image = np.zeros((*size, 3), np.uint8)
     options = {"mode": "slide", "crop_size": window, "stride": 42, "return_scores": True}
 
     def processor(image, mask):
         return {"pixel_values": tensors["input/image"][0].detach()}
 
-    result = segment(model, processor, picture, **options)
+    result = segment(model, processor, image, **options)
     expected = tensors[f"output/{mode}/softmax_prob_rescaled"][0]
     torch.testing.assert_close(result.scores, expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(result.labels, tensors[f"output/{mode}/seg_pred"].reshape(size).long())

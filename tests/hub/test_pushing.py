@@ -70,10 +70,10 @@ def test_loads_without_the_package_gives_equal_answers_and_saves_again(hub, clie
         options = {"trust_remote_code": True}
         model = AutoModelForSemanticSegmentation.from_pretrained("user/model", **options).eval()
         processor = AutoImageProcessor.from_pretrained("user/model", **options)
-        picture = Image.open("picture.jpg")
-        inputs = processor(images=picture, return_tensors="pt")
+        image = Image.open("image.jpg")
+        inputs = processor(images=image, return_tensors="pt")
         torch.save(model(**inputs).logits.detach(), "logits.pt")
-        found = pipeline("image-segmentation", model="user/model", **options)(picture)
+        found = pipeline("image-segmentation", model="user/model", **options)(image)
         assert {item["label"] for item in found} <= {"cat", "dog", "car"}
         try:
             model.property_space
@@ -92,7 +92,7 @@ def test_loads_without_the_package_gives_equal_answers_and_saves_again(hub, clie
     assert loaded.returncode == 0, loaded.stderr
     model = ProLabForSemanticSegmentation.from_pretrained(model_folder).eval()
     processor = AutoImageProcessor.from_pretrained(model_folder)
-    inputs = processor(images=Image.open(model_folder.parent / "picture.jpg"), return_tensors="pt")
+    inputs = processor(images=Image.open(model_folder.parent / "image.jpg"), return_tensors="pt")
     logits = torch.load(model_folder.parent / "logits.pt", weights_only=True)
     torch.testing.assert_close(logits, model(**inputs).logits.detach(), rtol=0, atol=1e-6)
     assert "modeling_prolab.py" in hub.files("user/copy")
@@ -189,7 +189,7 @@ def test_nothing_of_the_authors_machine_is_pushed(hub, client, model_folder):
         name for name, data in text.items() if b"/home/ann" in data or str(model_folder).encode() in data
     ]
     assert json.loads(text["evaluation.json"])["data"] == "camvid"
-    assert b"1 pictures of camvid" in text["README.md"]
+    assert b"1 images of camvid" in text["README.md"]
 
 
 def test_an_upload_that_breaks_off_commits_nothing(hub, client, model_folder):
@@ -214,9 +214,9 @@ def test_missing_gated_and_wrong_repositories(hub, client, model_folder):
         import sys
         from prolab_hf.cli import run
         codes = [
-            run(["segment", "picture.jpg", "--model", "user/absent", "--out", "o.png"]),
-            run(["segment", "picture.jpg", "--model", "user/gated", "--out", "o.png"]),
-            run(["segment", "picture.jpg", "--model", "user/bert", "--out", "o.png"]),
+            run(["segment", "image.jpg", "--model", "user/absent", "--out", "o.png"]),
+            run(["segment", "image.jpg", "--model", "user/gated", "--out", "o.png"]),
+            run(["segment", "image.jpg", "--model", "user/bert", "--out", "o.png"]),
             run(["space", "show", "user/absent"]),
             run(["space", "show", "user/bert"]),
         ]

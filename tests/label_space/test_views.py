@@ -1,4 +1,4 @@
-"""Pictures and the page: written, readable by a program, safe for any name."""
+"""Images and the page: written, readable by a program, safe for any name."""
 
 import json
 import re

@@ -26,7 +26,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def draw(height=40, width=60, seed=0):
-    """A picture (height, width, 3) with smooth areas and edges, as uint8."""
+    """An image (height, width, 3) with smooth areas and edges, as uint8."""
     rows, columns = np.mgrid[:height, :width]
     noise = np.random.default_rng(seed).integers(0, 30, (height, width, 3))
     waves = np.stack([rows * 4 % 200, columns * 3 % 200, (rows + columns) * 2 % 200], axis=-1)
@@ -45,7 +45,7 @@ def nearest(labels, size):
 
 
 @pytest.mark.parametrize(
-    ("picture", "size", "divisor", "expected"),
+    ("image", "size", "divisor", "expected"),
     [
         ((480, 640), {"shortest_edge": 512, "longest_edge": 2048}, 32, (512, 704)),  # 682.67 -> 683 -> 704
         ((640, 480), {"shortest_edge": 512, "longest_edge": 2048}, 32, (704, 512)),
@@ -76,7 +76,7 @@ def test_published_protocol_is_the_default(processor_class):
     assert processor_class(size=64, size_divisor=16).size == {"shortest_edge": 64}
 
 
-# ---- pictures ---------------------------------------------------------------------------------------------
+# ---- images ---------------------------------------------------------------------------------------------
 
 
 @both_backends
@@ -194,7 +194,7 @@ def test_callers_arrays_are_not_changed(processor_class):
     ("maps", "message"),
     [
         (np.zeros((30, 60), int), "30 x 60 .* 40 x 60"),
-        ([np.zeros((40, 60), int)] * 2, "1 pictures but 2"),
+        ([np.zeros((40, 60), int)] * 2, "1 images but 2"),
         ([draw()], "one class id"),
         (np.full((40, 60), 0.5), "whole numbers"),
         (np.full((40, 60), np.nan), "whole numbers"),
@@ -356,7 +356,7 @@ local = AutoImageProcessor.from_pretrained(folder)
 assert type(local) is prolab_hf.ProLabImageProcessor is prolab_hf.ProLabImageProcessorPil, type(local)
 
 for processor in (remote, again, local):
-    batch = processor(inputs["picture"], inputs["labels"], return_tensors="np")
+    batch = processor(inputs["image"], inputs["labels"], return_tensors="np")
     assert np.array_equal(batch["pixel_values"], inputs["pixel_values"])
     assert np.array_equal(batch["labels"], inputs["new_labels"])
 """
@@ -433,11 +433,11 @@ def test_ways_to_call_the_pipeline(tiny_model, tmp_path):
     BACKENDS[-1](size={"shortest_edge": 64}).save_pretrained(tmp_path)
     assert type(AutoProcessor.from_pretrained(tmp_path)) is BACKENDS[-1]
     image = Image.fromarray(draw(50, 70))
-    image.save(tmp_path / "picture.png")
+    image.save(tmp_path / "image.png")
     segmenter = pipeline("image-segmentation", model=str(tmp_path))
     answers = segmenter(image)
     assert answers and all(answer["mask"].size == (70, 50) for answer in answers)
-    assert segmenter(str(tmp_path / "picture.png")) == answers
+    assert segmenter(str(tmp_path / "image.png")) == answers
     assert segmenter([image])[0] == answers
     assert segmenter(image, subtask="semantic") == answers
     with pytest.raises(ValueError, match="panoptic"):

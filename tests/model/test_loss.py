@@ -443,16 +443,16 @@ def test_compiles_into_one_graph():
 
 def test_operators_keep_the_contract_of_torch():
     logits, labels, matrix, embeddings = example(features=(2, 3), size=(4, 5))
-    from prolab_hf.model import embedding_norm_prolab, loss_operator_prolab
+    from prolab_hf.model import loss_operators_prolab
 
     rows = class_rows(labels, 4, 255)
     table = torch.cat([matrix, torch.zeros(1, 5)])
     scale = torch.rand(rows.shape, requires_grad=True)
     checks = ("test_schema", "test_faketensor")
     arguments = logits, rows, table, scale, "sigmoid_cosine", 2.0, False, True
-    torch.library.opcheck(loss_operator_prolab._streamed_loss, arguments, test_utils=checks)
-    torch.library.opcheck(loss_operator_prolab.class_rows, (labels, 4, 255), test_utils=checks)
-    torch.library.opcheck(embedding_norm_prolab.neighbor_products, (embeddings,), test_utils=checks)
+    torch.library.opcheck(loss_operators_prolab._streamed_loss, arguments, test_utils=checks)
+    torch.library.opcheck(loss_operators_prolab.class_rows, (labels, 4, 255), test_utils=checks)
+    torch.library.opcheck(loss_operators_prolab.neighbor_products, (embeddings,), test_utils=checks)
 
 
 def test_shapes_on_the_meta_device():

@@ -296,10 +296,10 @@ class ModelProperties:
         assert model.backbone.get_input_embeddings() is other
 
     def test_a_image_does_not_depend_on_its_batch(self, model):
-        pictures = make_batch(self.size, batch_size=3)["pixel_values"]
+        images = make_batch(self.size, batch_size=3)["pixel_values"]
         with torch.no_grad():
-            together = model(pictures).property_logits
-            alone = torch.cat([model(image[None]).property_logits for image in pictures])
+            together = model(images).property_logits
+            alone = torch.cat([model(image[None]).property_logits for image in images])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
     def test_mixed_precision(self, model):
@@ -316,13 +316,13 @@ class ModelProperties:
         if not self.has_attentions:
             pytest.skip("the family has no attention")
         make_model(self.backbone()).save_pretrained(tmp_path)
-        pictures = make_batch(self.size)["pixel_values"]
+        images = make_batch(self.size)["pixel_values"]
         outputs = []
         for name in ("eager", "sdpa"):
             model = ProLabForSemanticSegmentation.from_pretrained(tmp_path, attn_implementation=name)
             assert model.backbone.config._attn_implementation == name
             with torch.no_grad():
-                outputs.append(model(pictures).logits)
+                outputs.append(model(images).logits)
         torch.testing.assert_close(*outputs, atol=1e-4, rtol=1e-4)
 
     # ---- training -----------------------------------------------------------------------------------------
@@ -356,8 +356,8 @@ class ModelProperties:
             torch.testing.assert_close(saved[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
 
     def trainer(self, model, folder, **arguments):
-        pictures = [make_batch(self.size, batch_size=1) for _ in range(4)]
-        examples = [{key: value[0] for key, value in batch.items()} for batch in pictures]
+        images = [make_batch(self.size, batch_size=1) for _ in range(4)]
+        examples = [{key: value[0] for key, value in batch.items()} for batch in images]
         defaults = {
             "output_dir": str(folder),
             "per_device_train_batch_size": 2,
@@ -420,7 +420,7 @@ class TestConvNext(ModelProperties):
 class TestPvtV2(ModelProperties):
     """The encoder of SegFormer's kind that transformers offers as a backbone."""
 
-    reentrant = False  # its first checkpointed layer is fed with the pictures, which need no gradient
+    reentrant = False  # its first checkpointed layer is fed with the images, which need no gradient
 
     def backbone(self):
         return PvtV2Config(
@@ -529,19 +529,19 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, p
 
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     arrays = np.load(folder / "arrays.npz")
-    picture = Image.fromarray(arrays["picture"])
+    image = Image.fromarray(arrays["image"])
     for place in (folder, folder / "again"):
         model = AutoModelForSemanticSegmentation.from_pretrained(place, trust_remote_code=True)
         processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=True)
         for part in (model, model.config, processor):
             assert type(part).__module__.startswith("transformers_modules."), type(part)
-        inputs = processor(images=picture, return_tensors="pt")
+        inputs = processor(images=image, return_tensors="pt")
         with torch.no_grad():
             logits = model(**inputs).logits.numpy()
         # Another process may choose other kernels: equal to the last bits of float32.
         np.testing.assert_allclose(logits, arrays["logits"], rtol=0, atol=1e-6, err_msg=str(folder))
         if place == folder:
-            found = pipeline("image-segmentation", model=str(place), trust_remote_code=True)(picture)
+            found = pipeline("image-segmentation", model=str(place), trust_remote_code=True)(image)
             assert {item["label"] for item in found} == set(arrays["found"].tolist()), folder
             model.save_pretrained(folder / "again")
             processor.save_pretrained(folder / "again")

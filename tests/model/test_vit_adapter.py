@@ -558,9 +558,9 @@ def test_undisturbed_transformer_computes_what_it_was_trained_to(family):
     with torch.no_grad():
         output = backbone(image, output_hidden_states=True)
         flags = {"interpolate_pos_encoding": True} if family in ASKS_FOR_INTERPOLATION else {}
-        picture = resize_to_patches(vit, image)
-        expected = vit(picture, output_hidden_states=True, **flags).hidden_states
-    assert picture.shape[2:] == ((56, 84) if "dinov2" in family else (64, 96))
+        upright = resize_to_patches(vit, image)
+        expected = vit(upright, output_hidden_states=True, **flags).hidden_states
+    assert upright.shape[2:] == ((56, 84) if "dinov2" in family else (64, 96))
     assert len(output.hidden_states) == len(expected) == 5
     for ours, theirs in zip(output.hidden_states, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -11,7 +11,7 @@ CLASS_PROPERTIES = [[0, 1], [1, 2], [2, 3]]
 
 
 class Stripes(Dataset):
-    """Pictures of colored stripes; the color tells the class. Noise is drawn per (epoch, index)."""
+    """Images of colored stripes; the color tells the class. Noise is drawn per (epoch, index)."""
 
     def __init__(self, length=8, size=32, broken=None):
         self.length, self.size, self.broken = length, size, broken
@@ -25,7 +25,7 @@ class Stripes(Dataset):
 
     def __getitem__(self, index):
         if index == self.broken:
-            raise ValueError(f"picture stripes_{index}.png cannot be decoded")
+            raise ValueError(f"image stripes_{index}.png cannot be decoded")
         rng = np.random.default_rng((7, self.epoch, index))
         labels = np.repeat(rng.integers(0, 3, size=self.size // 8), 8)[:, None].repeat(self.size, axis=1)
         colors = np.eye(3)[labels].transpose(2, 0, 1) + rng.normal(0, 0.1, size=(3, self.size, self.size))

@@ -32,7 +32,7 @@ def test_counts_by_hand(recipe):
     assert result.gpu_hours == pytest.approx(3 * 2 * 216 * 1024 * 4 * 1000 / 0.5e12 / 3600)
     rows = dict(result.rows())
     assert rows["steps"] == "1,000 (8.0 epochs)"
-    assert rows["pictures per step"] == "4 = 2 device(s) x 2 x 1 accumulated"
+    assert rows["images per step"] == "4 = 2 device(s) x 2 x 1 accumulated"
     assert any("1 TFLOP/s" in line and "50%" in line for line in result.assumptions)
 
 
@@ -59,6 +59,6 @@ def test_the_property_space_is_named_with_its_size(recipe):
 
 def test_epochs_need_the_number_of_images():
     recipe = get_recipe("small")
-    with pytest.raises(ValueError, match="the number of training pictures is needed"):
+    with pytest.raises(ValueError, match="the number of training images is needed"):
         plan(recipe, build_model())
     assert plan(recipe.replace(crop_size=32), build_model(), num_images=80).total_iterations == 400

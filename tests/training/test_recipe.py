@@ -113,7 +113,7 @@ def test_published_numbers(name, row):
     assert recipe.eval_every == evaluated.get(name, 16_000)
     is_large = "large" in name
     assert (recipe.hidden_size, recipe.num_layers) == ((1024, 24) if is_large else (512, 12))
-    # 8 devices with 2 pictures each (1 for the street scenes), as published.
+    # 8 devices with 2 images each (1 for the street scenes), as published.
     assert recipe.accumulation_for(8) == 1
     assert recipe.accumulation_for(1) == 8
 
@@ -167,7 +167,7 @@ def test_every_field_is_checked():
 
 
 def test_length_of_the_run():
-    assert TrainingRecipe(epochs=2, batch_size=3).total_iterations(10) == 7  # 20 pictures in batches of 3
+    assert TrainingRecipe(epochs=2, batch_size=3).total_iterations(10) == 7  # 20 images in batches of 3
     assert TrainingRecipe(epochs=0.5, batch_size=2).total_iterations(8, num_processes=2) == 1
     assert TrainingRecipe(epochs=1, total_batch_size=8).total_iterations(80, num_processes=2) == 10
     short = TrainingRecipe(epochs=1, warmup_iterations=50)

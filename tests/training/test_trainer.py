@@ -132,7 +132,7 @@ def test_averaged_weights_are_evaluated_and_exported(tmp_path, recipe):
 
 
 def test_accumulation_equals_one_large_batch(tmp_path, recipe):
-    """With statistics frozen, two passes of two pictures are one step of four."""
+    """With statistics frozen, two passes of two images are one step of four."""
     models = []
     for batch_size, accumulation in ((4, 1), (2, 2)):
         model = build_model(classifier_dropout_prob=0.0)
@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, recipe):
     class Poisoned(Stripes):
         def __getitem__(self, index):
             example = super().__getitem__(index)
-            if self.epoch == 1:  # 4 pictures, 2 per step: steps 3 and 4
+            if self.epoch == 1:  # 4 images, 2 per step: steps 3 and 4
                 example["pixel_values"][:] = float("nan")
             return example
 
@@ -193,7 +193,7 @@ def test_a_broken_image_is_named_and_nothing_is_lost(tmp_path, recipe, workers):
     with pytest.raises(ValueError) as raised:
         train(build_model(), Stripes(8, broken=6), None, recipe, tmp_path, **QUIET)
     message = str(raised.value)
-    assert message.startswith("picture stripes_6.png cannot be decoded (at training step ")
+    assert message.startswith("image stripes_6.png cannot be decoded (at training step ")
     # The first epoch of seed 0 reads 2, 4, 3, 6, 5, 0, 1, 7.
     assert message.endswith("(at training step 2).")
     last = checkpoints.newest_valid_checkpoint(tmp_path / "checkpoints")
@@ -208,7 +208,7 @@ def test_resuming_with_other_numbers_says_so(tmp_path, recipe, caplog):
     lines = (tmp_path / "training_log.jsonl").read_text().splitlines()
     last = [line for line in map(json.loads, lines) if line["event"] == "step"][-1]
     assert (last["step"], last["learning_rate"]) == (8, 0.0)
-    with pytest.raises(ValueError, match="trained on 5 pictures, this data set has 6"):
+    with pytest.raises(ValueError, match="trained on 5 images, this data set has 6"):
         train(build_model(), Stripes(6), None, longer, tmp_path, resume=True, **QUIET)
     with pytest.raises(ValueError, match="of another model"):
         train(build_model(hidden_size=8), Stripes(5), None, longer, tmp_path, resume=True, **QUIET)
@@ -324,7 +324,7 @@ train(model, Stripes(9), Stripes(5), recipe, {output!r}, resume={resume}, show_p
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path):
-    """Four pictures per step: accumulated on one process, or two on each of two, interrupted in between."""
+    """Four images per step: accumulated on one process, or two on each of two, interrupted in between."""
 
     def start(output, processes, *, steps=6, resume=False):
         script = PARALLEL_SCRIPT.format(
@@ -383,7 +383,7 @@ def test_an_evaluation_of_void_only_is_remarked_once(tmp_path, recipe, caplog):
 
     result = train(build_model(), Stripes(4), Void(2), recipe, tmp_path, **QUIET)
     assert result.best_step is None
-    assert caplog.text.count("None of the 2 evaluation pictures has a labeled pixel") == 1
+    assert caplog.text.count("None of the 2 evaluation images has a labeled pixel") == 1
 
 
 def test_the_last_line_still_shows_the_loss(tmp_path, recipe, monkeypatch):

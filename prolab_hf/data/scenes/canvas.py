@@ -1,7 +1,7 @@
 """Canvas and textures that the drawn scenes are made of.
 
 Shapes are rasterized at twice the resolution for soft edges; textures are functions of pixel coordinates,
-evaluated only inside the shape's bounding box. That keeps a picture of 128 x 160 at a few milliseconds.
+evaluated only inside the shape's bounding box. That keeps an image of 128 x 160 at a few milliseconds.
 """
 
 import math
@@ -69,7 +69,7 @@ Texture = Callable[[Patch], Floats]
 
 
 class Canvas:
-    """Picture and label map that shapes are painted on.
+    """Image and label map that shapes are painted on.
 
     Args:
         height: Rows.
@@ -105,7 +105,7 @@ class Canvas:
             self.labels[rows, columns][alpha >= 0.5] = label
 
     def _bounds(self, shapes: Sequence[Shape]) -> tuple[slice, slice]:
-        """Rows and columns of the union's bounding box, inside the picture."""
+        """Rows and columns of the union's bounding box, inside the image."""
         corners = [point for shape in shapes for point in _corners(shape)]
         left, right = min(x for x, _ in corners), max(x for x, _ in corners)
         top, bottom = min(y for _, y in corners), max(y for _, y in corners)

@@ -3,7 +3,7 @@
 Blue is sky, water and glass; brown is fence, floor and cabinet; stripes are on rugs, floors and fences;
 boxes stand on the ground as buildings, cars and cabinets. No class can be told by its color alone, and the
 held-out class (`HELD_OUT_CLASS`) is a new combination of properties that the training classes show.
-Every picture is determined by (seed, split, index).
+Every image is determined by (seed, split, index).
 """
 
 import numpy as np
@@ -23,15 +23,15 @@ _STREET_SHARE = 0.6
 
 
 class DrawnScenes:
-    """Data source of drawn pictures.
+    """Data source of drawn images.
 
     Args:
-        split: `"train"`, `"validation"` or `"test"`; splits never share a picture.
-        num_pictures: Length of the source.
+        split: `"train"`, `"validation"` or `"test"`; splits never share an image.
+        num_images: Length of the source.
         seed: Seed of the whole set.
-        size: Height and width of the pictures, at least 64 each.
+        size: Height and width of the images, at least 64 each.
         include_held_out: Whether streets contain the held-out class; its id is `len(SCENE_CLASSES)`. Apart
-            from that class the pictures are the same.
+            from that class the images are the same.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -49,7 +49,7 @@ class DrawnScenes:
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is unknown; the drawn scenes have {', '.join(SPLITS)}")
         if num_images < 1:
-            raise ValueError(f"num_pictures {num_pictures} must be positive")
+            raise ValueError(f"num_images {num_images} must be positive")
         if seed < 0:
             raise ValueError(f"seed {seed} must not be negative")
         if min(size) < 64:
@@ -68,7 +68,7 @@ class DrawnScenes:
 
     def __getitem__(self, index: int) -> Sample:
         if not -self.num_images <= index < self.num_images:
-            raise IndexError(f"picture {index} of {self.num_pictures}")
+            raise IndexError(f"image {index} of {self.num_images}")
         index %= self.num_images
         rng = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
         canvas = Canvas(*self.size, rng)
@@ -83,7 +83,7 @@ class DrawnScenes:
 
 
 def _develop(canvas: Canvas, light: Light, rng: np.random.Generator) -> Image.Image:
-    """Apply light and sensor noise and turn the canvas into a picture."""
+    """Apply light and sensor noise and turn the canvas into an image."""
     noise = rng.standard_normal(canvas.pixels.shape[:2], dtype=np.float32)[..., None] * light.grain
     pixels = canvas.pixels * np.asarray(light.tint, dtype=np.float32) + noise
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -1,6 +1,6 @@
 """How rooms and the things in them are drawn.
 
-Sizes are in units of the picture's height, positions of things on the ground follow from their distance:
+Sizes are in units of the image's height, positions of things on the ground follow from their distance:
 what is nearer stands lower and is larger. Things are painted from far to near, so that they occlude.
 """
 

@@ -23,7 +23,7 @@ GRAY = ((98, 98, 102), (118, 116, 116), (86, 88, 94))
 
 @dataclass(frozen=True)
 class Light:
-    """Light of a whole picture.
+    """Light of a whole image.
 
     Attributes:
         tint: Factor per color channel.
@@ -55,8 +55,8 @@ class Ground:
     Attributes:
         horizon: Row of the horizon.
         shore: Row from which on there is land.
-        height: Height of the picture.
-        width: Width of the picture.
+        height: Height of the image.
+        width: Width of the image.
     """
 
     horizon: float
@@ -65,7 +65,7 @@ class Ground:
     width: int
 
     def place(self, rng: Generator, depth: float) -> tuple[float, float, float]:
-        """Position (x, y) and size factor of something at a depth (0 = far, 1 = bottom of the picture)."""
+        """Position (x, y) and size factor of something at a depth (0 = far, 1 = bottom of the image)."""
         y = self.shore + (self.height - self.shore) * depth
         near = (y - self.horizon) / (self.height - self.horizon)
         return self.width * rng.uniform(0.06, 0.94), y, self.height * (0.35 + 0.85 * near)

@@ -1,4 +1,4 @@
-"""Pictures of a property space: the matrix ordered by similarity, tree of classes, map of properties."""
+"""Images of a property space: the matrix ordered by similarity, tree of classes, map of properties."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where things stand in pictures of a space: order of rows and columns, class tree, map of properties."""
+"""Where things stand in images of a space: order of rows and columns, class tree, map of properties."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from prolab_hf.label_space.property_space import PropertySpace
 
 @dataclass(frozen=True)
 class SpaceLayout:
-    """Positions that all pictures of a space share.
+    """Positions that all images of a space share.
 
     Args:
         class_order: Classes such that neighbors have similar rows.
@@ -31,13 +31,13 @@ class SpaceLayout:
     property_positions: np.ndarray
 
 
-# As many as the palette of the pictures has colors.
+# As many as the palette of the images has colors.
 MAX_GROUPS = 18
 _TREE_GROUPS = 8
 
 
 def lay_out(space: PropertySpace, taxonomy: Mapping[str, str] | None = None, seed: int = 0) -> SpaceLayout:
-    """Computes the layout; the same space gives the same pictures.
+    """Computes the layout; the same space gives the same images.
 
     Args:
         space: The space.

@@ -1,4 +1,4 @@
-"""`prolab check-data`: look at pictures and masks before a training run does."""
+"""`prolab check-data`: look at images and masks before a training run does."""
 
 import json
 from pathlib import Path
@@ -41,20 +41,20 @@ def check_data(
         str | None, typer.Option(help="Class names in order: a file with one a line, or a,b,c.")
     ] = None,
     num_classes: Annotated[int | None, typer.Option(help="Number of classes, without names.")] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column with pictures.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    images: Annotated[str, typer.Option(help="Name of the folder with pictures.")] = "images",
+    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
     masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
     workers: Annotated[int, typer.Option(min=1, help="Threads that read.")] = 4,
-    limit: Annotated[int | None, typer.Option(min=1, help="Look only at the first pictures.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Look only at the first images.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the report to this JSON file.")
     ] = None,
 ) -> None:
-    """Check pictures and masks: ids, modes, sizes, void share, share per class, and all that is wrong.
+    """Check images and masks: ids, modes, sizes, void share, share per class, and all that is wrong.
 
     Without --split, all splits that a folder holds are checked, one after the other. Ends with exit code 2 if a
-    picture cannot be read or a label is outside the class space.
+    image cannot be read or a label is outside the class space.
     """
     from prolab_hf.data.source_from_name import list_splits
 
@@ -82,7 +82,7 @@ def check_data(
     problems = [problem for report in reports.values() for problem in report.problems]
     if problems:
         raise ValueError(
-            f"{len(problems)} of {sum(report.num_pictures for report in reports.values())} pictures have "
+            f"{len(problems)} of {sum(report.num_images for report in reports.values())} images have "
             f"problems; the first: {problems[0].message}"
         )
 
@@ -98,7 +98,7 @@ def _check(
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
         total = len(source) if limit is None else min(limit, len(source))
-        task = progress.add_task(f"Reading {split or 'pictures'}", total=total)
+        task = progress.add_task(f"Reading {split or 'images'}", total=total)
         return check_source(
             source,
             workers=workers,
@@ -132,7 +132,7 @@ def print_report(
         split: Name of the split, for the title.
         most_problems: Problems to list.
     """
-    title = f"{report.num_pictures} pictures" + (f" of the split {escape(split)}" if split else "")
+    title = f"{report.num_images} images" + (f" of the split {escape(split)}" if split else "")
     facts = Table("figure", "value", title=title)
     sizes = [f"{w}x{h} ({n})" for (w, h), n in report.sizes.most_common(_SHOWN_SIZES)]
     if len(report.sizes) > _SHOWN_SIZES:
@@ -141,17 +141,17 @@ def print_report(
     if len(ids) > _SHOWN_RAW_IDS:
         ids = [*ids[:_SHOWN_RAW_IDS], f"... ({len(ids)} in all)"]
     facts.add_row("ids in the masks", " ".join(ids))
-    facts.add_row("modes of pictures", _counts(report.image_modes))
+    facts.add_row("modes of images", _counts(report.image_modes))
     facts.add_row("modes of masks", _counts(report.mask_modes))
     facts.add_row("sizes", ", ".join(sizes))
     facts.add_row("void pixels", f"{report.void_share:.2%}")
     facts.add_row("problems", str(len(report.problems)))
     console.print(facts)
-    table = Table("id", "class", "pixels", "pictures")
+    table = Table("id", "class", "pixels", "images")
     for index, name in enumerate(report.class_names):
-        pictures = int(report.class_images[index])
+        images = int(report.class_images[index])
         share = f"{report.class_shares[index]:.2%}"
-        table.add_row(str(index), escape(name), share, str(pictures), style=None if pictures else "yellow")
+        table.add_row(str(index), escape(name), share, str(images), style=None if images else "yellow")
     console.print(table)
     for remark in report.remarks():
         console.print(f"[yellow]remark[/] {escape(remark)}")

@@ -21,7 +21,7 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="Folder with pictures and masks, metadata file, `datasets` set, BENCHMARK:FOLDER, or "
+            help="Folder with images and masks, metadata file, `datasets` set, BENCHMARK:FOLDER, or "
             "scenes; not needed with --dry-run."
         ),
     ] = None,
@@ -56,15 +56,15 @@ def train(
             "recipe's if left out (ids)."
         ),
     ] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column with pictures.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    images: Annotated[str, typer.Option(help="Name of the folder with pictures.")] = "images",
+    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
     masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
     epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures per device and pass.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per device and pass.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
-    num_workers: Annotated[int | None, typer.Option(help="Processes that read pictures.")] = None,
+    num_workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the recipe; may be repeated."),

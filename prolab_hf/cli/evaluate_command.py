@@ -1,0 +1,110 @@
+"""`prolab evaluate`: a trained model measured on labeled images."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from prolab_hf.cli.options import (
+    BatchOption,
+    CropOption,
+    DeviceOption,
+    FlipOption,
+    ModelOption,
+    ModeOption,
+    ScalesOption,
+    StrideOption,
+    inference_options,
+    load_model,
+    require_writable,
+)
+
+
+def evaluate(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder, metadata file (.csv, .tsv, .jsonl), `datasets` name or folder, scenes, or "
+            "BENCHMARK:FOLDER, as for check-data."
+        ),
+    ],
+    model: ModelOption,
+    split: Annotated[str | None, typer.Option(help="Name of the split, for example test.")] = None,
+    coding: Annotated[
+        str,
+        typer.Option(
+            help="What the masks' values mean: ids, ids:void=11, shifted, table:FILE, palette:FILE."
+        ),
+    ] = "ids",
+    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
+    mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
+    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
+    masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file for the results.")] = Path(
+        "evaluation.json"
+    ),
+    boundary: Annotated[
+        float | None,
+        typer.Option(help="Also boundary IoU; width of the band, 0.02 of the diagonal in the paper."),
+    ] = None,
+    present_only: Annotated[
+        bool, typer.Option("--present-only", help="Average over classes present in the truth only.")
+    ] = False,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+    mode: ModeOption = "whole",
+    crop_size: CropOption = None,
+    stride: StrideOption = None,
+    flip: FlipOption = False,
+    scales: ScalesOption = "1",
+    batch_size: BatchOption = 1,
+    resize_twice: Annotated[
+        bool,
+        typer.Option(
+            "--resize-twice",
+            help="With mode whole: logits to the processed size, then to the image's, as published.",
+        ),
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure a model on labeled images: mean IoU, accuracies and a table per class.
+
+    Images are compared at their own size. Memory does not grow with their number.
+    """
+    from prolab_hf.data.source_from_name import open_source
+    from prolab_hf.evaluation.evaluate import evaluate_model
+    from prolab_hf.evaluation.report import class_table, means_table
+
+    options = inference_options(mode, crop_size, stride, flip, scales, batch_size, resize_twice)
+    require_writable(out)
+    network, processor = load_model(model, device)
+    listed = (Path(data) / "classes.txt").is_file()
+    source = open_source(
+        data,
+        split,
+        coding=coding,
+        num_classes=None if listed else len(network.config.id2label),
+        image_column=image_column,
+        mask_column=mask_column,
+        folders=(images, masks),
+    )
+    results = evaluate_model(
+        network,
+        processor,
+        source,
+        boundary_ratio=boundary,
+        average="truth" if present_only else "union",
+        num_workers=num_workers,
+        show_progress_bar=True,
+        **options,
+    )
+    results = {"model": model, "data": data, "split": split, **results}
+    out.write_text(
+        json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    console = Console()
+    console.print(class_table(results))
+    console.print(means_table(results))
+    console.print(f"Wrote {escape(str(out))} ({results['seconds']:.1f} s)", highlight=False)

@@ -1,0 +1,149 @@
+"""Options and checks that several commands share, and the loading of a model."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from prolab_hf.evaluation.inference import InferenceOptions
+
+
+# The commands import what they need when they run, so that `prolab --help` stays quick.
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Folder or Hub id of a trained model with its image processor.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps.")]
+ModeOption = Annotated[str, typer.Option(help="whole: one pass; slide: a window moved over the image.")]
+CropOption = Annotated[
+    int | None,
+    typer.Option("--crop-size", help="Window of mode slide in pixels; default: the model's own."),
+]
+StrideOption = Annotated[
+    int | None, typer.Option("--stride", help="Step of the window; default: the model's own, or two thirds.")
+]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Also run the mirrored image and average.")]
+ScalesOption = Annotated[
+    str, typer.Option(help='Sizes to average over, as factors: "0.75,1,1.25". 1 is one plain size.')
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Windows (or whole images) per forward pass.")
+]
+
+
+def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[Any, Any]:
+    """Model and image processor from a folder or the Hub, on the device.
+
+    Args:
+        name: Folder or Hub id.
+        device: As for `--device`.
+        explainable: Refuse models without properties; the others only need to segment.
+
+    Raises:
+        FileNotFoundError: If it is neither a folder nor a model that can be reached, or the folder lacks a file.
+        ValueError: If the device does not exist or a file is damaged.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+    from transformers.utils import logging as transformers_logging
+
+    import prolab_hf  # noqa: F401  # the Auto classes know ProLab from here on
+
+    folder = Path(name)
+    if folder.is_dir():
+        for file in ("config.json", "preprocessor_config.json"):
+            if not (folder / file).is_file():
+                raise FileNotFoundError(
+                    f"The folder {name} has no {file}; --model takes a folder into which both the model and "
+                    "its image processor were saved."
+                )
+    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise FileNotFoundError(f"There is no model folder {name}.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    showed_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # one bar per command, and this one takes a second
+    try:
+        config = _segmentation_config(name, explainable=explainable)
+        network = AutoModelForSemanticSegmentation.from_pretrained(name, config=config).eval().to(device)
+        return network, AutoImageProcessor.from_pretrained(name)
+    except SafetensorError as error:
+        raise ValueError(f"The weights of the model {name} are damaged: {error}; copy them again.") from error
+    except OSError as error:
+        if folder.is_dir() or error.errno is not None:
+            raise
+        raise FileNotFoundError(
+            f"There is no model folder {name}, and no model of that name can be loaded from the Hub: {error}"
+        ) from error
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"The model {name} cannot be loaded to device {device!r}: {error}") from error
+    finally:
+        if showed_bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _segmentation_config(name: str, *, explainable: bool) -> Any:
+    """The configuration, if the command can use its model; any other would fail later and less clearly."""
+    from transformers import AutoConfig, AutoModelForSemanticSegmentation
+
+    config = AutoConfig.from_pretrained(name)
+    kind = config.model_type
+    if explainable and kind != "prolab":
+        raise ValueError(
+            f"{name} holds a {kind!r} model, which has no properties; explain takes a ProLab model."
+        )
+    if type(config) not in AutoModelForSemanticSegmentation._model_mapping:
+        raise ValueError(f"{name} holds a {kind!r} model; --model takes a model for semantic segmentation.")
+    return config
+
+
+def inference_options(
+    mode: str,
+    crop_size: int | None,
+    stride: int | None,
+    flip: bool,
+    scales: str,
+    batch_size: int,
+    resize_twice: bool = False,
+) -> "InferenceOptions":
+    """Checked before anything is loaded: a typing error should not cost a minute."""
+    from prolab_hf.evaluation.settings import InferenceSettings
+
+    try:
+        factors = tuple(float(part) for part in scales.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--scales is {scales!r}; give factors separated by commas, for example 0.75,1,1.25."
+        ) from None
+    options: Any = {
+        "mode": mode,
+        "crop_size": crop_size,
+        "stride": stride,
+        "flip": flip,
+        "scales": factors,
+        "batch_size": batch_size,
+        "resize_twice": resize_twice,
+    }
+    InferenceSettings(**options)
+    return options
+
+
+def require_writable(path: Path) -> None:
+    """Say now, not after a long run, that the result has no place."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file.")
+    if not path.resolve().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
+
+
+def require_image_name(path: Path) -> None:
+    """As `require_writable`, for an image, whose format is that of the file's ending."""
+    from PIL import Image
+
+    require_writable(path)
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(
+            f"{path} does not end like an image that can be written; use .png, .jpg, .webp or .tif."
+        )
