@@ -82,7 +82,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         return _complain("Stopped.", 1)
     except KeyboardInterrupt as error:
-        return _complain(str(error) or "Stopped.", 1)
+        return _complain(str(error) or "Stopped.", getattr(error, "exit_code", 1))  # 143 after SIGTERM
     except USER_ERRORS as error:
         return _complain(_one_line(error), 2)
     except Exception as error:

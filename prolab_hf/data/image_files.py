@@ -13,6 +13,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from prolab_hf.data.label_coding import LabelCoding
 
 
+class BrokenImageError(ValueError):
+    """An image or mask that cannot be decoded; the message names the file."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image with its labels.
@@ -137,7 +141,9 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
             image = image.convert("RGBA")
         return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"image {name} cannot be decoded: {error}; replace or remove the file") from error
+        raise BrokenImageError(
+            f"image {name} cannot be decoded: {error}; replace or remove the file"
+        ) from error
 
 
 def open_image(content: Any, *, name: str, what: str) -> Image.Image:
@@ -165,12 +171,14 @@ def open_image(content: Any, *, name: str, what: str) -> Image.Image:
         raise FileNotFoundError(f"{what} {name} does not exist") from None
     except UnidentifiedImageError as error:
         # PIL's own message names an object in memory.
-        raise ValueError(
+        raise BrokenImageError(
             f"{what} {name} cannot be decoded: it is empty or no image of a known format; replace or remove "
             "the file"
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{what} {name} cannot be decoded: {error}; replace or remove the file") from error
+        raise BrokenImageError(
+            f"{what} {name} cannot be decoded: {error}; replace or remove the file"
+        ) from error
     return image
 
 

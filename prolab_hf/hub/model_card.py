@@ -27,6 +27,8 @@ from prolab_hf.hub.card_text import (
 )
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.training.recipe import FLAT_NAMES, flat_values
+from prolab_hf.training.reporting import read_log
 
 logger = logging.getLogger(__name__)
 
@@ -281,17 +283,16 @@ def _recipe_rows(folder: Path) -> list[tuple[str, Any]]:
     recipe = read_json(folder / RECIPE)
     if recipe is None:
         return []
+    values = flat_values(recipe)
     rows = [
-        (name.replace("_", " "), without_folders(recipe[name]))
+        (name.replace("_", " "), without_folders(values[FLAT_NAMES.get(name, name)]))
         for name in RECIPE_FIELDS
-        if recipe.get(name) not in (None, "")
+        if values.get(FLAT_NAMES.get(name, name)) not in (None, "")
     ]
     seconds = _training_seconds(folder / LOG)
     return [*rows, *([("training time", f"{seconds / 60:.1f} min")] if seconds else [])]
 
 
 def _training_seconds(path: Path) -> float | None:
-    if not path.is_file():
-        return None
-    found = re.findall(r'"train_seconds": ([\d.]+)', path.read_text("utf-8", errors="replace"))
+    found = [entry["train_seconds"] for entry in read_log(path) if "train_seconds" in entry]
     return float(found[-1]) if found else None

@@ -70,13 +70,10 @@ def model():
 @pytest.fixture
 def recipe():
     return TrainingRecipe(
-        max_iterations=6,
-        batch_size=2,
-        learning_rate=1e-2,
-        warmup_iterations=1,
-        num_workers=0,
-        eval_every=3,
-        save_every=2,
+        schedule={"max_iterations": 6, "batch_size": 2, "warmup_iterations": 1},
+        optimizer={"learning_rate": 1e-2},
+        data={"num_workers": 0, "crop_size": 32},
+        evaluation={"every": 3},
+        checkpoints={"every": 2},
         log_every=1,
-        crop_size=32,
     )
