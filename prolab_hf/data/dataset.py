@@ -85,7 +85,7 @@ def collate(examples: Sequence[Mapping[str, Tensor]], *, ignore_index: int = 255
     if any(image.shape[1:] != label.shape for image, label in zip(images, labels)):
         raise ValueError(
             "a batch holds images of different sizes whose labels have other sizes than the images; use "
-            "batch size 1, or EvalTransform(resize_labels=True)"
+            "batch size 1"
         )
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)

@@ -1,4 +1,4 @@
-"""From a sample to tensors: joint augmentation of image and mask, and the geometry of evaluation.
+"""From a sample to tensors: joint augmentation of image and mask. Evaluation goes through the image processor.
 
 Augmentation follows the recipe of the paper: random resize, random crop that avoids crops of a single class,
 flip, photometric distortion. Random numbers come only from the generator that is passed in, which the data
@@ -228,74 +228,6 @@ class TrainTransform:
         return {"pixel_values": pixels, "labels": torch.from_numpy(labels.astype(np.int64, order="C"))}
 
 
-class EvalTransform:
-    """Deterministic resize and normalization.
-
-    Args:
-        scale: Long and short edge that the image is fitted into, or one number for the short edge;
-            `None` keeps the size.
-        keep_ratio: Whether the ratio is kept; otherwise `scale` must be a pair and is (height, width).
-        size_divisor: Both edges are enlarged to the next multiple of it (the published models use 32).
-        resize_labels: Whether labels get the image's new size (for batches); otherwise they keep the
-            original size, on which metrics are counted.
-        mean: Mean per channel in 0 ... 1.
-        std: Standard deviation per channel in 0 ... 1.
-
-    Raises:
-        ValueError: If a number is outside its range.
-    """
-
-    def __init__(
-        self,
-        *,
-        scale: int | tuple[int, int] | None = None,
-        keep_ratio: bool = True,
-        size_divisor: int | None = None,
-        resize_labels: bool = False,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-    ) -> None:
-        if not keep_ratio and (scale is None or isinstance(scale, int)):
-            raise ValueError(f"keep_ratio=False needs scale=(height, width), received {scale!r}")
-        if size_divisor is not None and size_divisor < 1:
-            raise ValueError(f"size_divisor {size_divisor} must be positive")
-        self.scale = scale
-        self.keep_ratio = keep_ratio
-        self.size_divisor = size_divisor
-        self.resize_labels = resize_labels
-        self.mean, self.std = checked_statistics(mean, std)
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that an image of the given size gets."""
-        size = (height, width)
-        if isinstance(self.scale, int):
-            factor = self.scale / min(size)
-            size = (int(height * factor + 0.5), int(width * factor + 0.5))
-        elif self.scale is not None:
-            size = _scaled_size(size, self.scale, 1.0) if self.keep_ratio else self.scale
-        if self.size_divisor:
-            size = tuple(math.ceil(edge / self.size_divisor) * self.size_divisor for edge in size)  # type: ignore[assignment]
-        return size
-
-    def __call__(
-        self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator | None = None
-    ) -> Example:
-        """Resize and normalize one sample; `rng` is not used.
-
-        Returns:
-            `pixel_values` `(3, new height, new width)` float32 and `labels` int64 of the original size (or of
-            the new size with `resize_labels`).
-        """
-        size = self.output_size(image.height, image.width)
-        if size != (image.height, image.width):
-            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        if self.resize_labels and size != mask.shape:
-            rows, columns = _nearest_rows(mask.shape, size, (0, 0, *size))
-            mask = mask[rows][:, columns]
-        pixels = to_normalized_tensor(image, self.mean, self.std)
-        return {"pixel_values": pixels, "labels": torch.from_numpy(mask.astype(np.int64))}
-
-
 def _pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
     height, width = (value, value) if isinstance(value, int) else value
     if height < 1 or width < 1:
@@ -344,7 +276,6 @@ def _nearest_rows(
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
-    "EvalTransform",
     "PhotometricDistortion",
     "SegmentationDataset",
     "TrainTransform",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from prolab_hf.files import read_json_object, write_json
 from prolab_hf.model.configuration_prolab import ProLabConfig
@@ -392,8 +393,8 @@ def _check_config(config: Mapping[str, Any]) -> None:
     try:
         # The defaults are fine, and building a configuration costs more than reading a recipe.
         checked = ProLabConfig(**config) if config else None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"config: {str(error).strip()}") from error
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise ValueError(f"config: {' '.join(str(error).split())}") from error
     if checked is not None and checked.property_loss_weight == 0 and checked.class_loss_weight == 0:
         raise ValueError(
             "config.property_loss_weight and config.class_loss_weight are both 0; there is nothing to train on."

@@ -84,7 +84,9 @@ def test_unknown_option_is_a_users_mistake(capsys):
 
 def test_quickstart_does_every_step(tmp_path):
     said = []
-    recipe = get_recipe("quickstart").replace(epochs=None, max_iterations=6, eval_every=3, save_every=3)
+    recipe = get_recipe("quickstart").replace(
+        **{"schedule.max_iterations": 6, "evaluation.every": 3, "checkpoints.every": 3}
+    )
     result = run_quickstart(
         tmp_path / "out", recipe=recipe, num_train=16, num_test=3, say=said.append, show_progress=False
     )

@@ -91,8 +91,10 @@ def test_a_run_and_its_second_start(folder, tmp_path, capsys, caplog):
     assert cli.run(longer) == 0
     assert "Trained 3 steps" in capsys.readouterr().out
     assert "label_coding" not in caplog.text
-    assert cli.run([*longer, "--coding", "ids"]) == 0
-    assert "label_coding: 'ids:void=7' -> 'ids'" in caplog.text
+    assert cli.run([*longer, "--coding", "ids"]) == 2
+    assert "the label coding, void_values: [7] -> null" in only_line(capsys.readouterr().err)
+    assert cli.run([*longer, "--coding", "ids", "--accept-changes"]) == 0
+    assert "data.label_coding: 'ids:void=7' -> 'ids'" in caplog.text
 
 
 def test_dry_run_prints_the_plan(folder, capsys):
@@ -105,7 +107,7 @@ def test_dry_run_prints_the_plan(folder, capsys):
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--set", "crop=32"], "no field 'crop'; did you mean 'crop_size'?"),
+        (["--set", "crop=32"], "no field 'crop'; did you mean 'data.crop_size'?"),
         (["--set", "crop_size"], "is not FIELD=VALUE"),
         (["--recipe", "ade"], "no recipe 'ade'"),
         (["--set", "learning_rate=-1"], "learning_rate is -1"),
