@@ -5,11 +5,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from huggingface_hub.errors import StrictDataclassError
 
+from prolab_hf import __version__
 from prolab_hf.cli.check_data_command import check_data
 from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
@@ -23,12 +23,25 @@ from prolab_hf.cli.train_command import train
 
 app = typer.Typer(
     name="prolab",
-    help="Semantic segmentation that answers in properties: describe classes, train, evaluate, explain, share.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def prolab(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Semantic segmentation that answers in properties: describe classes, train, evaluate, explain, share."""
+    if version:
+        typer.echo(f"prolab_hf {__version__}")
+        raise typer.Exit
+
+
 WORDS, PIXELS, USE, SHARE = "Words", "Pixels", "Use a model", "Share"
 app.command("describe", rich_help_panel=WORDS)(describe)
 app.add_typer(space_app, name="space", rich_help_panel=WORDS)
@@ -52,7 +65,6 @@ USER_ERRORS = (
     IsADirectoryError,
     PermissionError,
     ImportError,
-    StrictDataclassError,
 )
 
 

@@ -13,9 +13,6 @@ from transformers.utils import is_timm_available
 
 from .configuration_prolab import PLAIN_VIT_TYPES
 
-if is_timm_available():
-    import timm
-
 NUM_MAPS = 4
 
 
@@ -56,7 +53,7 @@ def backbone_from_source(source: Any, *, pretrained: bool) -> BackboneSource:
         )
     name = str(source)
     is_folder = (Path(name) / "config.json").is_file()
-    if not is_folder and is_timm_available() and timm.is_model(name.removeprefix("timm/")):
+    if not is_folder and _is_timm_network(name.removeprefix("timm/")):
         return _from_timm(name.removeprefix("timm/"), pretrained=pretrained)
     try:
         config = AutoConfig.from_pretrained(name)
@@ -136,8 +133,18 @@ def _from_module(module: nn.Module) -> BackboneSource:
     return BackboneSource(config, module.state_dict(), pyramid)
 
 
+def _is_timm_network(name: str) -> bool:
+    if not is_timm_available():
+        return False
+    import timm  # with torchvision a second or two, which only its users should pay
+
+    return bool(timm.is_model(name))
+
+
 def _from_timm(name: str, *, pretrained: bool) -> BackboneSource:
     """A timm network: the maps at strides 4, 8, 16, 32, or four equal ones of a plain transformer."""
+    import timm
+
     with torch.device("meta"):
         probe: Any = timm.create_model(name, features_only=True, pretrained=False)
     strides = probe.feature_info.reduction()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TimmBackbone
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
@@ -334,7 +334,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         output_hidden_states = _first(output_hidden_states, self.config.output_hidden_states)
         output_attentions = _first(output_attentions, self.config.output_attentions)
         # Several timm networks cannot give all layers at once (transformers then picks maps by wrong indices).
-        is_timm = isinstance(self.backbone, TimmBackbone)
+        is_timm = self.backbone.config.model_type == "timm_backbone"
         outputs = self.backbone.forward_with_filtered_kwargs(
             pixel_values,
             output_hidden_states=False if is_timm else output_hidden_states,
@@ -395,8 +395,10 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Writes configuration and weights, and the property space's own files beside them."""
         result = super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True) and self.config.class_properties is not None:
-            _write_property_space(self, Path(save_directory))
+        if kwargs.get("is_main_process", True):
+            if self.config.class_properties is not None:
+                _write_property_space(self, Path(save_directory))
+            _make_readable(Path(save_directory))
         return result
 
 
@@ -437,6 +439,15 @@ def _write_property_space(model: ProLabForSemanticSegmentation, folder: Path) ->
     except ImportError:
         return  # remote code without the package: configuration and weights carry everything
     write_space_files(model.property_space, folder)
+
+
+def _make_readable(folder: Path) -> None:
+    """The umask decides who may read weights, which safetensors would show to their owner only."""
+    try:
+        from prolab_hf.files import give_default_modes
+    except ImportError:
+        return
+    give_default_modes(folder)
 
 
 __all__ = [

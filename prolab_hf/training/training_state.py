@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
+from prolab_hf.files import give_default_modes
 from prolab_hf.training.checkpoints import (
     CHECKPOINTS_FOLDER,
     STATE_FOLDER,
@@ -363,6 +364,7 @@ class RunStorage:
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         with _silent_transformers():
             model.save_pretrained(folder, state_dict=state)
+        give_default_modes(folder)  # models of transformers do not do it themselves
         if self.processor is not None:
             self.processor.save_pretrained(folder)
 
