@@ -14,7 +14,7 @@ USER_ERRORS = (
     ImportError,
 )
 MISTAKE, FAILURE = 2, 1
-_CLIENTS = ("httpx", "httpcore", "requests", "urllib3")
+_CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 
 
 def explained(error: Exception) -> tuple[str, int]:
@@ -56,13 +56,12 @@ def _usage(error: Exception) -> str:
 
 def _hub_error(error: Exception) -> tuple[str, int] | None:
     """An error of the Hub's client, or `None` where it is another one."""
+    from huggingface_hub import constants
     from huggingface_hub.errors import (
-        GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
         LocalTokenNotFoundError,
         OfflineModeIsEnabled,
-        RepositoryNotFoundError,
         StrictDataclassError,
     )
 
@@ -71,21 +70,15 @@ def _hub_error(error: Exception) -> tuple[str, int] | None:
         return text, MISTAKE
     if isinstance(error, HFValidationError):
         return f"That is no valid repository id (owner/name): {text}", MISTAKE
+    if isinstance(error, OfflineModeIsEnabled) and not constants.HF_HUB_OFFLINE:
+        return f"{text} {_AGAIN}", FAILURE
     if isinstance(error, OfflineModeIsEnabled):
         return f"The Hub cannot be reached in offline mode: unset HF_HUB_OFFLINE ({text}).", MISTAKE
     if isinstance(error, LocalTokenNotFoundError):
         return _NO_TOKEN, MISTAKE
-    if isinstance(error, HfHubHTTPError):
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status in (401, 403) and not _has_token():
-            return _NO_TOKEN, MISTAKE
-        if isinstance(error, GatedRepoError):
-            return f"The repository is gated: ask its owner for access first ({text}).", MISTAKE
-        if isinstance(error, RepositoryNotFoundError):
-            return f"The repository does not exist or your token may not see it: {text}", MISTAKE
-        if status in (401, 403):
-            return f"The Hub refused this (status {status}): the token may not do that ({text}).", MISTAKE
-    if isinstance(error, HfHubHTTPError) or _is_of_client(error):
+    if isinstance(error, HfHubHTTPError) and (refused := _refusal(error)) is not None:
+        return refused, MISTAKE
+    if isinstance(error, HfHubHTTPError) or (_is_of_client(error) and not isinstance(error, USER_ERRORS)):
         return (
             f"The Hub could not be reached, or the exchange broke off ({_causes(error)}). {_AGAIN}",
             FAILURE,
@@ -93,6 +86,25 @@ def _hub_error(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, RuntimeError) and _is_of_client(error.__cause__):
         # The client wraps what happens to a single file, and names the file.
         return f"The exchange with the Hub broke off ({_causes(error)}). {_AGAIN}", FAILURE
+    return None
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the Hub does not allow, or `None` where it failed itself."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403) and not _has_token():
+        return _NO_TOKEN
+    text = one_line(error)
+    if isinstance(error, GatedRepoError):
+        return f"The repository is gated: ask its owner for access first ({text})."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"The repository does not exist or your token may not see it: {text}"
+    if status in (401, 403):
+        return f"The Hub refused this (status {status}): the token may not do that ({text})."
+    if status is not None and 400 <= status < 500 and status not in (408, 429):
+        return f"The Hub refused this (status {status}): {text}"
     return None
 
 

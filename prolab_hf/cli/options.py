@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prolab_hf.cli.hub_client import ask_hub_once
+
 if TYPE_CHECKING:
     from prolab_hf.evaluation.inference import InferenceOptions
 
@@ -51,6 +53,7 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
     from transformers.utils import logging as transformers_logging
 
+    ask_hub_once()
     folder = Path(name)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

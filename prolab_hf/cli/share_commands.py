@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import require_file
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
@@ -74,6 +75,8 @@ def push(
     require_model_folder(folder, "preprocessor_config.json")
 
     from prolab_hf.hub.pushing import push_model_folder
+
+    ask_hub_once()
 
     url = push_model_folder(
         folder,
