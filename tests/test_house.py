@@ -81,7 +81,9 @@ def imports():
                 names = [f"{start}.{alias.name}" for alias in node.names]
             else:
                 continue
-            edges[module] |= {target(name) for name in names if name.partition(".")[0] == "prolab_hf"} - {module}
+            edges[module] |= {target(name) for name in names if name.partition(".")[0] == "prolab_hf"} - {
+                module
+            }
     return edges
 
 

@@ -4,6 +4,7 @@ Modules are counted, in processes of their own; `benchmarks/startup.py` measures
 """
 
 import json
+import pickle
 import subprocess
 import sys
 
@@ -70,11 +71,9 @@ def test_the_public_names_load_what_they_need_and_no_more():
     assert words & {"torchvision", "transformers", "sklearn", "matplotlib", "datasets"} == set()
 
 
-@pytest.mark.parametrize(
-    "words", [["space", "show", "cityscapes"], ["space", "show", "cityscapes", "--class", "road"]]
-)
-def test_commands_about_words_load_no_image_library(words):
-    assert loaded(command(*words)) & {"torchvision", "datasets", "timm", "evaluate"} == set()
+def test_commands_about_words_load_no_image_library():
+    shown = command("space", "show", "cityscapes")
+    assert loaded(shown) & {"torchvision", "datasets", "timm", "evaluate"} == set()
 
 
 CHECK = """
@@ -88,17 +87,11 @@ AUTO = "from transformers import AutoBackbone, AutoConfig, AutoModelForSemanticS
 @pytest.mark.parametrize(
     "first",
     [
-        f"import prolab_hf\n{AUTO}",
+        f"import importlib, prolab_hf\nimportlib.reload(prolab_hf)\n{AUTO}",
         f"{AUTO}\nimport prolab_hf",
-        f"import transformers\nimport prolab_hf\n{AUTO}",
-        f"import prolab_hf\nfrom transformers import BertModel\n{AUTO}",
         f"import prolab_hf\nfrom transformers import pipeline\n{AUTO}",
         f"import prolab_hf\nimport transformers.modeling_layers\n{AUTO}",
         f"import prolab_hf.model.modeling_prolab\n{AUTO}",
-        f"import prolab_hf.model.configuration_vit_adapter\n{AUTO}",
-        f"from prolab_hf import ProLabImageProcessorPil\n{AUTO}",
-        f"from transformers import AutoConfig\nimport prolab_hf\n{AUTO}",
-        f"import importlib, prolab_hf\nimportlib.reload(prolab_hf)\n{AUTO}",
     ],
 )
 def test_the_auto_classes_know_prolab_in_every_order(first):
@@ -116,25 +109,17 @@ import importlib
 threads = [threading.Thread(target=importlib.import_module, args=(name,)) for name in names]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
+import sys
+assert not [finder for finder in sys.meta_path if type(finder).__name__ == "_AutoClasses"], "everything is registered"
 """
     expected = ["prolab_hf.model.configuration_prolab", "ProLabForSemanticSegmentation", "ViTAdapterBackbone"]
     assert printed(code + AUTO + CHECK) == expected
 
 
-def test_the_finder_leaves_when_everything_is_registered():
-    code = f"import sys\nimport prolab_hf\n{AUTO}, AutoImageProcessor\nprint([type(f).__name__ for f in sys.meta_path])"
-    assert "_AutoClasses" not in " ".join(printed(code))
-
-
-def test_a_saved_object_is_read_by_a_process_that_imports_nothing_else():
-    code = """
-import pickle, subprocess, sys
-from prolab_hf import ProLabConfig
-data = pickle.dumps(ProLabConfig(class_properties=[[0], [1]]))
-code = "import pickle, sys; config = pickle.loads(sys.stdin.buffer.read()); print(config.num_labels)"
-print(subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True).stdout.decode())
-"""
-    assert printed(code) == ["2"]
+def test_pickles_name_the_modules_that_define_the_classes():
+    config = prolab_hf.ProLabConfig(class_properties=[[0], [1]])
+    assert b"prolab_hf.model.configuration_prolab" in pickle.dumps(config)
+    assert pickle.loads(pickle.dumps(config)).num_labels == 2
 
 
 def test_names_are_listed_found_and_refused():

@@ -18,6 +18,15 @@ from transformers.utils import is_timm_available
 from .configuration_prolab import PLAIN_VIT_TYPES
 
 NUM_MAPS = 4
+# What these change lies behind the feature maps, or matters in timm's own training only.
+HARMLESS_TIMM_ARGUMENTS = (
+    "num_classes",
+    "global_pool",
+    "drop_rate",
+    "drop_path_rate",
+    "img_size",
+    "pretrained",
+)
 
 
 @dataclass
@@ -59,7 +68,7 @@ def backbone_from_source(source: Any, *, pretrained: bool) -> BackboneSource:
     is_folder = (Path(name) / "config.json").is_file()
     architecture = _timm_architecture(Path(name)) if is_folder else None
     if architecture is not None:
-        return _from_timm_folder(Path(name), architecture, pretrained=pretrained)
+        return _from_timm_folder(Path(name), *architecture, pretrained=pretrained)
     if not is_folder and _is_timm_network(name.removeprefix("timm/")):
         return _from_timm(name.removeprefix("timm/"), pretrained=pretrained)
     try:
@@ -77,6 +86,22 @@ def backbone_from_source(source: Any, *, pretrained: bool) -> BackboneSource:
     # What is saved says where the weights came from, but nothing about this machine.
     config._name_or_path = name if pretrained and not is_folder else ""
     return BackboneSource(config, weights)
+
+
+def check_backbone(source: str | Path, *, pretrained: bool) -> None:
+    """What can go wrong with a backbone's name before a run: for `--dry-run`, which should not promise too much.
+
+    The weights in a folder are read and fitted; those of a name are not downloaded.
+
+    Args:
+        source: As for `backbone_from_source`.
+        pretrained: Whether the run will load weights.
+
+    Raises:
+        ValueError: It cannot give feature maps, or the folder lacks weights of the backbone.
+        ImportError: It is a timm network and timm is not installed.
+    """
+    backbone_from_source(source, pretrained=pretrained and Path(source).is_dir())
 
 
 def choose_feature_maps(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -150,23 +175,24 @@ def _is_timm_network(name: str) -> bool:
     return bool(timm.is_model(name))
 
 
-def _timm_config(name: str) -> tuple[TimmBackboneConfig, bool]:
+def _timm_config(name: str, in_chans: int = 3) -> tuple[TimmBackboneConfig, bool]:
     """Maps at strides 4, 8, 16, 32, or four equal ones of a plain transformer; and whether it is a plain one."""
     import timm
 
     with torch.device("meta"):
-        probe: Any = timm.create_model(name, features_only=True, pretrained=False)
+        probe: Any = timm.create_model(name, features_only=True, pretrained=False, in_chans=in_chans)
     strides = probe.feature_info.reduction()
     plain = len(set(strides)) == 1
     if plain:
         indices = [max(0, round(len(strides) * i / NUM_MAPS) - 1) for i in range(1, NUM_MAPS + 1)]
     else:
         indices = list(range(len(strides)))[-NUM_MAPS:]
-    return TimmBackboneConfig(backbone=name, out_indices=indices), plain  # type: ignore[call-arg]
+    config = TimmBackboneConfig(backbone=name, out_indices=indices, num_channels=in_chans)  # type: ignore[call-arg]
+    return config, plain
 
 
-def _timm_architecture(folder: Path) -> str | None:
-    """The timm network of a folder that timm, or transformers' wrapper around timm, saved; else `None`.
+def _timm_architecture(folder: Path) -> tuple[str, int] | None:
+    """The timm network of a folder that timm or transformers' wrapper around it saved, and its input channels.
 
     Raises:
         ValueError: timm does not have the network, or it was built with arguments that a backbone cannot keep.
@@ -183,31 +209,40 @@ def _timm_architecture(folder: Path) -> str | None:
         raise ValueError(
             f"{folder / 'config.json'} names the timm network {name!r}, which is not known{hint}."
         )
-    if fields.get("model_args"):
+    arguments = dict(fields.get("model_args") or {})
+    channels = arguments.pop("in_chans", 3)
+    changed = {key: value for key, value in arguments.items() if key not in HARMLESS_TIMM_ARGUMENTS and value}
+    if changed or type(channels) is not int or channels < 1:
         raise ValueError(
-            f"{folder / 'config.json'} changes the network {name!r} by model_args, which a backbone's configuration "
-            "cannot keep; save the network with its standard arguments."
+            f"{folder / 'config.json'} changes the timm network {name!r} by model_args {changed or channels!r}, which "
+            "a backbone's configuration cannot keep; save the network with its standard arguments."
         )
-    return name
+    return name, channels
 
 
-def _from_timm_folder(folder: Path, architecture: str, *, pretrained: bool) -> BackboneSource:
+def _from_timm_folder(folder: Path, architecture: str, in_chans: int, *, pretrained: bool) -> BackboneSource:
     """What timm's `save_for_hf`, or transformers' `TimmWrapper...`, saved: a whole network with its classifier."""
     import timm
 
-    config, plain = _timm_config(architecture)
+    config, plain = _timm_config(architecture, in_chans)
     if not pretrained:
         return BackboneSource(config, None, plain)
     # transformers' wrapper puts the network under a name of its own.
     tensors = {key.removeprefix("timm_model."): value for key, value in _read_tensors(folder).items()}
     with torch.device("meta"):
-        whole = timm.create_model(architecture, pretrained=False, num_classes=0)
+        whole = timm.create_model(architecture, pretrained=False, num_classes=0, in_chans=in_chans)
     _require_tensors(folder, architecture, tensors, whole)
     network = timm.create_model(
         architecture,
         features_only=True,
         pretrained=True,
-        pretrained_cfg_overlay={"state_dict": tensors, "source": "", "custom_load": False},
+        in_chans=in_chans,
+        pretrained_cfg_overlay={
+            "state_dict": tensors,
+            "source": "",
+            "custom_load": False,
+            "input_size": (in_chans, 224, 224),
+        },
         out_indices=config.out_indices,
     )
     return BackboneSource(config, _prefixed(network), plain)
@@ -221,7 +256,11 @@ def _from_saved_timm_backbone(
 
     config._name_or_path = ""
     network = timm.create_model(
-        config.backbone, features_only=True, pretrained=False, out_indices=config.out_indices
+        config.backbone,
+        features_only=True,
+        pretrained=False,
+        in_chans=config.num_channels,
+        out_indices=config.out_indices,
     )
     plain = len(set(network.feature_info.reduction())) == 1
     if not pretrained:

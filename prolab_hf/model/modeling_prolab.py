@@ -396,9 +396,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         """Writes configuration and weights, and the property space's own files beside them."""
         result = super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
-            if self.config.class_properties is not None:
-                _write_property_space(self, Path(save_directory))
-            _make_readable(Path(save_directory))
+            _write_property_space(self, Path(save_directory))
         return result
 
 
@@ -424,7 +422,7 @@ def _first(value: Any, default: Any) -> Any:
 
 def _property_space_class() -> Any:
     try:
-        from prolab_hf import PropertySpace
+        from prolab_hf.label_space.property_space import PropertySpace
     except ImportError as error:
         raise ImportError(
             "A PropertySpace object needs the package: pip install prolab_hf. "
@@ -435,19 +433,13 @@ def _property_space_class() -> Any:
 
 def _write_property_space(model: ProLabForSemanticSegmentation, folder: Path) -> None:
     try:
+        from prolab_hf.files import give_default_modes
         from prolab_hf.label_space.space_files import write_space_files
     except ImportError:
         return  # remote code without the package: configuration and weights carry everything
-    write_space_files(model.property_space, folder)
-
-
-def _make_readable(folder: Path) -> None:
-    """The umask decides who may read weights, which safetensors would show to their owner only."""
-    try:
-        from prolab_hf.files import give_default_modes
-    except ImportError:
-        return
-    give_default_modes(folder)
+    if model.config.class_properties is not None:
+        write_space_files(model.property_space, folder)
+    give_default_modes(folder)  # safetensors would let only their owner read the weights
 
 
 __all__ = [

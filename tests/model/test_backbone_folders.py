@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, TimmBackbone, TimmBackboneConfig, TimmWrapperForImageClassification
 
-from prolab_hf.model.backbones_prolab import backbone_from_source
+from prolab_hf.model.backbones_prolab import backbone_from_source, check_backbone
 
 NAME = "test_convnext"
 
@@ -84,14 +84,16 @@ def test_what_lacks_in_a_folder_is_named(kind, network, tmp_path):
         backbone_from_source(folder, pretrained=True)
     weights.unlink()
     with pytest.raises(ValueError, match="holds a configuration but no weights"):
-        backbone_from_source(folder, pretrained=True)
+        check_backbone(folder, pretrained=True)
+    check_backbone(folder, pretrained=False)
+    check_backbone(NAME, pretrained=True)  # by its name nothing is downloaded
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"architecture": "no_such_network"}, "timm network 'no_such_network', which is not known"),
-        ({"model_args": {"depths": [1, 1, 1, 1]}}, "by model_args"),
+        ({"model_args": {"depths": [1, 1, 1, 1]}}, "by model_args {'depths'"),
     ],
 )
 def test_networks_that_cannot_be_rebuilt_are_refused(change, message, network, tmp_path):
@@ -100,3 +102,14 @@ def test_networks_that_cannot_be_rebuilt_are_refused(change, message, network, t
     (folder / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(ValueError, match=message):
         backbone_from_source(folder, pretrained=True)
+
+
+def test_networks_of_other_channels_keep_them(tmp_path):
+    network = timm.create_model(NAME, pretrained=False, in_chans=4)
+    source = backbone_from_source(
+        saved("save_for_hf, safetensors", network, tmp_path / "weights"), pretrained=True
+    )
+    assert source.config.num_channels == 4
+    name = next(key for key in source.state_dict if "stem" in key and key.endswith("weight"))
+    assert any(torch.equal(source.state_dict[name], value) for value in network.state_dict().values())
+    assert source.state_dict[name].shape[1] == 4
