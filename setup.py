@@ -50,6 +50,7 @@ setup(
         "accelerate>=1.12",
         "evaluate>=0.4.3",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "numpy>=2.0",
         "Pillow>=11.0",
         "matplotlib>=3.9",

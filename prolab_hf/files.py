@@ -123,6 +123,27 @@ def parse_json(text: str, where: str | Path, *, what: str = "JSON file") -> Any:
         raise ValueError(f"{where}: this {what} is not readable JSON ({error}).") from None
 
 
+def read_json_lines(path: str | Path, *, what: str = "log") -> list[Any]:
+    """What the lines of a JSON lines file hold; a last line that a writer could not finish is left out.
+
+    Args:
+        path: The file.
+        what: What it should be, for messages.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Another line is no JSON.
+    """
+    text = read_text(path, what=what)
+    lines = text.split("\n")
+    whole = lines[:-1] if lines else []  # what stands after the last line break is unfinished, or nothing
+    return [
+        parse_json(line, f"{path}, line {number}", what=what)
+        for number, line in enumerate(whole, start=1)
+        if line.strip()
+    ]
+
+
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):

@@ -4,7 +4,7 @@ A class fits a protocol by having its members; nothing has to be inherited. Hint
 `Any` tell a reader what is called, and a type checker what is missing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor
-
-    from prolab_hf.data.image_files import Sample
 
 PathName: TypeAlias = str | PathLike[str]
 JsonObject: TypeAlias = Mapping[str, object]
@@ -28,12 +26,14 @@ class ImageProcessor(Protocol):
         """`pixel_values` `(batch_size, num_channels, height, width)` of images."""
         ...
 
-    def preprocess(self, images: Any, *arguments: Any, **options: Any) -> Mapping[str, Any]:
+    @property
+    def preprocess(self) -> Callable[..., Mapping[str, Any]]:
         """The same; only image processors have it under this name."""
         ...
 
-    def save_pretrained(self, save_directory: PathName, **options: Any) -> object:
-        """Writes its configuration."""
+    @property
+    def save_pretrained(self) -> Callable[..., object]:
+        """Writes its configuration into a folder."""
         ...
 
 
@@ -68,6 +68,20 @@ class SegmentationModelConfig(Protocol):
     model_type: str
 
 
+class ImageWithMask(Protocol):
+    """An image and its class ids, such as `prolab_hf.data.image_files.Sample`."""
+
+    @property
+    def image(self) -> "Image.Image":
+        """The image."""
+        ...
+
+    @property
+    def mask(self) -> "NDArray[np.int32]":
+        """Class ids `(height, width)`."""
+        ...
+
+
 class ImageMaskPairs(Protocol):
     """Anything with a length that gives an image and its class ids by number: a list of pairs, a torch data set."""
 
@@ -75,7 +89,7 @@ class ImageMaskPairs(Protocol):
         """Number of samples."""
         ...
 
-    def __getitem__(self, index: int, /) -> "Sample | tuple[Image.Image, NDArray[np.integer[Any]]]":
+    def __getitem__(self, index: int, /) -> "ImageWithMask | tuple[Image.Image, NDArray[np.integer[Any]]]":
         """A `Sample`, or a pair of an image and its mask `(height, width)` of class ids."""
         ...
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TimmBackbone
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
@@ -334,7 +334,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         output_hidden_states = _first(output_hidden_states, self.config.output_hidden_states)
         output_attentions = _first(output_attentions, self.config.output_attentions)
         # Several timm networks cannot give all layers at once (transformers then picks maps by wrong indices).
-        is_timm = isinstance(self.backbone, TimmBackbone)
+        is_timm = self.backbone.config.model_type == "timm_backbone"
         outputs = self.backbone.forward_with_filtered_kwargs(
             pixel_values,
             output_hidden_states=False if is_timm else output_hidden_states,
@@ -395,7 +395,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Writes configuration and weights, and the property space's own files beside them."""
         result = super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True) and self.config.class_properties is not None:
+        if kwargs.get("is_main_process", True):
             _write_property_space(self, Path(save_directory))
         return result
 
@@ -422,7 +422,7 @@ def _first(value: Any, default: Any) -> Any:
 
 def _property_space_class() -> Any:
     try:
-        from prolab_hf import PropertySpace
+        from prolab_hf.label_space.property_space import PropertySpace
     except ImportError as error:
         raise ImportError(
             "A PropertySpace object needs the package: pip install prolab_hf. "
@@ -433,10 +433,13 @@ def _property_space_class() -> Any:
 
 def _write_property_space(model: ProLabForSemanticSegmentation, folder: Path) -> None:
     try:
+        from prolab_hf.files import give_default_modes
         from prolab_hf.label_space.space_files import write_space_files
     except ImportError:
         return  # remote code without the package: configuration and weights carry everything
-    write_space_files(model.property_space, folder)
+    if model.config.class_properties is not None:
+        write_space_files(model.property_space, folder)
+    give_default_modes(folder)  # safetensors would let only their owner read the weights
 
 
 __all__ = [

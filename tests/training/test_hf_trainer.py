@@ -80,6 +80,18 @@ def test_schedule_and_groups_are_the_recipes(tmp_path, recipe):
     }
 
 
+def test_fewer_images_than_a_batch_are_trained_on(tmp_path, recipe):
+    """The only, incomplete batch was dropped: 0 of 2 steps, and the untrained model was saved."""
+    recipe = recipe.replace(**{"schedule.batch_size": 4, "schedule.max_iterations": 2})
+    model = build_model()
+    before = weights(model)
+    trainer = build_trainer(model, recipe, tmp_path, train_dataset=Stripes(3), **CPU)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    name = "decode_head.classifier.weight"
+    assert not torch.equal(before[name], model.state_dict()[name])
+
+
 def test_averaged_weights_are_refused(tmp_path, recipe):
     with pytest.raises(ValueError, match="keeps no averaged weights"):
         build_trainer(
