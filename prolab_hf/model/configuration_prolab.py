@@ -17,6 +17,7 @@ CHOICES = {
     "similarity": ("sigmoid_cosine", "cosine", "sigmoid_l2"),
     "property_loss": ("cosine", "bce", "mse"),
     "void_pixels": ("mask", "dilute"),
+    "loss_implementation": ("streamed", "plain"),
 }
 POSITIVE = (
     "hidden_size",
@@ -92,6 +93,8 @@ class ProLabConfig(PreTrainedConfig):
         semantic_loss_ignore_index: Label value of pixels without a class.
         void_pixels: `"mask"` leaves them out of the mean; `"dilute"` lets each add a constant loss and no gradient
             to it, as the reference code does.
+        loss_implementation: `"streamed"` never stores a map at label resolution; `"plain"` computes the same
+            numbers by the formula, slower and with several times the memory, for whoever doubts the other.
         initializer_range: Standard deviation of fresh weights.
     """
 
@@ -134,6 +137,7 @@ class ProLabConfig(PreTrainedConfig):
     auxiliary_loss_weight: float | int = 0.4
     semantic_loss_ignore_index: int = 255
     void_pixels: str = "mask"
+    loss_implementation: str = "streamed"
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -19,6 +19,11 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
 from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead
+from .loss_plain_prolab import (
+    plain_class_cross_entropy_loss,
+    plain_property_cosine_loss,
+    plain_property_regression_loss,
+)
 from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
 from .modeling_vit_adapter import ViTAdapterBackbone
 
@@ -31,6 +36,11 @@ logger = logging.getLogger(__name__)
 MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES.setdefault("prolab", "ProLabForSemanticSegmentation")
 
 EPSILON = 1e-8  # of torch.nn.CosineSimilarity
+
+# By `loss_implementation`: losses with one signature and, up to rounding, one result.
+PROPERTY_COSINE_LOSS = {"streamed": property_cosine_loss, "plain": plain_property_cosine_loss}
+PROPERTY_REGRESSION_LOSS = {"streamed": property_regression_loss, "plain": plain_property_regression_loss}
+CLASS_CROSS_ENTROPY_LOSS = {"streamed": class_cross_entropy_loss, "plain": plain_class_cross_entropy_loss}
 
 
 @dataclass
@@ -289,18 +299,20 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         loss = logits.new_zeros(())
         if config.property_loss_weight > 0:
             if config.property_loss == "cosine":
-                value = property_cosine_loss(logits, labels, self.class_property_matrix, **shared)
+                cosine_loss = PROPERTY_COSINE_LOSS[config.loss_implementation]
+                value = cosine_loss(logits, labels, self.class_property_matrix, **shared)
             else:
-                kind = config.property_loss
-                value = property_regression_loss(
-                    logits, labels, self.class_property_matrix, kind=kind, **shared
+                regression_loss = PROPERTY_REGRESSION_LOSS[config.loss_implementation]
+                value = regression_loss(
+                    logits, labels, self.class_property_matrix, kind=config.property_loss, **shared
                 )
             loss = loss + config.property_loss_weight * value
         if config.class_loss_weight > 0:
             if class_logits is None:
                 class_logits = self.class_logits(_normalized(logits, embeddings))
             scaled = class_logits / config.class_temperature
-            value = class_cross_entropy_loss(scaled, labels, ignore_index=config.semantic_loss_ignore_index)
+            cross_entropy_loss = CLASS_CROSS_ENTROPY_LOSS[config.loss_implementation]
+            value = cross_entropy_loss(scaled, labels, ignore_index=config.semantic_loss_ignore_index)
             loss = loss + config.class_loss_weight * value
         return loss
 
