@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, TimmBackbone
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
@@ -26,6 +27,7 @@ from .loss_plain_prolab import (
 )
 from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
 from .modeling_vit_adapter import ViTAdapterBackbone
+from .wrapped_modules_prolab import Checkpoint, CheckpointKeepingStatistics
 
 if TYPE_CHECKING:
     PropertySpace = Any
@@ -115,6 +117,13 @@ class ProLabPreTrainedModel(PreTrainedModel):
             if not getattr(module.property_embeddings, "_is_hf_initialized", False):
                 init.copy_(module.property_embeddings, default_property_embeddings(self.config))
                 module._has_default_properties = True
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Checkpoint = checkpoint, **options: Any
+    ) -> None:
+        """Like transformers', but the recomputed layers do not move their batch-norm statistics a second time."""
+        once = CheckpointKeepingStatistics(gradient_checkpointing_func, self)
+        super()._set_gradient_checkpointing(enable, once, **options)
 
     def save_pretrained(
         self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
@@ -263,9 +272,12 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             property_logits: `(batch_size, num_properties, height, width)`.
 
         Returns:
-            `(batch_size, num_labels, height, width)`.
+            `(batch_size, num_labels, height, width)`, in at least float32.
         """
-        scores = self.property_scores(property_logits)
+        # In half precision EPSILON would be 0 and the division give NaN.
+        scores = self.property_scores(
+            property_logits.to(torch.promote_types(property_logits.dtype, torch.float32))
+        )
         rows = self.class_property_matrix.to(scores.dtype)
         batch_size, num_properties, height, width = scores.shape
         with torch.autocast(device_type=scores.device.type, enabled=False):
