@@ -31,20 +31,26 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 @contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch normalization as in training, but running statistics stay as they are."""
-    norms = [
-        module
+def unchanged_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch normalization as in training, but the running statistics are those of before afterwards.
+
+    Copies take their place meanwhile: without any, autograd would save other tensors than in the first pass,
+    which checkpointing refuses.
+    """
+    kept = [
+        (module, name, buffer)
         for module in network.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        for name, buffer in module._buffers.items()
+        if buffer is not None
     ]
-    for norm in norms:
-        norm.track_running_stats = False
+    for module, name, buffer in kept:
+        module._buffers[name] = buffer.clone()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for module, name, buffer in kept:
+            module._buffers[name] = buffer
 
 
 class CheckpointKeepingStatistics:
@@ -69,7 +75,7 @@ class CheckpointKeepingStatistics:
             if not has_run:
                 has_run = True
                 return function(*inputs, **options)
-            with frozen_statistics(self.network):
+            with unchanged_statistics(self.network):
                 return function(*inputs, **options)
 
         return self.checkpoint(once, *args, **kwargs)
