@@ -4,7 +4,9 @@ Source of the method: "A Semantic Space is Worth 256 Language Descriptions" (ECC
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
 from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead
+from .loading_prolab import CheckedLoadingMixin, require_finite_weights
 from .loss_plain_prolab import (
     plain_class_cross_entropy_loss,
     plain_property_cosine_loss,
@@ -83,7 +86,7 @@ def default_property_embeddings(config: ProLabConfig) -> Tensor:
     return nn.functional.normalize(rows, dim=1)
 
 
-class ProLabPreTrainedModel(PreTrainedModel):
+class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
     """Loading, saving and initialization."""
 
     config: ProLabConfig
@@ -150,6 +153,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
     class_property_matrix: Tensor
 
     def __init__(self, config: ProLabConfig) -> None:
+        config.validate_property_fields()  # its lists may have been changed in place
         super().__init__(config)
         self._has_default_properties = False
         # Our own backbone by name: as remote code its class is in no registry that load_backbone could ask.
@@ -190,6 +194,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             RuntimeError: The configuration has no `class_properties`.
         """
         self._require_classes()
+        self.config.validate_property_fields()  # files the words under the names of id2label
         return _property_space_class().from_config(self.config, self.property_embeddings)
 
     @torch.no_grad()
@@ -247,6 +252,10 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         model = cls(ProLabConfig(backbone_config=source.config, **fields))
         if source.state_dict is not None:
             model.backbone.load_state_dict(source.state_dict)
+            require_finite_weights(
+                model.backbone,
+                f"the backbone {backbone}" if isinstance(backbone, str | Path) else "the given backbone",
+            )
         model.set_property_space(space)
         return model
 
@@ -402,6 +411,12 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
                 "This model does not know its classes: config.class_properties is missing. Call "
                 "model.set_property_space(space), or build the configuration with **space.to_config_kwargs()."
             )
+        if len(self.config.class_properties) != self.config.num_labels:
+            raise RuntimeError(
+                f"config.id2label was changed to {self.config.num_labels} classes, but there are "
+                f"{len(self.config.class_properties)} rows of properties; call model.set_property_space(space) with "
+                "a space of the new classes."
+            )
         if self._has_default_properties:
             self._has_default_properties = False
             logger.warning(
@@ -417,10 +432,16 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             self._has_default_properties = False
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """Writes configuration and weights, and the property space's own files beside them."""
+        """Writes configuration and weights, and the property space's own files beside them.
+
+        Raises:
+            ValueError: Parts of the configuration or of the property space do not fit; nothing is written.
+        """
+        is_main = kwargs.get("is_main_process", True)
+        write_space = _property_space_writer(self) if is_main else None
         result = super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True) and self.config.class_properties is not None:
-            _write_property_space(self, Path(save_directory))
+        if write_space is not None:
+            write_space(Path(save_directory))
         return result
 
 
@@ -455,12 +476,21 @@ def _property_space_class() -> Any:
     return PropertySpace
 
 
-def _write_property_space(model: ProLabForSemanticSegmentation, folder: Path) -> None:
+def _property_space_writer(model: ProLabForSemanticSegmentation) -> Callable[[Path], object] | None:
+    """What writes the space's files into a folder, with all that may be refused checked beforehand."""
+    model.config.validate_property_fields()
+    if model.config.class_properties is None:
+        return None
+    if not torch.equal(class_matrix(model.config), model.class_property_matrix.float().cpu()):
+        raise ValueError(
+            "config.class_properties was changed after the model was built, whose rows are still the old ones; "
+            "call model.set_property_space(space) instead."
+        )
     try:
         from prolab_hf.label_space.space_files import write_space_files
     except ImportError:
-        return  # remote code without the package: configuration and weights carry everything
-    write_space_files(model.property_space, folder)
+        return None  # remote code without the package: configuration and weights carry everything
+    return partial(write_space_files, model.property_space)
 
 
 __all__ = [
