@@ -126,7 +126,7 @@ def test_renamed_missing_and_added_tensors_are_refused_by_name(folder):
     change(folder, decode_head__classifier__wait=None)
     with pytest.raises(ValueError, match=f"lack {name}:"):
         ProLabForSemanticSegmentation.from_pretrained(folder)
-    change(folder, decode_head__classifier__weight=weight, neck__weight=weight)
+    change(folder, decode_head__classifier__weight=weight, neck__weight=weight.clone())
     with pytest.raises(ValueError, match=r"hold neck\.weight, which the network does not have"):
         ProLabForSemanticSegmentation.from_pretrained(folder)
     change(folder, neck__weight=None)
