@@ -15,6 +15,8 @@ EXTRAS = {
     "sentence-transformers": ["sentence-transformers>=5.2"],
     # Descriptions through an OpenAI-compatible endpoint.
     "describe": ["openai>=1.60", "gguf>=0.17"],
+    # Adapters (LoRA and others) on backbone, decoder and heads.
+    "peft": ["peft>=0.21"],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
@@ -23,6 +25,7 @@ EXTRAS["test"] = [
     "hypothesis>=6.100",
     "fastapi>=0.110",
     "uvicorn>=0.30",
+    *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]
 

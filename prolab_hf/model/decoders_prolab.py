@@ -14,10 +14,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_prolab import ProLabConfig
 from .resize_prolab import linear_positions
+from .wrapped_modules_prolab import is_exporting, is_plain
 
 LEAST_SAVING = 2.0  # in products; below it the additional passes over memory eat up the gain
-
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def resize(features: Tensor, size: Sequence[int]) -> Tensor:
@@ -33,7 +32,7 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor]) -> Tensor:
 
     Args:
         conv: Convolution with stride 1, dilation 1, an odd square kernel, half of it as zero padding, one group,
-            without bias.
+            without bias; or whatever wraps one, which is then called as it is.
         maps: `(batch_size, channels, height, width)` each; the first has the size of the result.
 
     Returns:
@@ -41,10 +40,10 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor]) -> Tensor:
     """
     finest = maps[0]
     size = finest.shape[2:]
-    weights = conv.weight.split([each.shape[1] for each in maps], dim=1)
-    at_own_size = [_saves(each, conv, size) for each in maps[1:]]
+    at_own_size = [is_plain(conv, nn.Conv2d) and _saves(each, conv, size) for each in maps[1:]]
     if not any(at_own_size):
         return conv(torch.cat([finest, *(resize(each, size) for each in maps[1:])], dim=1))
+    weights = conv.weight.split([each.shape[1] for each in maps], dim=1)
     wide = [(finest, weights[0])]
     narrow = []
     for each, weight, own in zip(maps[1:], weights[1:], at_own_size):
@@ -61,7 +60,7 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor]) -> Tensor:
 
 def _saves(features: Tensor, conv: nn.Conv2d, size: Sequence[int]) -> bool:
     """Whether a map is better convolved at its own resolution; always while exporting, where sizes are unknown."""
-    if _is_exporting():
+    if is_exporting():
         return True
     _, channels, height, width = features.shape
     kernel, out_channels, pixels = conv.kernel_size[0], conv.out_channels, size[0] * size[1]
@@ -152,13 +151,23 @@ class ProLabConvBlock(nn.Module):
         features = conv_of_resized(self.conv, [features, *coarser]) if coarser else self.conv(features)
         if self.training and features.numel() == features.shape[1]:
             # One value per channel (one image, pooled to 1x1) has no variance: use the running statistics.
-            norm = self.batch_norm
-            features = F.batch_norm(
-                features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-            )
+            features = self._normalized_by_running_statistics(features)
         else:
             features = self.batch_norm(features)
         return F.relu(features)
+
+    def _normalized_by_running_statistics(self, features: Tensor) -> Tensor:
+        norm = self.batch_norm
+        if is_plain(norm, nn.BatchNorm2d):
+            return F.batch_norm(
+                features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        was_training = norm.training
+        norm.eval()
+        try:
+            return norm(features)
+        finally:
+            norm.train(was_training)
 
 
 class ProLabSeparableConvBlock(nn.Module):
@@ -235,12 +244,23 @@ class ProLabHead(GradientCheckpointingLayer):
         with torch.autocast(device_type=hidden.device.type, enabled=False):
             dtype = torch.promote_types(hidden.dtype, torch.float32)
             properties = property_embeddings.to(dtype)
-            weight, bias = self.classifier.weight.to(dtype), self.classifier.bias.to(dtype)
-            if self.normalize_pixel_embeddings:
-                embeddings = F.conv2d(hidden.to(dtype), weight, bias)
-                return F.conv2d(embeddings, properties[:, :, None, None]), embeddings
+            if self.normalize_pixel_embeddings or not is_plain(self.classifier, nn.Conv2d):
+                embeddings = self._classified(hidden, dtype)
+                logits = F.conv2d(embeddings, properties[:, :, None, None])
+                return logits, embeddings if self.normalize_pixel_embeddings else None
+            weight, bias = self.classifier.weight.to(dtype), self.classifier.bias
             folded = (properties @ weight.flatten(1))[:, :, None, None]
-            return F.conv2d(hidden.to(dtype), folded, properties @ bias), None
+            return F.conv2d(
+                hidden.to(dtype), folded, None if bias is None else properties @ bias.to(dtype)
+            ), None
+
+    def _classified(self, hidden: Tensor, dtype: torch.dtype) -> Tensor:
+        """Pixel embeddings in `dtype`; the classifier is called, unless it is plain and kept in a narrower type."""
+        if is_plain(self.classifier, nn.Conv2d):
+            weight, bias = self.classifier.weight.to(dtype), self.classifier.bias
+            return F.conv2d(hidden.to(dtype), weight, None if bias is None else bias.to(dtype))
+        kinds = [p.dtype for p in self.classifier.parameters() if p.is_floating_point()]
+        return self.classifier(hidden.to(kinds[0] if kinds else dtype)).to(dtype)
 
 
 class ProLabUperHead(ProLabHead):

@@ -4,12 +4,15 @@ Source of the method: "A Semantic Space is Worth 256 Language Descriptions" (ECC
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
@@ -19,8 +22,15 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
 from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead
+from .loading_prolab import CheckedLoadingMixin, require_finite_weights
+from .loss_plain_prolab import (
+    plain_class_cross_entropy_loss,
+    plain_property_cosine_loss,
+    plain_property_regression_loss,
+)
 from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
 from .modeling_vit_adapter import ViTAdapterBackbone
+from .wrapped_modules_prolab import Checkpoint, CheckpointKeepingStatistics
 
 if TYPE_CHECKING:
     PropertySpace = Any
@@ -31,6 +41,11 @@ logger = logging.getLogger(__name__)
 MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES.setdefault("prolab", "ProLabForSemanticSegmentation")
 
 EPSILON = 1e-8  # of torch.nn.CosineSimilarity
+
+# By `loss_implementation`: losses with one signature and, up to rounding, one result.
+PROPERTY_COSINE_LOSS = {"streamed": property_cosine_loss, "plain": plain_property_cosine_loss}
+PROPERTY_REGRESSION_LOSS = {"streamed": property_regression_loss, "plain": plain_property_regression_loss}
+CLASS_CROSS_ENTROPY_LOSS = {"streamed": class_cross_entropy_loss, "plain": plain_class_cross_entropy_loss}
 
 
 @dataclass
@@ -71,7 +86,7 @@ def default_property_embeddings(config: ProLabConfig) -> Tensor:
     return nn.functional.normalize(rows, dim=1)
 
 
-class ProLabPreTrainedModel(PreTrainedModel):
+class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
     """Loading, saving and initialization."""
 
     config: ProLabConfig
@@ -106,6 +121,13 @@ class ProLabPreTrainedModel(PreTrainedModel):
                 init.copy_(module.property_embeddings, default_property_embeddings(self.config))
                 module._has_default_properties = True
 
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Checkpoint = checkpoint, **options: Any
+    ) -> None:
+        """Like transformers', but the recomputed layers do not move their batch-norm statistics a second time."""
+        once = CheckpointKeepingStatistics(gradient_checkpointing_func, self)
+        super()._set_gradient_checkpointing(enable, once, **options)
+
     def save_pretrained(
         self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
     ) -> Any:
@@ -131,6 +153,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
     class_property_matrix: Tensor
 
     def __init__(self, config: ProLabConfig) -> None:
+        config.validate_property_fields()  # its lists may have been changed in place
         super().__init__(config)
         self._has_default_properties = False
         # Our own backbone by name: as remote code its class is in no registry that load_backbone could ask.
@@ -171,6 +194,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             RuntimeError: The configuration has no `class_properties`.
         """
         self._require_classes()
+        self.config.validate_property_fields()  # files the words under the names of id2label
         return _property_space_class().from_config(self.config, self.property_embeddings)
 
     @torch.no_grad()
@@ -228,6 +252,10 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         model = cls(ProLabConfig(backbone_config=source.config, **fields))
         if source.state_dict is not None:
             model.backbone.load_state_dict(source.state_dict)
+            require_finite_weights(
+                model.backbone,
+                f"the backbone {backbone}" if isinstance(backbone, str | Path) else "the given backbone",
+            )
         model.set_property_space(space)
         return model
 
@@ -253,9 +281,12 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             property_logits: `(batch_size, num_properties, height, width)`.
 
         Returns:
-            `(batch_size, num_labels, height, width)`.
+            `(batch_size, num_labels, height, width)`, in at least float32.
         """
-        scores = self.property_scores(property_logits)
+        # In half precision EPSILON would be 0 and the division give NaN.
+        scores = self.property_scores(
+            property_logits.to(torch.promote_types(property_logits.dtype, torch.float32))
+        )
         rows = self.class_property_matrix.to(scores.dtype)
         batch_size, num_properties, height, width = scores.shape
         with torch.autocast(device_type=scores.device.type, enabled=False):
@@ -289,18 +320,20 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         loss = logits.new_zeros(())
         if config.property_loss_weight > 0:
             if config.property_loss == "cosine":
-                value = property_cosine_loss(logits, labels, self.class_property_matrix, **shared)
+                cosine_loss = PROPERTY_COSINE_LOSS[config.loss_implementation]
+                value = cosine_loss(logits, labels, self.class_property_matrix, **shared)
             else:
-                kind = config.property_loss
-                value = property_regression_loss(
-                    logits, labels, self.class_property_matrix, kind=kind, **shared
+                regression_loss = PROPERTY_REGRESSION_LOSS[config.loss_implementation]
+                value = regression_loss(
+                    logits, labels, self.class_property_matrix, kind=config.property_loss, **shared
                 )
             loss = loss + config.property_loss_weight * value
         if config.class_loss_weight > 0:
             if class_logits is None:
                 class_logits = self.class_logits(_normalized(logits, embeddings))
             scaled = class_logits / config.class_temperature
-            value = class_cross_entropy_loss(scaled, labels, ignore_index=config.semantic_loss_ignore_index)
+            cross_entropy_loss = CLASS_CROSS_ENTROPY_LOSS[config.loss_implementation]
+            value = cross_entropy_loss(scaled, labels, ignore_index=config.semantic_loss_ignore_index)
             loss = loss + config.class_loss_weight * value
         return loss
 
@@ -378,6 +411,12 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
                 "This model does not know its classes: config.class_properties is missing. Call "
                 "model.set_property_space(space), or build the configuration with **space.to_config_kwargs()."
             )
+        if len(self.config.class_properties) != self.config.num_labels:
+            raise RuntimeError(
+                f"config.id2label was changed to {self.config.num_labels} classes, but there are "
+                f"{len(self.config.class_properties)} rows of properties; call model.set_property_space(space) with "
+                "a space of the new classes."
+            )
         if self._has_default_properties:
             self._has_default_properties = False
             logger.warning(
@@ -393,10 +432,18 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             self._has_default_properties = False
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """Writes configuration and weights, and the property space's own files beside them."""
+        """Writes configuration and weights, and the property space's own files beside them.
+
+        Raises:
+            ValueError: Parts of the configuration or of the property space do not fit; nothing is written.
+        """
+        is_main = kwargs.get("is_main_process", True)
+        write_space = _property_space_writer(self) if is_main else None
         result = super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True):
-            _write_property_space(self, Path(save_directory))
+        if write_space is not None:
+            write_space(Path(save_directory))
+        if is_main:
+            _give_default_modes(Path(save_directory))
         return result
 
 
@@ -431,15 +478,30 @@ def _property_space_class() -> Any:
     return PropertySpace
 
 
-def _write_property_space(model: ProLabForSemanticSegmentation, folder: Path) -> None:
+def _property_space_writer(model: ProLabForSemanticSegmentation) -> Callable[[Path], object] | None:
+    """What writes the space's files into a folder, with all that may be refused checked beforehand."""
+    model.config.validate_property_fields()
+    if model.config.class_properties is None:
+        return None
+    if not torch.equal(class_matrix(model.config), model.class_property_matrix.float().cpu()):
+        raise ValueError(
+            "config.class_properties was changed after the model was built, whose rows are still the old ones; "
+            "call model.set_property_space(space) instead."
+        )
     try:
-        from prolab_hf.files import give_default_modes
         from prolab_hf.label_space.space_files import write_space_files
     except ImportError:
-        return  # remote code without the package: configuration and weights carry everything
-    if model.config.class_properties is not None:
-        write_space_files(model.property_space, folder)
-    give_default_modes(folder)  # safetensors would let only their owner read the weights
+        return None  # remote code without the package: configuration and weights carry everything
+    return partial(write_space_files, model.property_space)
+
+
+def _give_default_modes(folder: Path) -> None:
+    """safetensors lets only their owner read the weights."""
+    try:
+        from prolab_hf.files import give_default_modes
+    except ImportError:
+        return  # remote code without the package
+    give_default_modes(folder)
 
 
 __all__ = [
