@@ -175,21 +175,6 @@ def _open(
             ) from error
 
 
-def _align(space: "PropertySpace", source: "SegmentationSource", location: str) -> "PropertySpace":
-    """The space with exactly the source's classes, in the source's order: class id = row."""
-    names = source.class_names
-    if names is None or list(names) == list(space.class_names):
-        return space
-    unknown = [name for name in names if name not in space.class_names]
-    if unknown:
-        raise ValueError(
-            f"The data {location} has {len(unknown)} classes that the property space {space.name!r} does not "
-            f"describe, such as {', '.join(map(repr, unknown[:5]))}; add them with `prolab space "
-            "add-class`, or choose the space of this data set."
-        )
-    return space.select_classes(list(names))
-
-
 def _run(
     recipe: "TrainingRecipe",
     splits: dict[str, tuple[str, str | None]],
@@ -203,6 +188,7 @@ def _run(
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    from prolab_hf.data.class_matching import match_space, require_same_classes
     from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, check_output_folder, list_checkpoints
     from prolab_hf.training.from_recipe import (
         backbone_statistics,
@@ -216,9 +202,11 @@ def _run(
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
     space = _load_space(recipe)
     sources = {name: _open(*place, space, opening) for name, place in splits.items()}
-    space = _align(space, sources["train"], splits["train"][0])
-    if "eval" in sources and sources["eval"].class_names != sources["train"].class_names:
-        raise ValueError(f"The classes of {splits['eval'][0]} are not those of {splits['train'][0]}.")
+    train_names = sources["train"].class_names
+    space = match_space(space, train_names, data=splits["train"][0])
+    if "eval" in sources:
+        places = splits["train"][0], splits["eval"][0]
+        require_same_classes(train_names, sources["eval"].class_names, names=places)
     goes_on = resume and bool(list_checkpoints(out / CHECKPOINTS_FOLDER))
     try:
         model = build_model(recipe, space, pretrained=pretrained and not goes_on)
