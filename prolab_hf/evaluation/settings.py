@@ -24,8 +24,8 @@ class InferenceSettings:
     Attributes:
         mode: `"whole"`: one forward pass, as the pipeline does. `"slide"`: a window moved over the image.
         crop_size: Window in pixels of the processed image, one number or `(height, width)`. Default: the
-            processor's `window_size`, else its `size["shortest_edge"]`.
-        stride: Step of the window, one number or two. Default: the processor's `window_stride` where the
+            processor's `crop_size`, else its `size["shortest_edge"]`.
+        stride: Step of the window, one number or two. Default: the processor's `stride` where the
             window is the processor's, too, else two thirds of the window.
         flip: Whether the mirrored image is run, too; class probabilities are averaged.
         scales: Factors of the processed size whose class probabilities are averaged.
@@ -81,9 +81,11 @@ class InferenceSettings:
         """
         crop_size, stride = self.crop_size, self.stride
         if crop_size is None:
-            crop_size = getattr(processor, "window_size", None)
-            if crop_size is not None and stride is None:
-                stride = getattr(processor, "window_stride", None)
+            crop_size = getattr(processor, "crop_size", None)
+            if not isinstance(crop_size, int | tuple | list):
+                crop_size = None  # other processors keep the size of a center crop there
+            elif stride is None:
+                stride = getattr(processor, "stride", None)
         if crop_size is None:
             size: Any = getattr(processor, "size", None)
             crop_size = size.get("shortest_edge") if hasattr(size, "get") else None

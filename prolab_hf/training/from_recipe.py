@@ -207,7 +207,7 @@ def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any
         divisor = recipe.test_size_multiple if recipe.test_size_multiple > 1 else None
         geometry = {"size": {"shortest_edge": short, "longest_edge": long}, "size_divisor": divisor}
     if recipe.test_mode == "slide":
-        geometry |= {"window_size": recipe.test_crop_size, "window_stride": recipe.test_stride}
+        geometry |= {"crop_size": recipe.test_crop_size, "stride": recipe.test_stride}
     processor_class = ProLabImageProcessor if is_torchvision_available() else ProLabImageProcessorPil
     return processor_class.from_model_config(config, **{**geometry, **options})
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from prolab_hf.label_space.clustering_variants import BALANCE
 
 from prolab_hf.label_space.clustering import (
     Algorithm,
@@ -12,6 +11,7 @@ from prolab_hf.label_space.clustering import (
     knee,
     member_means,
 )
+from prolab_hf.label_space.clustering_variants import BALANCE
 from prolab_hf.label_space.report.opposites import find_opposites, sides
 
 
