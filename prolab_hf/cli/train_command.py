@@ -9,7 +9,7 @@ from rich.console import Console
 
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
-    from prolab_hf.data.sources import SegmentationSource
+    from prolab_hf.data.image_files import SegmentationSource
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.training.recipe import TrainingRecipe
 

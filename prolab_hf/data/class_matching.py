@@ -1,16 +1,80 @@
 """The classes of a data set and the rows of a property space: matched by name, never by position alone."""
 
 import difflib
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.files import read_lines
+
+if TYPE_CHECKING:
+    from prolab_hf.label_space.property_space import PropertySpace
 
 _SHOWN = 5
+_NUMBERED = re.compile(r"([0-9]+)\s*[:;,=\t]\s*(\S.*)")
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """Names of a class list: one a line, in the order of the ids.
+
+    Lines that start with `#` are comments. Lines such as `0: sky` are read as id and name, if all are of that form.
+
+    Args:
+        path: A text file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not UTF-8, is empty, names a class twice or numbers them with gaps.
+    """
+    return class_names_from_lines(read_lines(path, what="class list"), str(path))
+
+
+def class_names_from_lines(lines: Sequence[str], where: str) -> list[str]:
+    """As `read_class_names`, for lines that are in memory.
+
+    Args:
+        lines: The lines.
+        where: Where they come from, for messages.
+
+    Raises:
+        ValueError: As for `read_class_names`.
+    """
+    names = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not names:
+        raise ValueError(
+            f"{where}: this class list names no class; write one name a line, in the order of the ids."
+        )
+    numbered = [_NUMBERED.fullmatch(name) for name in names]
+    if any(numbered):
+        plain = [name for name, match in zip(names, numbered) if match is None]
+        if plain:
+            raise ValueError(
+                f"{where}: some lines are numbered, others, such as {plain[0]!r}, are not; number all or none."
+            )
+        pairs = sorted((int(match[1]), match[2].strip()) for match in numbered if match is not None)
+        if [number for number, _ in pairs] != list(range(len(pairs))):
+            raise ValueError(
+                f"{where}: the classes are numbered {', '.join(str(n) for n, _ in pairs[:12])}; ids go from 0 to "
+                f"{len(pairs) - 1} without gaps. Translate other ids with a label coding (table:FILE.json)."
+            )
+        names = [name for _, name in pairs]
+    odd = next((name for name in names if not name.isprintable()), None)
+    if odd is not None:
+        raise ValueError(
+            f"{where}: the class name {odd!r} holds characters that cannot be shown; remove them."
+        )
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"{where}: the class {twice!r} is listed {names.count(twice)} times; list every class once."
+        )
+    return names
 
 
 def match_space(
-    space: PropertySpace, class_names: Sequence[str] | None, *, data: str = "set"
-) -> PropertySpace:
+    space: "PropertySpace", class_names: Sequence[str] | None, *, data: str = "set"
+) -> "PropertySpace":
     """The space with exactly the classes of a data set, in the data set's order: class id = row.
 
     Args:

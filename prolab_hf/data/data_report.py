@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prolab_hf.data.image_files import SegmentationSource
+from prolab_hf.data.image_files import SegmentationSource, image_size
 
 _MANY_VOID = 0.5
 _MOST_IDS = 300
@@ -178,12 +178,12 @@ def _examine(source: Any, index: int) -> _Findings:
     try:
         if hasattr(source, "read_raw"):
             raw = source.read_raw(index)
-            found.modes, found.size = (raw.image_mode, raw.mask_mode), raw.image.size
+            found.modes, found.size = (raw.image_mode, raw.mask_mode), image_size(raw.image)
             found.raw_ids = _count_raw(raw.raw_mask)
             mask = raw.decode(source.coding, source.num_classes).mask
         else:
             sample = source[index]
-            found.size, mask = sample.image.size, sample.mask
+            found.size, mask = image_size(sample.image), sample.mask
             found.raw_ids = _count_raw(mask)
     except (ValueError, OSError) as error:
         kind = "unreadable" if found.size is None else "label"

@@ -209,7 +209,9 @@ def _open(
         raise TypeError(f"{what} {name} is an array, not a file")
     data = read_content(content, name=name, what=what)
     if not data:
-        raise ValueError(f"{what} {name} cannot be decoded: the file is empty; replace or remove it")
+        raise ValueError(
+            f"{what} {name} cannot be decoded: it is empty or no image; replace or remove the file"
+        )
     try:
         with any_size():
             image = Image.open(io.BytesIO(data), formats=_formats())

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers.utils import is_timm_available, is_torchvision_available
 
-from prolab_hf.data.sources import SegmentationSource
+from prolab_hf.data.image_files import SegmentationSource
 from prolab_hf.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -169,6 +169,7 @@ def train_dataset(
         mean=mean,
         std=std,
         ignore_index=source.ignore_index,
+        value_range=getattr(processor, "value_range", None),
     )
     return SegmentationDataset(source, transform, seed=recipe.seed)
 

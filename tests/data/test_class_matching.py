@@ -45,7 +45,7 @@ def test_two_splits_must_agree():
 def test_ids_must_mean_the_same_to_a_model():
     assert renamed_classes(["a", "b", "new"], ["a", "B"]) == {"B": "b"}
     assert renamed_classes(["a"], None) == {}
-    with pytest.raises(ValueError, match="'a' is number 1 in the data set and 0 in the model"):
+    with pytest.raises(ValueError, match="'b' is number 0 in the data set and 1 in the model"):
         renamed_classes(["a", "b"], ["b", "a"])
     with pytest.raises(ValueError, match="3 classes, the model 1; unknown to the model are b, c"):
         renamed_classes(["a"], ["a", "b", "c"])
