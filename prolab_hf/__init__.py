@@ -1,6 +1,7 @@
 """Semantic segmentation that answers in properties, for the Hugging Face ecosystem."""
 
 from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
+from transformers.pipelines import SUPPORTED_TASKS
 from transformers.utils import is_torchvision_available
 
 from prolab_hf.evaluation.inference import segment
@@ -31,6 +32,11 @@ AutoImageProcessor.register(
         **({"torchvision": ProLabImageProcessor} if is_torchvision_available() else {}),
     },
     exist_ok=True,
+)
+
+# transformers' own pipeline loses transparency, bits and bands before an image processor sees them.
+SUPPORTED_TASKS["image-segmentation"]["impl"] = (
+    "prolab_hf.evaluation.pipeline.ProLabImageSegmentationPipeline"
 )
 
 __all__ = [

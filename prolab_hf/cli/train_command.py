@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.options import ValueRangeOption, read_value_range
+
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
     from prolab_hf.data.image_files import SegmentationSource
@@ -60,6 +62,10 @@ def train(
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
     images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
     masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
+    mask_suffix: Annotated[
+        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
+    ] = "",
+    value_range: ValueRangeOption = None,
     epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per device and pass.")] = None,
@@ -109,6 +115,9 @@ def train(
         "image_column": image_column,
         "mask_column": mask_column,
         "folders": (images, masks),
+        "mask_suffix": mask_suffix,
+        "value_range": read_value_range(value_range),
+        "num_channels": len(chosen.image_mean or (0, 0, 0)),
     }
     if dry_run:
         _print_plan(data, train_split, chosen, opening, devices)
@@ -189,6 +198,7 @@ def _run(
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     from prolab_hf.data.class_matching import match_space, require_same_classes
+    from prolab_hf.data.data_report import require_teaching_labels
     from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, check_output_folder, list_checkpoints
     from prolab_hf.training.from_recipe import (
         backbone_statistics,
@@ -202,6 +212,7 @@ def _run(
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
     space = _load_space(recipe)
     sources = {name: _open(*place, space, opening) for name, place in splits.items()}
+    require_teaching_labels(sources["train"], name=splits["train"][0])
     train_names = sources["train"].class_names
     space = match_space(space, train_names, data=splits["train"][0])
     if "eval" in sources:
@@ -216,7 +227,8 @@ def _run(
             "folder, or --random to start without them."
         ) from error
     mean, std = backbone_statistics(recipe)
-    processor = image_processor(recipe, model.config, image_mean=list(mean), image_std=list(std))
+    statistics = {"image_mean": list(mean), "image_std": list(std), "value_range": opening["value_range"]}
+    processor = image_processor(recipe, model.config, **statistics)
     model.config.semantic_loss_ignore_index = sources["train"].ignore_index
     result = train_model(
         model,

@@ -86,6 +86,8 @@ class HubSource(CodedSource):
             name = f"{row[self.name_column]} ({name})"
         elif isinstance(image, dict) and image.get("path"):
             name = f"{Path(image['path']).name} ({name})"
+        elif isinstance(image, str):
+            name = f"{Path(image).name} ({name})"
         if image is None or mask is None:
             raise ValueError(f"{name} of the data set has no {'image' if image is None else 'mask'}")
         mask_name = f"{self.mask_column} of {name}"

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from prolab_hf.data.image_files import image_size
+from prolab_hf.data.label_checks import check_label_counts
 from prolab_hf.evaluation.metrics import ClassAverage, SegmentationCounts
 from prolab_hf.evaluation.settings import InferenceOptions, InferenceSettings
 from prolab_hf.evaluation.sliding_window import (
@@ -66,7 +68,8 @@ def evaluate_model(
             `InferenceSettings`.
 
     Returns:
-        `SegmentationScores.to_dict()` with the model's class names, and `seconds`, `inference` (the options).
+        `SegmentationScores.to_dict()` with the model's class names, and `seconds`, `inference` (the options),
+        `label_warning` (why the labels measure nothing, else `None`).
 
     Raises:
         ValueError: If the source is empty, its classes are not the model's, or no pixel has a label.
@@ -98,8 +101,17 @@ def evaluate_model(
             f"None of the {counts.num_images} images has a labeled pixel; "
             "check the label coding of the masks."
         )
+    # Labels of one class make whatever says so everywhere perfect: the scores below would look like success.
+    suspicion = check_label_counts(counts.confusion.sum(1).tolist(), 0, class_names=names).error
+    if suspicion is not None:
+        logger.warning("The labels of these images measure nothing. %s", suspicion)
     results = counts.scores(average=average).to_dict(names)
-    return {**results, "seconds": time.perf_counter() - started, "inference": settings.to_dict(processor)}
+    return {
+        **results,
+        "label_warning": suspicion,
+        "seconds": time.perf_counter() - started,
+        "inference": settings.to_dict(processor),
+    }
 
 
 @dataclass
@@ -125,13 +137,14 @@ class _PreparedImages(Dataset[_Prepared]):
     def __getitem__(self, index: int) -> _Prepared:
         sample = self.source[self.indices[index]]
         image, mask = sample if isinstance(sample, tuple) else (sample.image, sample.mask)
-        upright = as_image(image)
+        upright = as_image(image, self.processor)
         mask = np.asarray(mask)
-        if mask.shape != (upright.height, upright.width):
+        width, height = image_size(upright)
+        if mask.shape != (height, width):
             name = getattr(sample, "name", f"number {self.indices[index]}")
             raise ValueError(
-                f"The labels of image {name} have shape {mask.shape}, the image is {image.height} high "
-                f"and {image.width} wide; they must agree."
+                f"The labels of image {name} have shape {mask.shape}, the image is {height} high "
+                f"and {width} wide; they must agree."
             )
         return _Prepared([Run(upright, self.processor, scale) for scale in self.scales], mask)
 
