@@ -15,6 +15,12 @@ EXTRAS = {
     "sentence-transformers": ["sentence-transformers>=5.2"],
     # Descriptions through an OpenAI-compatible endpoint.
     "describe": ["openai>=1.60", "gguf>=0.17"],
+    # GeoTIFFs and other TIFFs of more than three bands or 8 bits.
+    "geo": ["tifffile>=2024.8"],
+    # COCO's polygons and run lengths.
+    "formats": ["pycocotools>=2.0.8"],
+    # Video files in `prolab segment`.
+    "video": ["av>=13.0"],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})

@@ -57,9 +57,11 @@ def check_label_counts(
     coding = suggested_coding(raw_ids or {}, len(pixels))
     if total == 0:
         return LabelFindings()
+    warnings = tuple(_warnings(pixels, total, class_names, class_images, num_images, coding))
     if labeled == 0:
         return LabelFindings(
-            f"No pixel has a class: all {total} are void, so that nothing can be learned or measured{coding}."
+            f"No pixel has a class: all {total} are void, so that nothing can be learned or measured{coding}.",
+            warnings,
         )
     present = np.flatnonzero(pixels)
     if len(present) == 1 and len(pixels) > 1:

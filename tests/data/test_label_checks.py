@@ -65,7 +65,7 @@ def test_check_data_stops_at_masks_of_0_and_255(zero_and_255, capsys):
 
 
 def test_training_stops_at_masks_of_0_and_255(zero_and_255, capsys):
-    with pytest.raises(ValueError, match="teach nothing.*'ground'.*0 and 255"):
+    with pytest.raises(ValueError, match=r"teach nothing.*'ground'.*0 and 255"):
         require_teaching_labels(FolderSource(zero_and_255, "train"))
     assert not check_source(FolderSource(zero_and_255, "train")).problems
     (zero_and_255 / "classes.txt").write_text("sky\nroad\n")
