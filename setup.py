@@ -17,6 +17,12 @@ EXTRAS = {
     "describe": ["openai>=1.60", "gguf>=0.17"],
     # Adapters (LoRA and others) on backbone, decoder and heads.
     "peft": ["peft>=0.21"],
+    # GeoTIFFs and other TIFFs of more than three bands or 8 bits.
+    "geo": ["tifffile>=2024.8"],
+    # COCO's polygons and run lengths.
+    "formats": ["pycocotools>=2.0.8"],
+    # Video files in `prolab segment`.
+    "video": ["av>=13.0"],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})

@@ -48,10 +48,18 @@ def _register_processors(theirs: _Find, ours: _Find) -> None:
     auto.register(ours("ProLabConfig"), image_processor_classes=classes, exist_ok=True)
 
 
+def _register_pipeline(theirs: _Find, ours: _Find) -> None:
+    # transformers' own pipeline loses transparency, bits and bands before an image processor sees them.
+    theirs("SUPPORTED_TASKS")["image-segmentation"]["impl"] = (
+        "prolab_hf.evaluation.pipeline.ProLabImageSegmentationPipeline"
+    )
+
+
 _REGISTRATIONS: dict[str, Callable[[_Find, _Find], None]] = {
     f"{_AUTO}.configuration_auto": _register_configurations,
     f"{_AUTO}.modeling_auto": _register_models,
     f"{_AUTO}.image_processing_auto": _register_processors,
+    "transformers.pipelines": _register_pipeline,
 }
 
 

@@ -15,6 +15,7 @@ from prolab_hf.cli.describe_command import describe
 from prolab_hf.cli.errors import explained
 from prolab_hf.cli.evaluate_command import evaluate
 from prolab_hf.cli.explain_command import explain
+from prolab_hf.cli.import_data_command import import_data
 from prolab_hf.cli.quickstart_command import quickstart
 from prolab_hf.cli.segment_command import segment
 from prolab_hf.cli.share_commands import card, convert, push
@@ -45,6 +46,7 @@ def prolab(
 WORDS, PIXELS, USE, SHARE = "Words", "Pixels", "Use a model", "Share"
 app.command("describe", rich_help_panel=WORDS)(describe)
 app.add_typer(space_app, name="space", rich_help_panel=WORDS)
+app.command("import-data", rich_help_panel=PIXELS)(import_data)
 app.command("check-data", rich_help_panel=PIXELS)(check_data)
 app.command("train", rich_help_panel=PIXELS)(train)
 app.command("evaluate", rich_help_panel=PIXELS)(evaluate)

@@ -42,6 +42,9 @@ def evaluate(
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
     images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
     masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
+    mask_suffix: Annotated[
+        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
+    ] = "",
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file for the results.")] = Path(
         "evaluation.json"
     ),
@@ -106,6 +109,9 @@ def evaluate(
         image_column=image_column,
         mask_column=mask_column,
         folders=(images, masks),
+        mask_suffix=mask_suffix,
+        num_channels=len(getattr(processor, "image_mean", None) or (0, 0, 0)),
+        value_range=getattr(processor, "value_range", None),
     )
     results = evaluate_network(
         network,
@@ -127,4 +133,6 @@ def evaluate(
         console.print(
             f"{len(results['skipped'])} images were left out:", *results["skipped"], sep="\n", markup=False
         )
+    if results["label_warning"] is not None:
+        console.print(f"[bold red]The labels measure nothing.[/] {escape(results['label_warning'])}")
     console.print(f"Wrote {escape(str(out))} ({results['seconds']:.1f} s)", highlight=False)

@@ -32,6 +32,34 @@ ScalesOption = Annotated[
 BatchOption = Annotated[
     int, typer.Option("--batch-size", min=1, help="Windows (or whole images) per forward pass.")
 ]
+ValueRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--value-range",
+        metavar="BLACK,WHITE",
+        help="Stored values of black and white, for images of more than 8 bits: 0,4095.",
+    ),
+]
+ChannelsOption = Annotated[int, typer.Option(min=1, help="Channels of the images: 3, or those of a raster.")]
+
+
+def read_value_range(text: str | None) -> tuple[float, float] | None:
+    """The two numbers of `--value-range`.
+
+    Raises:
+        ValueError: If they are not two numbers, the smaller first.
+    """
+    if text is None:
+        return None
+    try:
+        black, white = (float(part) for part in text.split(","))
+    except ValueError:
+        black = white = 0.0
+    if not black < white < float("inf"):
+        raise ValueError(
+            f"--value-range is {text!r}; give the values of black and white, for example 0,4095."
+        )
+    return black, white
 
 
 def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[Any, Any]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.options import ValueRangeOption, read_value_range
+
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
-    from prolab_hf.data.sources import SegmentationSource
+    from prolab_hf.data.image_files import SegmentationSource
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.training.recipe import TrainingRecipe
 
@@ -64,6 +66,10 @@ def train(
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
     images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
     masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
+    mask_suffix: Annotated[
+        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
+    ] = "",
+    value_range: ValueRangeOption = None,
     epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per device and pass.")] = None,
@@ -133,6 +139,9 @@ def train(
         "image_column": image_column,
         "mask_column": mask_column,
         "folders": (images, masks),
+        "mask_suffix": mask_suffix,
+        "value_range": read_value_range(value_range),
+        "num_channels": len(chosen.image_mean or (0, 0, 0)),
     }
     if dry_run:
         _print_plan(data, train_split, chosen, opening, devices)
@@ -241,21 +250,6 @@ def _open(
             ) from error
 
 
-def _align(space: "PropertySpace", source: "SegmentationSource", location: str) -> "PropertySpace":
-    """The space with exactly the source's classes, in the source's order: class id = row."""
-    names = source.class_names
-    if names is None or list(names) == list(space.class_names):
-        return space
-    unknown = [name for name in names if name not in space.class_names]
-    if unknown:
-        raise ValueError(
-            f"The data {location} has {len(unknown)} classes that the property space {space.name!r} does not "
-            f"describe, such as {', '.join(map(repr, unknown[:5]))}; add them with `prolab space "
-            "add-class`, or choose the space of this data set."
-        )
-    return space.select_classes(list(names))
-
-
 def _run(
     recipe: "TrainingRecipe",
     splits: dict[str, tuple[str, str | None]],
@@ -271,6 +265,8 @@ def _run(
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    from prolab_hf.data.class_matching import match_space, require_same_classes
+    from prolab_hf.data.data_report import require_teaching_labels
     from prolab_hf.training.checkpoints import list_checkpoints
     from prolab_hf.training.from_recipe import backbone_statistics, build_model, image_processor
     from prolab_hf.training.run_folder import CHECKPOINTS_FOLDER, check_output_folder
@@ -279,9 +275,12 @@ def _run(
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
     space = _load_space(recipe)
     sources = {name: _open(*place, space, opening) for name, place in splits.items()}
-    space = _align(space, sources["train"], splits["train"][0])
-    if "eval" in sources and sources["eval"].class_names != sources["train"].class_names:
-        raise ValueError(f"The classes of {splits['eval'][0]} are not those of {splits['train'][0]}.")
+    require_teaching_labels(sources["train"], name=splits["train"][0])
+    train_names = sources["train"].class_names
+    space = match_space(space, train_names, data=splits["train"][0])
+    if "eval" in sources:
+        places = splits["train"][0], splits["eval"][0]
+        require_same_classes(train_names, sources["eval"].class_names, names=places)
     goes_on = resume and bool(list_checkpoints(out / CHECKPOINTS_FOLDER))
     try:
         model = build_model(recipe, space, pretrained=pretrained and not goes_on)
@@ -291,7 +290,8 @@ def _run(
             "a folder, or --random to start without them."
         ) from error
     mean, std = backbone_statistics(recipe)
-    processor = image_processor(recipe, model.config, image_mean=list(mean), image_std=list(std))
+    statistics = {"image_mean": list(mean), "image_std": list(std), "value_range": opening["value_range"]}
+    processor = image_processor(recipe, model.config, **statistics)
     model.config.semantic_loss_ignore_index = sources["train"].ignore_index
     result = train_model(
         model,

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from prolab_hf.data.image_files import BrokenImageError, Sample
+from prolab_hf.data.image_files import BrokenImageError, Sample, image_size
+from prolab_hf.data.label_checks import check_label_counts
 from prolab_hf.evaluation.inference import (
     Run,
     as_image,
@@ -74,7 +75,8 @@ def evaluate(
     Returns:
         `mean_iou`, further means and `per_class` (a list of `{"name", "iou", ...}`), as
         `SegmentationScores.to_dict()` gives them with the model's class names; `seconds`, `inference` (the
-        options), and `skipped` (names of images) with `skip_broken`.
+        options), `label_warning` (why the labels measure nothing, else `None`), and `skipped` (names of images)
+        with `skip_broken`.
 
     Raises:
         ValueError: If the data set is empty, its classes are not the model's, an image cannot be decoded, or no
@@ -111,8 +113,16 @@ def evaluate(
             f"None of the {counts.num_images} images has a labeled pixel; "
             "check the label coding of the masks."
         )
+    # Labels of one class make whatever says so everywhere perfect: the scores below would look like success.
+    suspicion = check_label_counts(counts.confusion.sum(1).tolist(), 0, class_names=names).error
+    if suspicion is not None:
+        logger.warning("The labels of these images measure nothing. %s", suspicion)
     results = counts.scores(average=average).to_dict(names)
-    results |= {"seconds": time.perf_counter() - started, "inference": settings.to_dict(processor)}
+    results |= {
+        "label_warning": suspicion,
+        "seconds": time.perf_counter() - started,
+        "inference": settings.to_dict(processor),
+    }
     return {**results, "skipped": skipped} if skip_broken else results
 
 
@@ -234,12 +244,13 @@ def read_batches(loader: DataLoader[Any]) -> Generator[Any, None, None]:
             shutdown()
 
 
-def as_sample(item: object, index: int) -> Sample:
+def as_sample(item: object, index: int, processor: ImageProcessor | None = None) -> Sample:
     """What a data set gives, as a `Sample` of an upright image and integer labels of its size.
 
     Args:
         item: A `Sample`, or a pair of an image (PIL image, path or array) and a mask `(height, width)`.
         index: Its number, for messages about items without a name.
+        processor: Image processor, which declares value range and number of channels of the images.
 
     Raises:
         ValueError: It is neither, the image cannot be decoded, or the labels have another size.
@@ -252,12 +263,13 @@ def as_sample(item: object, index: int) -> Sample:
         raise ValueError(
             f"Item {index} of the data set is a {type(item).__name__}; it must be a Sample or a pair (image, mask)."
         )
-    upright = as_image(image)
+    upright = as_image(image, processor)
+    width, height = image_size(upright)
     mask = np.asarray(mask)
-    if mask.shape != (upright.height, upright.width):
+    if mask.shape != (height, width):
         raise ValueError(
-            f"The labels of image {name} have shape {mask.shape}, the image is {upright.height} high "
-            f"and {upright.width} wide; they must agree."
+            f"The labels of image {name} have shape {mask.shape}, the image is {height} high "
+            f"and {width} wide; they must agree."
         )
     return Sample(upright, mask, str(name))
 
@@ -312,7 +324,7 @@ class _PreparedImages(Dataset["_Prepared | str"]):
             item = self.dataset[number]
             if isinstance(item, Mapping):
                 return self._from_tensors(item)
-            sample = as_sample(item, number)
+            sample = as_sample(item, number, self.processor)
         except BrokenImageError as error:
             if not self.skip_broken:
                 raise

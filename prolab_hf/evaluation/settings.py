@@ -24,8 +24,8 @@ class InferenceSettings:
     Attributes:
         mode: `"whole"`: one forward pass, as the pipeline does. `"slide"`: a window moved over the image.
         crop_size: Window in pixels of the processed image, one number or `(height, width)`. Default: the
-            processor's `window_size`, else its `size["shortest_edge"]`.
-        stride: Step of the window, one number or two. Default: the processor's `window_stride` where the
+            processor's `crop_size`, else its `size["shortest_edge"]`.
+        stride: Step of the window, one number or two. Default: the processor's `stride` where the
             window is the processor's, too, else two thirds of the window.
         flip: Whether the mirrored image is run, too; class probabilities are averaged.
         scales: Factors of the processed size whose class probabilities are averaged.

@@ -496,7 +496,7 @@ def _property_space_writer(model: ProLabForSemanticSegmentation) -> Callable[[Pa
 
 
 def _give_default_modes(folder: Path) -> None:
-    """safetensors lets only their owner read the weights."""
+    """Weight files are readable by their owner only when safetensors writes them."""
     try:
         from prolab_hf.files import give_default_modes
     except ImportError:

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers.utils import is_timm_available, is_torchvision_available
 
-from prolab_hf.data.sources import SegmentationSource
+from prolab_hf.data.image_files import SegmentationSource
 from prolab_hf.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -173,6 +173,7 @@ def training_transform(
         mean=mean,
         std=std,
         ignore_index=ignore_index,
+        value_range=getattr(processor, "value_range", None),
     )
 
 
@@ -247,7 +248,7 @@ def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any
         divisor = evaluation.size_divisor if evaluation.size_divisor > 1 else None
         geometry = {"size": {"shortest_edge": short, "longest_edge": long}, "size_divisor": divisor}
     if evaluation.mode == "slide":
-        geometry |= {"window_size": evaluation.crop_size, "window_stride": evaluation.stride}
+        geometry |= {"crop_size": evaluation.crop_size, "stride": evaluation.stride}
     processor_class = ProLabImageProcessor if is_torchvision_available() else ProLabImageProcessorPil
     return processor_class.from_model_config(config, **{**geometry, **options})
 

@@ -102,7 +102,7 @@ def test_convert_writes_a_complete_folder(files, tmp_path):
     processor = json.loads((out / "preprocessor_config.json").read_text())
     assert processor["size"] == {"longest_edge": 2048, "shortest_edge": 512}
     assert processor["size_divisor"] == 32
-    assert (processor["window_size"], processor["window_stride"]) == (512, 341)
+    assert (processor["crop_size"], processor["stride"]) == (512, 341)
     model = ProLabForSemanticSegmentation.from_pretrained(out)
     assert model.property_space.class_names[3] == "class 3"
     assert torch.allclose(model.decode_head.classifier.weight, torch.tensor(0.01))
