@@ -40,7 +40,7 @@ DIMENSIONS: dict[str, dict[str, str]] = {
     "height": {
         "low": "low|lower|short height|low height|shorter than|lower than|single storey|one storey|wider than tall"
         "|broader than it is high|low lying|squat",
-        "tall": "tall|taller than|taller|high|higher|towering|lofty|many storey|high rise|skyscraper height|multi storey"
+        "tall": "tall|taller than|taller|high|higher|towering|lofty|high rise|skyscraper height|multi storey"
         "|taller than wide",
     },
     "width": {

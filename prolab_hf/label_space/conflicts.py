@@ -16,6 +16,7 @@ about the pairs that would share a property (`ConflictRules.judge`).
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -121,8 +122,31 @@ class ConflictRules:
             or _part_conflict(one, two)
         )
 
+    def keeps_apart(self, first: str, second: str) -> bool:
+        """Whether two phrases may not share a property: they conflict, or the judge says so.
+
+        Args:
+            first: A description.
+            second: Another.
+        """
+        if self.conflict(first, second) is not None:
+            return True
+        return (
+            self.judge is not None and same_wording(first) != same_wording(second) and self.judge(first, second)
+        )
+
+    def same_claims(self, first: str, second: str) -> bool:
+        """Whether two phrases give the same values, numbers and lacks, whatever their other words.
+
+        Args:
+            first: A description.
+            second: Another.
+        """
+        one, two = self.claims(first), self.claims(second)
+        return (one.values, one.refused, one.counts, one.lacks) == (two.values, two.refused, two.counts, two.lacks)
+
     def matrix(self, phrases: Sequence[str]) -> np.ndarray:
-        """Which of N phrases conflict.
+        """Which of N phrases conflict (the judge is not asked).
 
         Args:
             phrases: N descriptions.
@@ -131,11 +155,30 @@ class ConflictRules:
             `(N, N)` bool, symmetric.
         """
         table = np.zeros((len(phrases), len(phrases)), dtype=bool)
-        for row, first in enumerate(phrases):
-            for column in range(row):
-                if self.conflict(first, phrases[column]) is not None:
-                    table[row, column] = table[column, row] = True
+        every = [self.claims(phrase) for phrase in phrases]
+        # Compared are the few different statements about one thing, not the pairs of phrases.
+        for statements, differ in _statements(every):
+            kinds = list(statements.items())
+            for position, (mine, rows) in enumerate(kinds):
+                for theirs, columns in kinds[position + 1 :]:
+                    if differ(mine, theirs):
+                        table[np.ix_(rows, columns)] = True
+        table |= table.T
+        self._apply_declared(table, [same_wording(phrase) for phrase in phrases])
         return table
+
+    def _apply_declared(self, table: np.ndarray, wordings: Sequence[str]) -> None:
+        places: dict[str, list[int]] = {}
+        for index, wording in enumerate(wordings):
+            places.setdefault(wording, []).append(index)
+        for pairs, value in ((self.always, True), (self.never, False)):
+            for pair in pairs:
+                one, two = (*pair, *pair)[:2]
+                rows, columns = places.get(one, []), places.get(two, [])
+                table[np.ix_(rows, columns)] = value
+                table[np.ix_(columns, rows)] = value
+        for rows in places.values():
+            table[np.ix_(rows, rows)] = False
 
     def pairs(self, phrases: Sequence[str]) -> list[tuple[str, str, Conflict]]:
         """The conflicting pairs among phrases.
@@ -185,7 +228,9 @@ class ConflictRules:
         return replace(self, dimensions=merged, **declared)
 
     @classmethod
-    def load(cls, rules: "ConflictRules | Mapping[str, object] | str | Path | None") -> "ConflictRules":
+    def load(
+        cls, rules: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None"
+    ) -> "ConflictRules":
         """Rules of whatever the user has.
 
         Args:
@@ -238,10 +283,75 @@ def _compatible(dimension: str, first: str, second: str) -> bool:
     )
 
 
+Statement = frozenset[object]
+Differ = Callable[[frozenset, frozenset], bool]
+
+
+def _exclusive(dimension: str) -> Differ:
+    def differ(mine: frozenset[str], theirs: frozenset[str]) -> bool:
+        return not any(_compatible(dimension, *pair) for pair in product(mine, theirs))
+
+    return differ
+
+
+def _apart(mine: frozenset[tuple[int, int]], theirs: frozenset[tuple[int, int]]) -> bool:
+    """Whether no number satisfies both."""
+    return all(max(a[0], b[0]) > min(a[1], b[1]) for a, b in product(mine, theirs))
+
+
+def _refused(dimension: str, no: frozenset[str], yes: frozenset[str]) -> bool:
+    return bool(yes) and all(no & {value, *implied_values(dimension, value)} for value in yes)
+
+
+def _parts_differ(mine: frozenset[str], theirs: frozenset[str]) -> bool:
+    for first, second in product(mine, theirs):
+        if first == second or second in PARTS[first][1].split("|") or first in PARTS[second][1].split("|"):
+            return False
+    return True
+
+
+def _statements(every: Sequence[Claims]) -> list[tuple[dict[frozenset, list[int]], Differ]]:
+    """For each thing that is spoken of: what is said about it, by which phrases, and when that differs."""
+    found: dict[tuple[str, object], dict[frozenset, list[int]]] = {}
+    for index, claims in enumerate(every):
+        for key, values in claims.values.items():
+            found.setdefault(("value", key), {}).setdefault(frozenset(values), []).append(index)
+        for noun, counts in claims.counts.items():
+            found.setdefault(("count", noun), {}).setdefault(frozenset(counts), []).append(index)
+        parts = frozenset(_parts(claims))
+        if parts:
+            found.setdefault(("part", ""), {}).setdefault(parts, []).append(index)
+    differ: dict[str, Callable[[object], Differ]] = {
+        "value": lambda key: _exclusive(key[0]),  # type: ignore[index]
+        "count": lambda key: _apart,
+        "part": lambda key: _parts_differ,
+    }
+    return [(statements, differ[kind](key)) for (kind, key), statements in found.items()] + _denials(every)
+
+
+def _denials(every: Sequence[Claims]) -> list[tuple[dict[frozenset, list[int]], Differ]]:
+    """What is said to be missing or not so, against what is there."""
+    found: list[tuple[dict[frozenset, list[int]], Differ]] = []
+    for word in sorted({word for claims in every for word in claims.lacks}):
+        lacking = [index for index, claims in enumerate(every) if word in claims.lacks]
+        having = [index for index, claims in enumerate(every) if word in claims.has - claims.lacks]
+        found.append(({frozenset(["lacks"]): lacking, frozenset(["has"]): having}, lambda mine, theirs: True))
+    for key in sorted({key for claims in every for key in claims.refused}):
+        for index, claims in enumerate(every):
+            no = frozenset(claims.refused.get(key, ()))
+            others = [
+                other
+                for other, its in enumerate(every)
+                if no and _refused(key[0], no, frozenset(its.values.get(key, ())))
+            ]
+            found.append(({frozenset(["no"]): [index], frozenset(["yes"]): others}, lambda mine, theirs: True))
+    return found
+
+
 def _value_conflict(one: Claims, two: Claims) -> Conflict | None:
     for key in one.values.keys() & two.values.keys():
         mine, theirs = one.values[key], two.values[key]
-        if not any(_compatible(key[0], *pair) for pair in product(mine, theirs)):
+        if _exclusive(key[0])(frozenset(mine), frozenset(theirs)):
             noun = "" if key[1] == SELF else f" of {key[1]}"
             return Conflict(key[0] + noun, " or ".join(sorted(mine)), " or ".join(sorted(theirs)))
     return None
@@ -249,18 +359,17 @@ def _value_conflict(one: Claims, two: Claims) -> Conflict | None:
 
 def _refusal_conflict(one: Claims, two: Claims) -> Conflict | None:
     for refusing, other, swapped in ((one, two, False), (two, one, True)):
-        for key, values in refusing.refused.items():
-            mine = other.values.get(key, set())
-            if mine and all(values & {value, *implied_values(key[0], value)} for value in mine):
-                sides = f"not {' or '.join(sorted(values))}", " or ".join(sorted(mine))
+        for key, no in refusing.refused.items():
+            yes = other.values.get(key, set())
+            if _refused(key[0], frozenset(no), frozenset(yes)):
+                sides = f"not {' or '.join(sorted(no))}", " or ".join(sorted(yes))
                 return Conflict(key[0], *(reversed(sides) if swapped else sides))
     return None
 
 
 def _count_conflict(one: Claims, two: Claims) -> Conflict | None:
     for noun in one.counts.keys() & two.counts.keys():
-        pairs = product(one.counts[noun], two.counts[noun])
-        if all(max(a[0], b[0]) > min(a[1], b[1]) for a, b in pairs):
+        if _apart(frozenset(one.counts[noun]), frozenset(two.counts[noun])):
             return Conflict(f"number of {noun}", _number(one.counts[noun]), _number(two.counts[noun]))
     return None
 
@@ -286,13 +395,9 @@ def _parts(claims: Claims) -> list[str]:
 
 def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
     mine, theirs = _parts(one), _parts(two)
-    if not mine or not theirs:
-        return None
-    for first, second in product(mine, theirs):
-        inside, around = PARTS[first][1].split("|"), PARTS[second][1].split("|")
-        if first == second or second in inside or first in around:
-            return None
-    return Conflict("part", " and ".join(mine), " and ".join(theirs))
+    if mine and theirs and _parts_differ(frozenset(mine), frozenset(theirs)):
+        return Conflict("part", " and ".join(mine), " and ".join(theirs))
+    return None
 
 
 BUILT_IN = ConflictRules(DIMENSIONS)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from prolab_hf.label_space.conflict_words import DIMENSIONS, IMPLIED
+from prolab_hf.label_space.conflict_words import IMPLIED
 
 SELF = "itself"
 INFINITY = 10**9
@@ -237,11 +237,6 @@ class _Part:
     linked: bool = False
 
 
-def default_lexicon() -> Lexicon:
-    """The lexicon of the package's own word lists."""
-    return Lexicon(DIMENSIONS)
-
-
 def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
     """Takes a phrase apart.
 
@@ -320,7 +315,9 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
                 parts.append(_Part(landmark=True, main=False))
             position += length
         elif word in NUMBERS or word.isdigit():
-            parts[-1].count.add(_limited(NUMBERS.get(word) or (int(word[:9]), int(word[:9])), limit))
+            # Behind its noun a number counts nothing: "platform 3".
+            if not parts[-1].nouns:
+                parts[-1].count.add(_limited(NUMBERS.get(word) or (int(word[:9]), int(word[:9])), limit))
             position, limit = position + 1, None
         elif word in GROUPS and words[position + 1 : position + 2] == ["of"]:
             parts[-1].count.add(GROUPS[word])

@@ -10,6 +10,7 @@ from prolab_hf.label_space import operations, space_files
 from prolab_hf.label_space.space_content import Descriptions, SpaceContent
 
 if TYPE_CHECKING:
+    from prolab_hf.label_space.conflicts import ConflictRules
     from prolab_hf.label_space.report.health import HealthReport
 
 
@@ -44,9 +45,11 @@ class PropertySpace(SpaceContent):
         descriptions: Descriptions,
         *,
         encoder: Any,
-        num_properties: int | str,
+        num_properties: int | str = "auto",
         seed: int = 0,
-        algorithm: str = "kmeans",
+        algorithm: str = "constrained",
+        conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
+        allow_conflicts: bool = False,
         property_names: Sequence[str] | Mapping[str, str] | None = None,
         name: str = "",
         provenance: Mapping[str, Any] | None = None,
@@ -59,13 +62,17 @@ class PropertySpace(SpaceContent):
             encoder: A `TextEncoder`, the name or folder of a transformers or sentence-transformers model, a
                 loaded `SentenceTransformer`, or a function from a list of N texts to an `(N, embedding_dim)`
                 array.
-            num_properties: Number of clusters, at most the number of different descriptions; `"knee"` looks
-                for the bend of the clustering error.
+            num_properties: `"auto"` merges only descriptions that mean the same, and the number falls out; a
+                number asks for that many properties, at most the number of different descriptions; `"knee"`
+                looks for the bend of the clustering error.
             seed: Seed of the clustering.
-            algorithm: `"kmeans"`, `"spherical"`, `"balanced"` or `"split_opposites"`
-                (`clustering.Algorithm`).
-            property_names: Names in the order of the properties, or a mapping from default names (the most
-                central description of each cluster) to better ones.
+            algorithm: For a number: `"constrained"` never puts two descriptions that contradict each other
+                into one property, `"kmeans"` is the paper's clustering, which does.
+            conflicts: What contradicts what: `conflicts.ConflictRules`, or a mapping or JSON file with words
+                of your own (`ConflictRules.extended`). The built-in rules by default.
+            allow_conflicts: Whether a number that cannot be met without a contradiction is met with one.
+            property_names: Names in the order of the properties, or a mapping from default names (the
+                description that most classes of the property use) to better ones.
             name: Short name of the space.
             provenance: Who wrote the descriptions, prompt version, licence.
             show_progress: Whether encoding shows a progress bar.
@@ -74,16 +81,20 @@ class PropertySpace(SpaceContent):
             A space whose `assignments` say which property each description fell into.
 
         Raises:
-            ValueError: A class without description, more properties than descriptions, two classes with equal
-                rows, or vectors that are not finite.
+            ValueError: A class without description, more properties than descriptions, fewer than contradictions
+                allow (the message says the smallest number), two classes with equal rows, or vectors that are
+                not finite.
         """
-        from prolab_hf.label_space.building import build_space
+        from prolab_hf.label_space.building import BuildOptions, build_space
+        from prolab_hf.label_space.conflicts import ConflictRules
 
         return build_space(
             cls,
             descriptions,
             encoder=encoder,
-            clustering={"num_properties": num_properties, "seed": seed, "algorithm": algorithm},
+            options=BuildOptions(
+                num_properties, seed, algorithm, ConflictRules.load(conflicts), allow_conflicts
+            ),
             property_names=property_names,
             facts={"name": name, "provenance": provenance},
             show_progress=show_progress,

@@ -138,7 +138,12 @@ def _table(rows: Any) -> str:
 
 def _facts(facts: dict[str, Any]) -> str:
     return (
-        "; ".join(f"{escaped(key)}: {escaped(str(value))}" for key, value in facts.items()) or "not recorded"
+        "; ".join(
+            f"{escaped(key)}: {escaped(str(value))}"
+            for key, value in facts.items()
+            if not isinstance(value, dict | list)
+        )
+        or "not recorded"
     )
 
 
