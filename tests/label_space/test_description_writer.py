@@ -12,14 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from prolab_hf.cli import app, run
-from prolab_hf.label_space.describing import (
+from prolab_hf.label_space.description_writer import (
     DescribeSettings,
     EndpointModel,
     LocalModel,
     TemporaryFailure,
     describe_classes,
 )
-from prolab_hf.label_space.descriptions import (
+from prolab_hf.label_space.description_prompt import (
     DescriptionCache,
     DescriptionRules,
     accepted_descriptions,
