@@ -1,6 +1,5 @@
 """Operations on property spaces: each takes a space and returns a new one with the same properties."""
 
-import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,13 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from prolab_hf.label_space.space_content import checked_descriptions, checked_names, matrix_from_rows
+from prolab_hf.label_space.space_content import (
+    SpaceContent,
+    checked_descriptions,
+    checked_names,
+    matrix_from_rows,
+)
+from prolab_hf.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.label_space.text_encoder import TextEncoder
 
-Space = TypeVar("Space", bound="PropertySpace")
+Space = TypeVar("Space", bound=SpaceContent)
 
 # Cosine below which a description counts as far from a property, for spaces that recorded no quantile.
 FAR_COSINE = 0.5
@@ -36,7 +40,7 @@ def equal_rows(class_names: Sequence[str], matrix: torch.Tensor) -> list[tuple[s
     return pairs
 
 
-def class_indices(space: "PropertySpace", names: Sequence[str]) -> list[int]:
+def class_indices(space: SpaceContent, names: Sequence[str]) -> list[int]:
     """Rows of the named classes.
 
     Args:
@@ -51,12 +55,15 @@ def class_indices(space: "PropertySpace", names: Sequence[str]) -> list[int]:
     position = {name: index for index, name in enumerate(space.class_names)}
     for name in names:
         if name not in position:
-            near = difflib.get_close_matches(str(name), space.class_names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" The space has {len(position)} classes."
-            raise ValueError(f"Unknown class {name!r}.{hint}")
+            raise ValueError(_unknown("class", name, space.class_names, "classes"))
     if len(set(names)) != len(names):
         raise ValueError(f"Class names must not repeat, got {list(names)}.")
     return [position[name] for name in names]
+
+
+def _unknown(kind: str, name: object, known: Sequence[str], plural: str) -> str:
+    near = did_you_mean(name, known).replace("; did", "Did", 1)
+    return f"Unknown {kind} {name!r}. {near or f'The space has {len(known)} {plural}.'}"
 
 
 def _rebuilt(space: Space, names: Sequence[str], matrix: torch.Tensor, **texts: Any) -> Space:
@@ -72,7 +79,7 @@ def _rebuilt(space: Space, names: Sequence[str], matrix: torch.Tensor, **texts: 
     )
 
 
-def _refuse_new_twins(before: "PropertySpace", after: "PropertySpace", advice: str) -> None:
+def _refuse_new_twins(before: SpaceContent, after: SpaceContent, advice: str) -> None:
     old = set(equal_rows(before.class_names, before.class_property_matrix))
     for twins in equal_rows(after.class_names, after.class_property_matrix):
         if twins not in old:
@@ -113,7 +120,7 @@ def rename_classes(space: Space, names: Mapping[str, str]) -> Space:
     )
 
 
-def property_indices(space: "PropertySpace", properties: Sequence[str | int]) -> list[int]:
+def property_indices(space: SpaceContent, properties: Sequence[str | int]) -> list[int]:
     """Columns of the given properties.
 
     Args:
@@ -130,11 +137,7 @@ def property_indices(space: "PropertySpace", properties: Sequence[str | int]) ->
     for item in properties:
         if isinstance(item, str):
             if item not in position:
-                near = difflib.get_close_matches(item, space.property_names, n=1)
-                hint = (
-                    f" Did you mean {near[0]!r}?" if near else f" The space has {len(position)} properties."
-                )
-                raise ValueError(f"Unknown property {item!r}.{hint}")
+                raise ValueError(_unknown("property", item, space.property_names, "properties"))
             indices.append(position[item])
         elif (
             isinstance(item, bool) or not isinstance(item, int | np.integer) or not 0 <= item < len(position)
@@ -185,7 +188,7 @@ def merge_classes(space: Space, groups: Mapping[str, Sequence[str]]) -> Space:
 
 
 def _merged_texts(
-    space: "PropertySpace", parts: Mapping[str, Sequence[int]]
+    space: SpaceContent, parts: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
     descriptions: dict[str, list[str]] = {}
     assignments: dict[str, list[int]] = {}
@@ -231,7 +234,7 @@ def add_classes(space: Space, descriptions: Mapping[str, Sequence[str]], encoder
     return grown
 
 
-def _known_assignments(space: "PropertySpace", texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+def _known_assignments(space: SpaceContent, texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
     """Properties of sentences that already describe other classes: no text encoder is needed for those."""
     known = {name.lower(): index for index, name in enumerate(space.property_names)}
     for name, indices in space.assignments.items():
@@ -249,7 +252,7 @@ def _known_assignments(space: "PropertySpace", texts: Mapping[str, Sequence[str]
 
 
 def _nearest_assignments(
-    space: "PropertySpace", texts: Mapping[str, Sequence[str]], encoder: Any
+    space: SpaceContent, texts: Mapping[str, Sequence[str]], encoder: Any
 ) -> dict[str, list[int]]:
     """The property nearest by cosine to each sentence."""
     from prolab_hf.label_space.text_encoder import TextEncoder
@@ -274,7 +277,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _check_same_encoder(space: "PropertySpace", encoder: "TextEncoder") -> None:
+def _check_same_encoder(space: SpaceContent, encoder: "TextEncoder") -> None:
     """Vectors of two encoders do not compare even where their lengths agree."""
     for field in ("pooling", "lower_case"):
         then, now = space.encoder.get(field), encoder.info.get(field)
@@ -296,7 +299,7 @@ def _check_same_encoder(space: "PropertySpace", encoder: "TextEncoder") -> None:
     )
 
 
-def _warn_far(space: "PropertySpace", sentences: list[str], cosine: np.ndarray, nearest: np.ndarray) -> None:
+def _warn_far(space: SpaceContent, sentences: list[str], cosine: np.ndarray, nearest: np.ndarray) -> None:
     limit = float(space.clustering.get("far_cosine", FAR_COSINE))
     far = [index for index in np.argsort(cosine, kind="stable") if cosine[index] < limit]
     if far:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -31,7 +32,7 @@ class PropertySpace(SpaceContent):
         name: Short name of the space.
         encoder: Facts about the text encoder (JSON values).
         clustering: Facts about the clustering (JSON values).
-        provenance: Who wrote the descriptions, licence (JSON values).
+        provenance: Who wrote the descriptions, license (JSON values).
 
     Raises:
         ValueError: Shapes, names or values do not fit together; the message names the field.
@@ -74,7 +75,7 @@ class PropertySpace(SpaceContent):
             property_names: Names in the order of the properties, or a mapping from default names (the
                 description that most classes of the property use) to better ones.
             name: Short name of the space.
-            provenance: Who wrote the descriptions, prompt version, licence.
+            provenance: Who wrote the descriptions, prompt version, license.
             show_progress: Whether encoding shows a progress bar.
 
         Returns:
@@ -261,7 +262,7 @@ class PropertySpace(SpaceContent):
         """
         return operations.select_classes(self, class_names)
 
-    def remove(self, class_names: str | Sequence[str]) -> Self:
+    def remove_classes(self, class_names: str | Sequence[str]) -> Self:
         """Drops classes; all properties stay.
 
         Args:
@@ -269,13 +270,31 @@ class PropertySpace(SpaceContent):
         """
         return operations.remove_classes(self, class_names)
 
-    def rename(self, names: Mapping[str, str]) -> Self:
+    def rename_classes(self, names: Mapping[str, str]) -> Self:
         """Renames classes.
 
         Args:
             names: Present name -> new name.
         """
         return operations.rename_classes(self, names)
+
+    def remove(self, class_names: str | Sequence[str]) -> Self:
+        """Former name of `remove_classes`.
+
+        Args:
+            class_names: One name or several.
+        """
+        warnings.warn("remove is now remove_classes.", DeprecationWarning, stacklevel=2)
+        return self.remove_classes(class_names)
+
+    def rename(self, names: Mapping[str, str]) -> Self:
+        """Former name of `rename_classes`.
+
+        Args:
+            names: Present name -> new name.
+        """
+        warnings.warn("rename is now rename_classes.", DeprecationWarning, stacklevel=2)
+        return self.rename_classes(names)
 
     def set_row(self, class_name: str, properties: Sequence[str | int]) -> Self:
         """Replaces the properties of one class; its assignments, no longer true, are dropped.
@@ -313,6 +332,7 @@ class PropertySpace(SpaceContent):
         encoder: Any = None,
         seed: int = 0,
         num_trials: int = 100,
+        conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
     ) -> "HealthReport":
         """Judges the space: findings with what to do, and the figures of `prolab_hf.label_space.report.health`.
 
@@ -322,10 +342,15 @@ class PropertySpace(SpaceContent):
                 measured too (it needs the vectors of the descriptions).
             seed: Seed of the random trials.
             num_trials: Noisy copies per class for each noise level.
+            conflicts: What contradicts what, as in `build`.
         """
+        from prolab_hf.label_space.conflicts import ConflictRules
         from prolab_hf.label_space.report.health import check_space
 
-        return check_space(self, taxonomy=taxonomy, encoder=encoder, seed=seed, num_trials=num_trials)
+        rules = ConflictRules.load(conflicts)
+        return check_space(
+            self, taxonomy=taxonomy, encoder=encoder, seed=seed, num_trials=num_trials, rules=rules
+        )
 
     # ----------------------------------------------------------------------------------------- controls
 
