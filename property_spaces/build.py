@@ -48,6 +48,8 @@ class SpaceSource:
         seed: Seed of the clustering.
         descriptions: Class name -> sentences, in the order of the class ids.
         super_categories: Class name -> super-category; empty where there is no such table.
+        keep_apart: Pairs of phrases that must not share a property although they do not contradict each other:
+            together they would make two classes hard to tell apart.
     """
 
     name: str
@@ -55,6 +57,7 @@ class SpaceSource:
     seed: int
     descriptions: dict[str, list[str]]
     super_categories: dict[str, str]
+    keep_apart: list[list[str]]
 
 
 def read_source(name: str) -> SpaceSource:
@@ -82,6 +85,7 @@ def read_source(name: str) -> SpaceSource:
         seed=fields["seed"],
         descriptions={key: list(texts) for key, texts in descriptions.items()},
         super_categories=super_categories,
+        keep_apart=fields.get("keep_apart", []),
     )
 
 
@@ -129,6 +133,7 @@ def build(source: SpaceSource, encoder: Any) -> PropertySpace:
         encoder=encoder,
         num_properties=source.num_properties,
         seed=source.seed,
+        conflicts={"always": source.keep_apart} if source.keep_apart else None,
         name=source.name,
         provenance=PROVENANCE,
     )

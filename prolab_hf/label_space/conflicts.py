@@ -1,7 +1,7 @@
 """Which phrases contradict each other: two that give one thing different values on one dimension.
 
 Sentence encoders put opposites and siblings next to each other ("four wheels" beside "two wheels"), so nearness
-alone must not decide what becomes one property. The rules, all lexical (`conflict_words`, `phrase_parsing`):
+alone must not decide what becomes one property. The rules, all lexical (`phrases.words`, `phrases.parsing`):
 
 1. Values of one dimension (colour, size, shape, material, place, state, ...) exclude one another unless one
    implies the other: red/green conflict, steel/metal and "grey or brown"/brown do not.
@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prolab_hf.label_space.conflict_words import DIMENSIONS, PARTS
-from prolab_hf.label_space.phrase_parsing import SELF, Claims, Lexicon, implied_values, parse, same_wording
+from prolab_hf.label_space.phrases.words import DIMENSIONS, PARTS
+from prolab_hf.label_space.phrases.parsing import SELF, Claims, Lexicon, implied_values, parse, same_wording
 
 WHOLE = frozenset(
     {
@@ -145,11 +145,13 @@ class ConflictRules:
         one, two = self.claims(first), self.claims(second)
         return (one.values, one.refused, one.counts, one.lacks) == (two.values, two.refused, two.counts, two.lacks)
 
-    def matrix(self, phrases: Sequence[str]) -> np.ndarray:
+    def matrix(self, phrases: Sequence[str], *, whatever_noun: bool = False) -> np.ndarray:
         """Which of N phrases conflict (the judge is not asked).
 
         Args:
             phrases: N descriptions.
+            whatever_noun: Whether values of different nouns count against each other too ("yellow" against
+                "white clouds"): no contradiction, but no property either.
 
         Returns:
             `(N, N)` bool, symmetric.
@@ -157,7 +159,7 @@ class ConflictRules:
         table = np.zeros((len(phrases), len(phrases)), dtype=bool)
         every = [self.claims(phrase) for phrase in phrases]
         # Compared are the few different statements about one thing, not the pairs of phrases.
-        for statements, differ in _statements(every):
+        for statements, differ in _statements(every, whatever_noun):
             kinds = list(statements.items())
             for position, (mine, rows) in enumerate(kinds):
                 for theirs, columns in kinds[position + 1 :]:
@@ -310,10 +312,18 @@ def _parts_differ(mine: frozenset[str], theirs: frozenset[str]) -> bool:
     return True
 
 
-def _statements(every: Sequence[Claims]) -> list[tuple[dict[frozenset, list[int]], Differ]]:
+def _statements(
+    every: Sequence[Claims], whatever_noun: bool = False
+) -> list[tuple[dict[frozenset, list[int]], Differ]]:
     """For each thing that is spoken of: what is said about it, by which phrases, and when that differs."""
     found: dict[tuple[str, object], dict[frozenset, list[int]]] = {}
     for index, claims in enumerate(every):
+        if whatever_noun:
+            dimensions: dict[str, set[str]] = {}
+            for (dimension, _), values in claims.values.items():
+                dimensions.setdefault(dimension, set()).update(values)
+            for dimension, values in dimensions.items():
+                found.setdefault(("value", (dimension, "")), {}).setdefault(frozenset(values), []).append(index)
         for key, values in claims.values.items():
             found.setdefault(("value", key), {}).setdefault(frozenset(values), []).append(index)
         for noun, counts in claims.counts.items():

@@ -1,8 +1,8 @@
 """Groups of phrases that never hold a contradiction: identical ideas, or a wanted number of properties.
 
 Agglomeration under cannot-link constraints. Two groups merge only where no phrase of one conflicts with a phrase
-of the other; the next merge is always the one that raises the K-Means error least (Ward), so rare phrases join
-their nearest neighbour before two common ideas are put together. Average linkage and constrained K-Means were
+of the other; the next merge is always the one that raises the K-Means error least (Ward, with the root of how often
+a phrase occurs as its weight), so rare phrases join their nearest neighbour before two common ideas are put together. Average linkage and constrained K-Means were
 measured beside it (`benchmarks/clustering_variants.py`).
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prolab_hf.label_space.conflicts import ConflictRules
-from prolab_hf.label_space.phrase_parsing import same_wording
+from prolab_hf.label_space.phrases.parsing import same_wording
 
 # Differently worded phrases with the same claims count as one idea from this cosine on. all-MiniLM-L6-v2 gives
 # paraphrases 0.88 to 0.98 ("newly planted" / "recently planted"); different ideas with equal claims reach 0.83.
@@ -134,21 +134,24 @@ def constrained_labels(
     """
     if len(texts) > MAX_TABLE:
         return _large_labels(vectors, num_clusters, weights, texts, rules, seed)
-    conflicts = rules.matrix(texts)
-    labels = agglomerate(vectors, num_clusters, weights, conflicts, linkage)
-    reached = int(labels.max()) + 1
-    if reached > num_clusters:
-        # Greedy merging can block itself; coloring the conflicts needs fewer groups, if worse ones.
-        colored = color_groups(vectors, conflicts)
-        smallest = min(reached, int(colored.max()) + 1)
-        if smallest > num_clusters:
-            raise TooFewProperties(
-                f"{num_clusters} properties are too few: phrases that contradict each other would share one. "
-                f"The smallest number that works here is {smallest}.",
-                smallest,
-            )
-        labels = split_loosest(vectors, colored, num_clusters, weights)
-    return refine(vectors, labels, weights, conflicts)
+    # The root: with full weights rare phrases join far ones, with none too many properties belong to one class.
+    mass = np.sqrt(weights)
+    # First also apart: values of different nouns ("yellow", "white clouds"), which is more than a contradiction.
+    for conflicts in (rules.matrix(texts, whatever_noun=True), rules.matrix(texts)):
+        labels = agglomerate(vectors, num_clusters, mass, conflicts, linkage)
+        reached = int(labels.max()) + 1
+        if reached == num_clusters:
+            return refine(vectors, labels, mass, conflicts)
+    # Greedy merging can block itself; coloring the conflicts needs fewer groups, if worse ones.
+    colored = color_groups(vectors, conflicts)
+    smallest = min(reached, int(colored.max()) + 1)
+    if smallest > num_clusters:
+        raise TooFewProperties(
+            f"{num_clusters} properties are too few: phrases that contradict each other would share one. "
+            f"The smallest number that works here is {smallest}.",
+            smallest,
+        )
+    return refine(vectors, split_loosest(vectors, colored, num_clusters, mass), mass, conflicts)
 
 
 def _large_labels(

@@ -12,6 +12,7 @@ from prolab_hf.label_space.space_content import Descriptions, SpaceContent
 
 if TYPE_CHECKING:
     from prolab_hf.label_space.conflicts import ConflictRules
+    from prolab_hf.label_space.placement import Placement
     from prolab_hf.label_space.report.health import HealthReport
 
 
@@ -217,7 +218,7 @@ class PropertySpace(SpaceContent):
             ValueError: The repository id is malformed, or an option contradicts another or the repository.
             RuntimeError: The Hub could not be reached or refused for another reason.
         """
-        from prolab_hf.label_space.space_push import upload_folder
+        from prolab_hf.uploading import upload_folder
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
@@ -235,24 +236,74 @@ class PropertySpace(SpaceContent):
 
     # --------------------------------------------------------------------------------------- operations
 
-    def add_classes(self, descriptions: Descriptions, *, encoder: Any = None) -> Self:
-        """Adds classes to the same properties: each description goes to the nearest property by cosine.
+    def add_classes(
+        self,
+        descriptions: Descriptions,
+        *,
+        encoder: Any = None,
+        conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
+        new_properties: bool = False,
+    ) -> Self:
+        """Adds classes: each description goes to the nearest property that does not contradict it.
 
-        Nothing is trained, and a model's learned weights stay valid.
+        Nothing is trained. Without new properties a model's learned weights stay valid.
 
         Args:
             descriptions: New class name -> sentences.
             encoder: The encoder the space was built with, in any form that `build` takes. `None` is enough
                 where every sentence is a property name or already describes another class.
+            conflicts: What contradicts what, as in `build`.
+            new_properties: Whether a description that fits no property becomes one. A trained model does not
+                know it: use the space for training.
 
         Warns:
-            UserWarning: A description is far from every property.
+            UserWarning: A description fits no property; it went to the nearest one all the same.
 
         Raises:
             ValueError: A name exists already, the encoder does not fit or is needed, or a new row equals an
                 existing one.
         """
-        return operations.add_classes(self, descriptions, encoder)
+        from prolab_hf.label_space.conflicts import ConflictRules
+
+        return operations.add_classes(
+            self, descriptions, encoder, ConflictRules.load(conflicts), new_properties
+        )
+
+    def place(
+        self,
+        descriptions: Descriptions,
+        *,
+        encoder: Any = None,
+        conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
+    ) -> "list[Placement]":
+        """Says for each sentence of new classes which property it would fall into, and how sure that is.
+
+        Args:
+            descriptions: New class name -> sentences.
+            encoder: As in `add_classes`.
+            conflicts: What contradicts what, as in `build`.
+
+        Raises:
+            ValueError: As `add_classes`.
+        """
+        from prolab_hf.label_space.conflicts import ConflictRules
+        from prolab_hf.label_space.placement import place_phrases
+
+        texts = operations.checked_new_classes(self, descriptions)
+        return place_phrases(self, texts, encoder, ConflictRules.load(conflicts))
+
+    def add_property(self, phrase: str, class_names: Sequence[str], *, encoder: Any) -> Self:
+        """Adds a property, a new column, and gives it to classes. A model has to be trained with it.
+
+        Args:
+            phrase: What can be seen, as in a description; also its name.
+            class_names: Classes that show it.
+            encoder: The encoder the space was built with, in any form that `build` takes.
+
+        Raises:
+            ValueError: A class is unknown, the phrase is in the space already, or the encoder does not fit.
+        """
+        return operations.add_property(self, phrase, class_names, encoder)
 
     def select_classes(self, class_names: Sequence[str]) -> Self:
         """Keeps the named classes, in the order given; all properties stay.

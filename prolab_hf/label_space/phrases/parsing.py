@@ -1,6 +1,6 @@
 """A phrase taken apart: which values it gives to which noun, how many, and what it says is missing.
 
-No grammar and no model: words are looked up in the lists of `conflict_words`, the phrase is cut at prepositions
+No grammar and no model: words are looked up in the lists of `phrases.words`, the phrase is cut at prepositions
 and conjunctions, and what is left in a part belongs to the part's last noun. Nouns that stand for the described
 thing itself ("color", "surface", "object") count as `SELF`.
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from prolab_hf.label_space.conflict_words import IMPLIED
+from prolab_hf.label_space.phrases.words import IMPLIED
 
 SELF = "itself"
 INFINITY = 10**9
