@@ -10,6 +10,9 @@ from PIL import Image
 
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.model.image_conversion_prolab import (
+    BrokenImageError as BrokenImageError,
+)
+from prolab_hf.model.image_conversion_prolab import (
     ImageContent,
     StandardImage,
     checked_range,

@@ -138,7 +138,7 @@ class DemoClasses:
             raise ValueError(f"{name!r} is one of the model's own classes; only added ones can be removed.")
         if name not in self.space.class_names:
             raise ValueError(f"There is no class {name!r}.")
-        self._use(self.space.remove([name]))
+        self._use(self.space.remove_classes([name]))
 
     def restore(self) -> None:
         """Gives the model its own classes back."""
