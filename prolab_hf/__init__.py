@@ -6,6 +6,7 @@ from transformers.utils import is_torchvision_available
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.explanation.contributions import explain
 from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone, AdaptedNetworkConfig
 from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
@@ -22,6 +23,8 @@ __version__ = "0.1.0"
 
 AutoConfig.register("prolab", ProLabConfig, exist_ok=True)
 AutoConfig.register("vit_adapter", ViTAdapterConfig, exist_ok=True)
+AutoConfig.register("adapted_network", AdaptedNetworkConfig, exist_ok=True)
+AutoBackbone.register(AdaptedNetworkConfig, AdaptedNetworkBackbone, exist_ok=True)
 AutoBackbone.register(ViTAdapterConfig, ViTAdapterBackbone, exist_ok=True)
 AutoModelForSemanticSegmentation.register(ProLabConfig, ProLabForSemanticSegmentation, exist_ok=True)
 AutoImageProcessor.register(

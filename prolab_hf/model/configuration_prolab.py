@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .adapted_network_prolab import AdaptedNetworkConfig
 from .configuration_vit_adapter import ViTAdapterConfig
 
 logger = logging.getLogger(__name__)
@@ -139,9 +140,10 @@ class ProLabConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_misspelt(kwargs)
         given = self.backbone_config
-        if isinstance(given, dict) and given.get("model_type") == ViTAdapterConfig.model_type:
-            # As remote code this class is in no registry, where transformers would look for it.
-            self.backbone_config = ViTAdapterConfig.from_dict(given)
+        for own in (ViTAdapterConfig, AdaptedNetworkConfig):
+            if isinstance(given, dict) and given.get("model_type") == own.model_type:
+                # As remote code this class is in no registry, where transformers would look for it.
+                self.backbone_config = own.from_dict(given)
         super().__post_init__(**kwargs)
         if self.feature_pyramid is None:
             backbone_type = getattr(self.backbone_config, "model_type", None)

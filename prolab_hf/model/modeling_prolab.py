@@ -16,6 +16,7 @@ from transformers.backbone_utils import load_backbone
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .adapted_network_prolab import AdaptedNetworkBackbone
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
 from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES.setdefault("prolab", "ProLabForSemanticSegmentation")
 
 EPSILON = 1e-8  # of torch.nn.CosineSimilarity
+OWN_BACKBONES: dict[Any, Any] = {
+    "vit_adapter": ViTAdapterBackbone,
+    "adapted_network": AdaptedNetworkBackbone,
+}
 
 
 @dataclass
@@ -134,10 +139,8 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         super().__init__(config)
         self._has_default_properties = False
         # Our own backbone by name: as remote code its class is in no registry that load_backbone could ask.
-        own = getattr(config.backbone_config, "model_type", None) == "vit_adapter"
-        self.backbone = (
-            ViTAdapterBackbone._from_config(config.backbone_config) if own else load_backbone(config)
-        )
+        own = OWN_BACKBONES.get(getattr(config.backbone_config, "model_type", None))
+        self.backbone = load_backbone(config) if own is None else own._from_config(config.backbone_config)
         channels = list(self.backbone.channels)
         if len(channels) < 2:
             raise ValueError(

@@ -1,0 +1,1 @@
+"""The property head in closed form: statistics, solution, adapting other networks."""
