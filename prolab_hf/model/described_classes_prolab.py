@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from .closed_form_prolab import (
     claim_offsets,
+    class_rows,
     class_sources,
     dequantized,
     described,
@@ -21,7 +22,6 @@ from .closed_form_prolab import (
     plain_rows,
     quantized,
     response_targets,
-    unspoken_columns,
 )
 from .configuration_prolab import ProLabConfig
 
@@ -38,7 +38,7 @@ def derived_buffers(config: ProLabConfig) -> dict[str, Tensor]:
     """Buffers that follow from the configuration alone; they are rebuilt at every load and not saved."""
     return {
         "class_property_matrix": plain_rows(config),
-        "unspoken_rows": unspoken_columns(config) * config.unspoken_weight,
+        "class_rows": class_rows(config),
         "response_targets": response_targets(config),
         "class_offsets": offsets_tensor(config),
     }
@@ -51,7 +51,8 @@ class DescribedClassesMixin(nn.Module):
         property_embeddings: `(num_properties, embedding_dim)` unit rows; saved with the weights.
         class_property_matrix: `(num_labels, num_properties)` of 0 and 1; derived from
             `config.class_properties` at every load, so changing classes never ends in a size mismatch.
-        unspoken_rows: `(num_labels, trained classes)`, the part of the rows without words; derived.
+        class_rows: `(num_labels, num_properties + trained classes)`: the same with the properties without words
+            behind the named ones, where the model has any; derived.
         response_targets: `(num_responses, num_properties + trained classes)`; derived.
         class_offsets: `(num_labels,)`, what is added to the class scores; derived.
         calibration_scores: `(calibration_pixels, num_properties or num_responses)` integers (see `quantized`),
@@ -62,7 +63,7 @@ class DescribedClassesMixin(nn.Module):
     config: ProLabConfig
     property_embeddings: Tensor
     class_property_matrix: Tensor
-    unspoken_rows: Tensor
+    class_rows: Tensor
     response_targets: Tensor
     class_offsets: Tensor
     calibration_scores: Tensor | None
@@ -248,6 +249,7 @@ class DescribedClassesMixin(nn.Module):
         config = self.config
         trained = is_trained(config)
         config.class_offsets = config.claim_budget = None
+        self._rebuild_derived_buffers()
         if claim_budget is not None and config.trained_classes is not None and not trained.all():
             measured = self.calibration_class_scores() if trained.any() else None
             if measured is None:
@@ -255,8 +257,11 @@ class DescribedClassesMixin(nn.Module):
             else:
                 config.class_offsets = claim_offsets(measured[0].cpu(), trained, claim_budget)
                 config.claim_budget = claim_budget
+        self.class_offsets = offsets_tensor(config).to(self.class_offsets)
+
+    def _rebuild_derived_buffers(self) -> None:
         where = self.class_property_matrix
-        for name, value in derived_buffers(config).items():
+        for name, value in derived_buffers(self.config).items():
             setattr(self, name, value.to(where.device, where.dtype))
 
     # ---- scores: the one place where the formula lives ----------------------------------------------------
@@ -319,7 +324,7 @@ class DescribedClassesMixin(nn.Module):
     def _rows(self, width: int) -> Tensor:
         """Rows of the classes for scores with or without the part that has no words."""
         rows = self.class_property_matrix
-        return rows if rows.shape[1] == width else torch.cat([rows, self.unspoken_rows], dim=1)
+        return rows if rows.shape[1] == width else self.class_rows
 
     def _similarity(self, scores: Tensor) -> Tensor:
         rows = self._rows(scores.shape[1]).to(scores.dtype)

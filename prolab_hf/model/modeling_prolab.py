@@ -281,6 +281,19 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
             attentions=outputs.attentions,
         )
 
+    def last_layer_maps(self, pixel_values: Tensor) -> list[Tensor]:
+        """The maps that the last layer sees, the one with the size of the result first.
+
+        Args:
+            pixel_values: `(batch_size, 3, height, width)`, normalized as the processor does.
+        """
+        features = self.backbone.forward_with_filtered_kwargs(
+            pixel_values, output_hidden_states=False, output_attentions=False
+        ).feature_maps
+        return self.decode_head.maps(
+            features if self.feature_pyramid is None else self.feature_pyramid(features)
+        )
+
     # ---- state --------------------------------------------------------------------------------------------
 
     def get_input_embeddings(self) -> nn.Module:
