@@ -18,7 +18,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
-from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead
+from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead, linear_of_maps
 from .described_classes_prolab import DescribedClassesMixin, write_property_space
 from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
 from .modeling_vit_adapter import ViTAdapterBackbone
@@ -201,7 +201,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
             logits = self._scores(named, unspoken)  # what is compared, clamped before it is upsampled
             rows = self._rows(logits.shape[1])
             if class_logits is None and config.class_loss_weight > 0:
-                class_logits = self._similarity(logits)
+                class_logits = self.similarity_of_scores(logits)
         loss = logits.new_zeros(())
         if config.property_loss_weight > 0:
             if config.property_loss == "cosine":
@@ -293,6 +293,15 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
         return self.decode_head.maps(
             features if self.feature_pyramid is None else self.feature_pyramid(features)
         )
+
+    def responses(self, pixel_values: Tensor) -> Tensor:
+        """What the last layer itself gives `(batch_size, num_responses, height, width)` (`"linear_cosine"`).
+
+        Args:
+            pixel_values: `(batch_size, 3, height, width)`, normalized as the processor does.
+        """
+        weight, bias = self.decode_head.classifier.weight, self.decode_head.classifier.bias
+        return linear_of_maps(self.last_layer_maps(pixel_values), weight, bias)
 
     # ---- state --------------------------------------------------------------------------------------------
 

@@ -151,6 +151,26 @@ def class_score_parts(responses: Tensor, class_rows: Tensor, unspoken_weight: fl
     return named @ rows.t() / norm / length, own * unspoken_weight / norm / length
 
 
+def scores_with_described(
+    responses: Tensor, class_rows: Tensor, trained: Sequence[int], unspoken_weight: float
+) -> Tensor:
+    """Class scores `(pixels, num_classes)` where only some classes have a response.
+
+    Args:
+        responses: `(pixels, trained classes)`.
+        class_rows: `(num_classes, num_properties)` of 0 and 1.
+        trained: The class of each response.
+        unspoken_weight: beta.
+    """
+    rows = class_rows.to(responses.dtype)
+    named, own = property_scores(responses, rows[list(trained)], unspoken_weight)
+    product, squared = named @ rows.t(), rows.square().sum(dim=1)
+    product[:, list(trained)] += own * unspoken_weight
+    squared[list(trained)] += unspoken_weight**2
+    norm = (named.square().sum(dim=1) + own.square().sum(dim=1)).sqrt().clamp_min(1e-8)
+    return product / norm[:, None] / squared.sqrt().clamp_min(1e-8)
+
+
 def spoken_shares(
     responses: Tensor, class_rows: Tensor, unspoken_weight: float
 ) -> tuple[float, list[float | None]]:

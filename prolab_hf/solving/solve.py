@@ -19,6 +19,7 @@ from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Collected, LabeledImages, NamedClasses, Pass, moments_fit
+from prolab_hf.solving.leave_one_out import leave_one_out
 from prolab_hf.solving.pixel_features import network_fingerprint, transform_fingerprint
 from prolab_hf.solving.solution import (
     DEFAULT_EXPONENT,
@@ -283,6 +284,10 @@ def install(model: ProLabForSemanticSegmentation, collected: Collected, settings
         "spoken_share": overall,
         "spoken_share_per_class": {name: share for name, share in zip(config.trained_classes, per_class)},
     }
+    if settings.statistics == "per_class" and held.num_images:
+        budget = 0.01 if settings.claim_budget is None else settings.claim_budget
+        estimates = leave_one_out(fit, validation, rows, choice, claim_budget=budget)
+        config.solution["if_only_described"] = [estimate.to_dict() for estimate in estimates]
     model.set_calibration_sample(responses, pixels.labels)
     model.set_claim_budget(settings.claim_budget)
     kept = total if settings.statistics == "per_class" else total.summed_up(choice.class_exponent)
