@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from prolab_hf.evaluation.inference import inference_state, prepare
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import label_names
-from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Collected, LabeledImages, NamedClasses, Pass, moments_fit
+from prolab_hf.solving.default_processor import default_processor
 from prolab_hf.solving.leave_one_out import leave_one_out
 from prolab_hf.solving.pixel_features import network_fingerprint, transform_fingerprint
 from prolab_hf.solving.solution import (
@@ -126,7 +126,7 @@ def solve(
         space: The classes and their words.
         dataset: Anything with `len()` and `[i]` that gives a `Sample` or a pair `(image, mask of class ids)`. Its
             `class_names`, if it has any, may be in another order than the space's.
-        processor: Image processor or evaluation transform; default: `ProLabImageProcessor` with ImageNet's mean.
+        processor: Image processor or evaluation transform; default: `default_processor(backbone, model.config)`.
         context: Let the head also see means of the image and of its parts.
         device: Where the network runs; default: a GPU if there is one.
         **options: See `SolveSettings`.
@@ -146,6 +146,30 @@ def solve(
         ```
     """
     settings = SolveSettings(**options)
+    model, usual = new_model(backbone, space, context=context, needs_processor=processor is None)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    solve_head(model.to(device), dataset, usual if processor is None else processor, settings)
+    return model.to("cpu").eval()
+
+
+def new_model(
+    backbone: Any,
+    space: PropertySpace,
+    *,
+    context: bool = False,
+    image_size: int | None = None,
+    needs_processor: bool = True,
+) -> tuple[ProLabForSemanticSegmentation, Any]:
+    """A linear head on a backbone, not solved yet, and the image processor that suits the backbone.
+
+    Args:
+        backbone: As for `solve`.
+        space: The classes and their words.
+        context: Let the head also see means of the image and of its parts.
+        image_size: Shortest edge in pixels; 0 keeps the size of the images, `None` takes 512.
+        needs_processor: Whether a processor is wanted; `None` is given otherwise.
+    """
     model = ProLabForSemanticSegmentation.from_backbone(
         backbone,
         space,
@@ -155,11 +179,9 @@ def solve(
         use_auxiliary_head=False,
         temperature=DISPLAY_TEMPERATURE,
     )
-    processor = processor or ProLabImageProcessorPil.from_model_config(model.config)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    solve_head(model.to(device), dataset, processor, settings)
-    return model.to("cpu").eval()
+    return model, default_processor(
+        backbone, model.config, image_size=image_size
+    ) if needs_processor else None
 
 
 def solve_head(
@@ -184,18 +206,22 @@ def solve_head(
         exponent = DEFAULT_EXPONENT if exponent is None else exponent
         counts = work.count_masks(settings.accelerator, show_progress=settings.show_progress)
         weights = torch.where(counts > 0, counts.clamp_min(1) ** -exponent, 0.0)
+    start = work.empty(weights, exponent if weights is not None else None, features)
+    install(model, _run(model, work, start, settings), settings)
+
+
+def _run(model: nn.Module, work: Pass, start: Collected, settings: SolveSettings) -> Collected:
     folder = None
     if settings.progress_dir is not None:
         folder = Path(settings.progress_dir)
         folder.mkdir(parents=True, exist_ok=True)
     with inference_state(model):
-        collected = work.run(
-            work.empty(weights, exponent if weights is not None else None, features),
+        return work.run(
+            start,
             accelerator=settings.accelerator,
             progress_dir=folder,
             show_progress=settings.show_progress,
         )
-    install(model, collected, settings)
 
 
 def pass_for(
@@ -374,14 +400,8 @@ def add_images(
             f"The statistics are of the classes {', '.join(known.class_names[:5])} ..., the model's classes are "
             f"{', '.join(names[:5])} ...; images are added to a model with the classes that it was solved for."
         )
-    collected = work.empty(known.class_weights, known.class_exponent, known.num_features)
-    with inference_state(model):
-        collected = work.run(
-            collected,
-            accelerator=settings.accelerator,
-            progress_dir=None if settings.progress_dir is None else Path(settings.progress_dir),
-            show_progress=settings.show_progress,
-        )
+    start = work.empty(known.class_weights, known.class_exponent, known.num_features)
+    collected = _run(model, work, start, settings)
     collected.fit = _on_cpu(collected.fit) + known
     numbers = {name: solution.get(name) for name in ("ridge", "class_exponent", "unspoken_weight")}
     kind: bool | Literal["per_class"] = "per_class" if known.is_per_class else True
