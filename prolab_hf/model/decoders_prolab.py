@@ -227,7 +227,7 @@ class ProLabHead(GradientCheckpointingLayer):
     def embed(self, *features: Tensor) -> Tensor:
         """Pixel embeddings `(batch_size, embedding_dim, height, width)` of the feature maps."""
         maps = [self.dropout(each) for each in self.maps(features)]
-        return _linear(maps, self.classifier.weight, self.classifier.bias)
+        return linear_of_maps(maps, self.classifier.weight, self.classifier.bias)
 
     def forward(self, property_embeddings: Tensor, *features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Property logits of the feature maps, before normalization, temperature and sigmoid.
@@ -251,16 +251,16 @@ class ProLabHead(GradientCheckpointingLayer):
             maps = [each.to(dtype) for each in maps]
             weight, bias = self.classifier.weight.to(dtype), self.classifier.bias.to(dtype)
             if self.gives_responses:
-                return _linear(maps, weight, bias), None
+                return linear_of_maps(maps, weight, bias), None
             properties = property_embeddings.to(dtype)
             if self.normalize_pixel_embeddings:
-                embeddings = _linear(maps, weight, bias)
+                embeddings = linear_of_maps(maps, weight, bias)
                 return F.conv2d(embeddings, properties[:, :, None, None]), embeddings
             folded = (properties @ weight.flatten(1))[:, :, None, None]
-            return _linear(maps, folded, properties @ bias), None
+            return linear_of_maps(maps, folded, properties @ bias), None
 
 
-def _linear(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear_of_maps(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
     """A 1x1 convolution of the maps side by side; each is convolved at its own size and then resized to the first."""
     parts = weight.split([each.shape[1] for each in maps], dim=1)
     result = F.conv2d(maps[0], parts[0], bias)

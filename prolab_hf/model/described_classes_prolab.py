@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from .closed_form_prolab import (
     claim_offsets,
+    class_rows,
     class_sources,
     dequantized,
     described,
@@ -21,7 +22,6 @@ from .closed_form_prolab import (
     plain_rows,
     quantized,
     response_targets,
-    unspoken_columns,
 )
 from .configuration_prolab import ProLabConfig
 
@@ -38,7 +38,7 @@ def derived_buffers(config: ProLabConfig) -> dict[str, Tensor]:
     """Buffers that follow from the configuration alone; they are rebuilt at every load and not saved."""
     return {
         "class_property_matrix": plain_rows(config),
-        "unspoken_rows": unspoken_columns(config) * config.unspoken_weight,
+        "class_rows": class_rows(config),
         "response_targets": response_targets(config),
         "class_offsets": offsets_tensor(config),
     }
@@ -51,7 +51,8 @@ class DescribedClassesMixin(nn.Module):
         property_embeddings: `(num_properties, embedding_dim)` unit rows; saved with the weights.
         class_property_matrix: `(num_labels, num_properties)` of 0 and 1; derived from
             `config.class_properties` at every load, so changing classes never ends in a size mismatch.
-        unspoken_rows: `(num_labels, trained classes)`, the part of the rows without words; derived.
+        class_rows: `(num_labels, num_properties + trained classes)`: the same with the properties without words
+            behind the named ones, where the model has any; derived.
         response_targets: `(num_responses, num_properties + trained classes)`; derived.
         class_offsets: `(num_labels,)`, what is added to the class scores; derived.
         calibration_scores: `(calibration_pixels, num_properties or num_responses)` integers (see `quantized`),
@@ -62,7 +63,7 @@ class DescribedClassesMixin(nn.Module):
     config: ProLabConfig
     property_embeddings: Tensor
     class_property_matrix: Tensor
-    unspoken_rows: Tensor
+    class_rows: Tensor
     response_targets: Tensor
     class_offsets: Tensor
     calibration_scores: Tensor | None
@@ -212,29 +213,40 @@ class DescribedClassesMixin(nn.Module):
         self.calibration_labels = trained_labels.to(where, torch.int16)
         self.config.calibration_pixels = len(values)
 
+    def restore_calibration_sample(self, scores: Tensor | None, trained_labels: Tensor | None) -> None:
+        """Puts a sample back as it was taken from `calibration_scores` and `calibration_labels`."""
+        self.calibration_scores, self.calibration_labels = scores, trained_labels
+        self.config.calibration_pixels = 0 if scores is None else len(scores)
+
     @torch.no_grad()
-    def calibration_class_scores(self) -> tuple[Tensor, Tensor] | None:
-        """Class scores of the calibration sample, without offsets.
+    def calibration_property_scores(self) -> tuple[Tensor, Tensor]:
+        """What the calibration sample says about the classes of now.
 
         Returns:
-            Scores `(pixels, num_labels)` and class ids `(pixels,)`, for the pixels whose class is still among the
-            classes; `None` without such pixels.
+            Scores `(pixels, num_properties, or more with properties without words)` and class ids `(pixels,)`, for
+            the pixels whose class is still among the classes; both empty without a sample.
         """
         if self.calibration_scores is None or self.calibration_labels is None:
-            return None
+            return torch.zeros(0, self.config.num_properties), torch.zeros(0, dtype=torch.int64)
         label_of_source = torch.full((max(1, len(self.config.trained_classes or ())),), -1)
         for label, sources in enumerate(class_sources(self.config)):
             label_of_source[sources] = label
         labels = label_of_source.to(self.calibration_labels.device)[self.calibration_labels.long()]
-        kept = labels >= 0
-        if not kept.any():
-            return None
-        values = dequantized(self.calibration_scores[kept])[:, :, None, None]
+        values = dequantized(self.calibration_scores[labels >= 0])
         if self.config.similarity == "linear_cosine":
-            scores = self._scores(*self._logits_of_responses(values))
-        else:
-            scores = values
-        return self._similarity(scores).flatten(1), labels[kept]
+            values = self._scores(*self._logits_of_responses(values[:, :, None, None])).flatten(1)
+        return values, labels[labels >= 0]
+
+    def calibration_class_scores(self) -> tuple[Tensor, Tensor] | None:
+        """Class scores of the calibration sample, without offsets.
+
+        Returns:
+            Scores `(pixels, num_labels)` and class ids `(pixels,)`; `None` without pixels of the classes of now.
+        """
+        scores, labels = self.calibration_property_scores()
+        if not len(labels):
+            return None
+        return self.similarity_of_scores(scores[:, :, None, None]).flatten(1), labels
 
     def set_claim_budget(self, claim_budget: float | None) -> None:
         """Sets the offsets of described classes anew; `None` removes them.
@@ -248,6 +260,7 @@ class DescribedClassesMixin(nn.Module):
         config = self.config
         trained = is_trained(config)
         config.class_offsets = config.claim_budget = None
+        self._rebuild_derived_buffers()
         if claim_budget is not None and config.trained_classes is not None and not trained.all():
             measured = self.calibration_class_scores() if trained.any() else None
             if measured is None:
@@ -255,8 +268,11 @@ class DescribedClassesMixin(nn.Module):
             else:
                 config.class_offsets = claim_offsets(measured[0].cpu(), trained, claim_budget)
                 config.claim_budget = claim_budget
+        self.class_offsets = offsets_tensor(config).to(self.class_offsets)
+
+    def _rebuild_derived_buffers(self) -> None:
         where = self.class_property_matrix
-        for name, value in derived_buffers(config).items():
+        for name, value in derived_buffers(self.config).items():
             setattr(self, name, value.to(where.device, where.dtype))
 
     # ---- scores: the one place where the formula lives ----------------------------------------------------
@@ -301,6 +317,14 @@ class DescribedClassesMixin(nn.Module):
             return scores
         return torch.cat([scores, self.unspoken_scores(unspoken_logits)], dim=1)
 
+    def logits_of_responses(self, responses: Tensor) -> Tensor:
+        """Class logits `(batch_size, num_labels, height, width)` of the last layer's responses (`"linear_cosine"`).
+
+        Args:
+            responses: `(batch_size, num_responses, height, width)`.
+        """
+        return self.class_logits(*self._logits_of_responses(responses))
+
     def class_logits(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
         """Similarity of each pixel's property scores to the row of each class (section 3 of the paper), plus offsets.
 
@@ -311,7 +335,7 @@ class DescribedClassesMixin(nn.Module):
         Returns:
             `(batch_size, num_labels, height, width)`.
         """
-        logits = self._similarity(self._scores(property_logits, unspoken_logits))
+        logits = self.similarity_of_scores(self._scores(property_logits, unspoken_logits))
         if self.config.class_offsets is None:
             return logits
         return logits + self.class_offsets.to(logits.dtype)[:, None, None]
@@ -319,9 +343,14 @@ class DescribedClassesMixin(nn.Module):
     def _rows(self, width: int) -> Tensor:
         """Rows of the classes for scores with or without the part that has no words."""
         rows = self.class_property_matrix
-        return rows if rows.shape[1] == width else torch.cat([rows, self.unspoken_rows], dim=1)
+        return rows if rows.shape[1] == width else self.class_rows
 
-    def _similarity(self, scores: Tensor) -> Tensor:
+    def similarity_of_scores(self, scores: Tensor) -> Tensor:
+        """Class scores without offsets `(batch_size, num_labels, height, width)`.
+
+        Args:
+            scores: `(batch_size, num_properties, height, width)`, with the properties without words at the end.
+        """
         rows = self._rows(scores.shape[1]).to(scores.dtype)
         batch_size, num_properties, height, width = scores.shape
         with torch.autocast(device_type=scores.device.type, enabled=False):

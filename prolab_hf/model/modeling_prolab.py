@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .adapted_network_prolab import AdaptedNetworkBackbone
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
-from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead
+from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead, linear_of_maps
 from .described_classes_prolab import DescribedClassesMixin, write_property_space
 from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
 from .modeling_vit_adapter import ViTAdapterBackbone
@@ -205,7 +205,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
             logits = self._scores(named, unspoken)  # what is compared, clamped before it is upsampled
             rows = self._rows(logits.shape[1])
             if class_logits is None and config.class_loss_weight > 0:
-                class_logits = self._similarity(logits)
+                class_logits = self.similarity_of_scores(logits)
         loss = logits.new_zeros(())
         if config.property_loss_weight > 0:
             if config.property_loss == "cosine":
@@ -284,6 +284,28 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
             hidden_states=all_states,
             attentions=outputs.attentions,
         )
+
+    def last_layer_maps(self, pixel_values: Tensor) -> list[Tensor]:
+        """The maps that the last layer sees, the one with the size of the result first.
+
+        Args:
+            pixel_values: `(batch_size, 3, height, width)`, normalized as the processor does.
+        """
+        features = self.backbone.forward_with_filtered_kwargs(
+            pixel_values, output_hidden_states=False, output_attentions=False
+        ).feature_maps
+        return self.decode_head.maps(
+            features if self.feature_pyramid is None else self.feature_pyramid(features)
+        )
+
+    def responses(self, pixel_values: Tensor) -> Tensor:
+        """What the last layer itself gives `(batch_size, num_responses, height, width)` (`"linear_cosine"`).
+
+        Args:
+            pixel_values: `(batch_size, 3, height, width)`, normalized as the processor does.
+        """
+        weight, bias = self.decode_head.classifier.weight, self.decode_head.classifier.bias
+        return linear_of_maps(self.last_layer_maps(pixel_values), weight, bias)
 
     # ---- state --------------------------------------------------------------------------------------------
 
