@@ -12,6 +12,7 @@ from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
+from prolab_hf.solving.adapt import adapt
 from prolab_hf.solving.solve import solve
 
 if is_torchvision_available():
@@ -45,6 +46,7 @@ __all__ = [
     "PropertySpace",
     "ViTAdapterBackbone",
     "ViTAdapterConfig",
+    "adapt",
     "explain",
     "segment",
     "solve",

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from huggingface_hub.errors import StrictDataclassError
 
+from prolab_hf.cli.adapt_command import adapt
 from prolab_hf.cli.check_data_command import check_data
 from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
@@ -35,6 +36,7 @@ app.command("describe", rich_help_panel=WORDS)(describe)
 app.add_typer(space_app, name="space", rich_help_panel=WORDS)
 app.command("check-data", rich_help_panel=PIXELS)(check_data)
 app.command("solve", rich_help_panel=PIXELS)(solve)
+app.command("adapt", rich_help_panel=PIXELS)(adapt)
 app.command("train", rich_help_panel=PIXELS)(train)
 app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
 app.command("segment", rich_help_panel=USE)(segment)

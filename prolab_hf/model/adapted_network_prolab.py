@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,9 +32,7 @@ class AdaptedNetworkConfig(BackboneConfigMixin, PreTrainedConfig):
     """
 
     model_type = "adapted_network"
-    sub_configs_defaults = {
-        "network_config": SubConfigSpec(config_class=AutoConfig, model_type="segformer")
-    }
+    sub_configs_defaults = {"network_config": SubConfigSpec(config_class=AutoConfig, model_type="segformer")}
 
     network_config: dict | PreTrainedConfig | None = None
     class_layer: str = "decode_head.classifier"
@@ -80,7 +77,8 @@ class FeatureTap(nn.Module):
             kernel, stride = layer.kernel_size, layer.stride
             self.channels = layer.in_channels * kernel[0] * kernel[1]
             for name in ("kernel_size", "stride", "padding", "dilation"):
-                setattr(self, name, getattr(layer, name))  # MobileNetV2 reads them to pad in front of the layer
+                # MobileNetV2 reads them to pad in front of the layer.
+                setattr(self, name, getattr(layer, name))
             if kernel != (1, 1) or stride != (1, 1) or layer.padding not in ((0, 0), "valid"):
                 self.window = _window(layer)
         else:

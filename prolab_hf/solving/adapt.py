@@ -1,4 +1,4 @@
-"""`adapt`: any trained segmentation network becomes a model that answers in properties; its weights stay as they are."""
+"""`adapt`: a trained segmentation network becomes a model that answers in properties; its weights stay."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 REPORT_NAME = "adapt_report.json"
 FEWEST_SAMPLES, SAMPLES_PER_FEATURE = 1024, 24
-"""Pixels per image, and in all images together per feature: predictions cost no labeling, so more than `solve` takes."""
+"""Pixels per image, and in all images per feature: predictions cost no labeling, so more than `solve` takes."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class AdaptReport:
     def to_text(self) -> str:
         """One or two sentences."""
         text = (
-            f"{self.agreement:.1%} of the pixels of {self.num_images} images keep the class that the network gave them; "
-            f"words make up {self.spoken_share:.0%} of the winning scores."
+            f"{self.agreement:.1%} of the pixels of {self.num_images} images keep the class that the network gave "
+            f"them; words make up {self.spoken_share:.0%} of the winning scores."
         )
         if self.mean_iou_before is None or self.mean_iou_after is None:
             return text
@@ -144,7 +144,8 @@ def adapt(
 
     Example:
         ```python
-        model = adapt("nvidia/segformer-b0-finetuned-ade-512-512", "ade20k", "photos", output_dir="segformer-properties")
+        network = "nvidia/segformer-b0-finetuned-ade-512-512"
+        model = adapt(network, "ade20k", "photos", output_dir="segformer-properties")
         ```
     """
     result = adapt_network(
@@ -203,13 +204,14 @@ def adapt_network(
     if learn_from == "masks" and not pictured.has_masks:
         raise ValueError("learn_from is 'masks', but no masks are given; pass masks (--masks).")
     from_masks = pictured.has_masks and learn_from != "predictions"
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    home, device = network.device, device or ("cuda" if torch.cuda.is_available() else "cpu")
     with inference_state(network.to(device)):
         adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, pictured)
         adapted.to(device)
         source = pictured if from_masks else pictured.labeled_by(network, processor)
         solve_head(adapted, source, processor, _enough_samples(settings, adapted, len(pictured)))
         figures = _compare(network, adapted, processor, pictured, show_progress=settings.show_progress)
+    network.to(home)
     report = AdaptReport(
         network=" ".join(filter(None, (type(network).__name__, _public_name(network)))),
         class_layer=layer,

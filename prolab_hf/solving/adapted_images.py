@@ -114,7 +114,9 @@ class AdaptedImages:
                 raise ValueError("images gives masks of its own; leave masks away.")
             if isinstance(masks, str | Path) or len(masks) != len(images):
                 number = "a folder" if isinstance(masks, str | Path) else f"{len(masks)} masks"
-                raise ValueError(f"There are {len(images)} images but {number} as masks; give one mask per image.")
+                raise ValueError(
+                    f"There are {len(images)} images but {number} as masks; give one mask per image."
+                )
         names = getattr(images, "class_names", None)
         if paired and names is not None and list(names) != list(class_names):
             table = _table_by_name(list(names), list(class_names), table)
@@ -183,7 +185,9 @@ def predicted_labels(network: nn.Module, processor: Any, image: Image.Image) -> 
         return resize_argmax(logits, (image.height, image.width))[0].cpu().numpy()
 
 
-def _table_by_name(names: list[str], network_names: list[str], table: NDArray[np.integer]) -> NDArray[np.int64]:
+def _table_by_name(
+    names: list[str], network_names: list[str], table: NDArray[np.integer]
+) -> NDArray[np.int64]:
     """Class ids for a data set that has names of its own; what the network does not know is void."""
     position = {name: index for index, name in enumerate(network_names)}
     result = np.array([table[position[name]] if name in position else -1 for name in names], dtype=np.int64)

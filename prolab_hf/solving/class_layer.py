@@ -1,5 +1,6 @@
 """Which layer of a segmentation network gives its class scores: found by running it, never guessed by name."""
 
+from collections.abc import Callable
 from typing import TypeGuard
 
 import torch
@@ -55,9 +56,7 @@ def find_class_layer(network: PreTrainedModel, pixel_values: Tensor) -> str:
             "takes networks for semantic segmentation."
         )
     ran = {name: values for name, values in outputs.items() if values}
-    matching = [
-        name for name, values in ran.items() if any(_is_resized(each, logits) for each in values)
-    ]
+    matching = [name for name, values in ran.items() if any(_is_resized(each, logits) for each in values)]
     if not matching:
         candidates = ", ".join(ran) or "none"
         raise ValueError(
@@ -78,7 +77,7 @@ def _gives_classes(module: nn.Module, num_labels: int) -> bool:
     return isinstance(module, nn.Linear) and module.out_features == num_labels
 
 
-def _recorder(values: list[Tensor]):  # noqa: ANN202  # a hook of torch
+def _recorder(values: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if output.dim() == 4:
             values.append(output.movedim(-1, 1) if isinstance(module, nn.Linear) else output)
@@ -100,7 +99,8 @@ def _is_resized(scores: Tensor, logits: Tensor) -> bool:
         return bool((scores - logits).abs().max() <= allowed)
     return any(
         bool(
-            (F.interpolate(scores, size, mode="bilinear", align_corners=aligned) - logits).abs().max() <= allowed
+            (F.interpolate(scores, size, mode="bilinear", align_corners=aligned) - logits).abs().max()
+            <= allowed
         )
         for aligned in (False, True)
     )

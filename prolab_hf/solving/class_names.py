@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +132,9 @@ def _corrections(
     if corrections is None:
         return {}
     if isinstance(corrections, str):
-        raise ValueError(f"class_names is {corrections!r}; give a list of rows or a mapping from class to row.")
+        raise ValueError(
+            f"class_names is {corrections!r}; give a list of rows or a mapping from class to row."
+        )
     if not isinstance(corrections, Mapping):
         rows = list(corrections)
         if len(rows) != len(class_names):
@@ -142,7 +144,9 @@ def _corrections(
         corrections = dict(zip(class_names, rows))
     for name, row in corrections.items():
         if name not in class_names:
-            raise ValueError(f"class_names names {name!r}, which is no class of the network{_meant(name, class_names)}.")
+            raise ValueError(
+                f"class_names names {name!r}, which is no class of the network{_meant(name, class_names)}."
+            )
         if row is not None and row not in space_names:
             raise ValueError(
                 f"class_names gives {name!r} the row {row!r}, which the property space does not have"
@@ -151,7 +155,13 @@ def _corrections(
     return dict(corrections)
 
 
-def _match_rest(class_names, space_names, matches, key, reason) -> None:  # noqa: ANN001  # typed below
+def _match_rest(
+    class_names: Sequence[str],
+    space_names: Sequence[str],
+    matches: list[ClassMatch | None],
+    key: Callable[[str], frozenset[str]],
+    reason: str,
+) -> None:
     """Matches what is left where exactly one class and one free row share a key."""
     taken = {match.row for match in matches if match is not None}
     open_classes = [index for index, match in enumerate(matches) if match is None]

@@ -23,7 +23,16 @@ from prolab_hf.solving.class_layer import MASK_CLASSIFIER
 
 logger = logging.getLogger(__name__)
 
-KEPT_OPTIONS = ("do_resize", "size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
+KEPT_OPTIONS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+)
 
 
 def load_network(model: str | Path | PreTrainedModel) -> PreTrainedModel:
@@ -41,11 +50,15 @@ def load_network(model: str | Path | PreTrainedModel) -> PreTrainedModel:
         _require_segmentation(type(model.config), type(model).__name__)
         return model
     if not isinstance(model, str | Path):
-        raise TypeError(f"model is a {type(model).__name__}; give a network of transformers, a folder or a Hub id.")
+        raise TypeError(
+            f"model is a {type(model).__name__}; give a network of transformers, a folder or a Hub id."
+        )
     name = str(model)
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise FileNotFoundError(f"The folder {name} has no config.json; MODEL is the folder of a saved network.")
+            raise FileNotFoundError(
+                f"The folder {name} has no config.json; MODEL is the folder of a saved network."
+            )
     elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
         raise FileNotFoundError(f"There is no model folder {name}.")
     try:
@@ -104,9 +117,13 @@ def network_processor(network: PreTrainedModel, processor: Any = None) -> Any:
         processor, "post_process_semantic_segmentation"
     ):
         options = {name: getattr(processor, name) for name in KEPT_OPTIONS if hasattr(processor, name)}
-        processor = ProLabImageProcessorPil(**{k: v for k, v in options.items() if v is not None}, size_divisor=None)
+        processor = ProLabImageProcessorPil(
+            **{k: v for k, v in options.items() if v is not None}, size_divisor=None
+        )
     if getattr(processor, "do_center_crop", False):
-        logger.info("The center crop of the image processor is switched off: a segmentation covers the whole image.")
+        logger.info(
+            "The center crop of the image processor is switched off: a segmentation covers the whole image."
+        )
         processor.do_center_crop = False
     return processor
 

@@ -152,7 +152,9 @@ def train(network, processor, *, steps=80, batch_size=8, learning_rate=5e-3):
     """Trains in place by cross-entropy at the size of the logits."""
     source = scenes("train", 160)
     samples = [source[index] for index in range(len(source))]
-    pixels = torch.cat([processor(images=each.image, return_tensors="pt")["pixel_values"] for each in samples])
+    pixels = torch.cat(
+        [processor(images=each.image, return_tensors="pt")["pixel_values"] for each in samples]
+    )
     labels = torch.from_numpy(np.stack([each.mask for each in samples])).long()
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
