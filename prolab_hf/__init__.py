@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prolab_hf.registration import announce
 
 if TYPE_CHECKING:
-    from prolab_hf.evaluation.evaluate import evaluate_model as evaluate
+    from prolab_hf.evaluation.evaluate import evaluate
     from prolab_hf.evaluation.inference import segment
     from prolab_hf.explanation.contributions import explain
     from prolab_hf.label_space.property_space import PropertySpace
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
     from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
     from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
+    from prolab_hf.solving.adapt import adapt
+    from prolab_hf.solving.solve import solve
     from prolab_hf.training.recipe import TrainingRecipe
     from prolab_hf.training.trainer import train
 
@@ -33,13 +35,17 @@ __all__ = [
     "TrainingRecipe",
     "ViTAdapterBackbone",
     "ViTAdapterConfig",
+    "adapt",
     "evaluate",
     "explain",
     "segment",
+    "solve",
     "train",
 ]
 
 _MODULES = {
+    "AdaptedNetworkBackbone": "prolab_hf.model.adapted_network_prolab",
+    "AdaptedNetworkConfig": "prolab_hf.model.adapted_network_prolab",
     "ProLabConfig": "prolab_hf.model.configuration_prolab",
     "ProLabForSemanticSegmentation": "prolab_hf.model.modeling_prolab",
     "ProLabImageProcessor": "prolab_hf.model.image_processing_prolab",
@@ -64,7 +70,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     attribute = _without_torchvision(name)
     module = importlib.import_module(_MODULES[attribute])
-    value = getattr(module, attribute, None) or getattr(module, f"{attribute}_model")
+    value = getattr(module, attribute)
     globals()[name] = value  # found at once from now on
     return value
 

@@ -29,12 +29,14 @@ def _register_configurations(theirs: _Find, ours: _Find) -> None:
     auto = theirs("AutoConfig")
     auto.register("prolab", ours("ProLabConfig"), exist_ok=True)
     auto.register("vit_adapter", ours("ViTAdapterConfig"), exist_ok=True)
+    auto.register("adapted_network", ours("AdaptedNetworkConfig"), exist_ok=True)
 
 
 def _register_models(theirs: _Find, ours: _Find) -> None:
     backbones, models = theirs("AutoBackbone"), theirs("AutoModelForSemanticSegmentation")
     backbone, model = ours("ViTAdapterBackbone"), ours("ProLabForSemanticSegmentation")
     backbones.register(ours("ViTAdapterConfig"), backbone, exist_ok=True)
+    backbones.register(ours("AdaptedNetworkConfig"), ours("AdaptedNetworkBackbone"), exist_ok=True)
     models.register(ours("ProLabConfig"), model, exist_ok=True)
 
 

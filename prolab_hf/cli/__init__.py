@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prolab_hf import __version__
+from prolab_hf.cli.adapt_command import adapt
 from prolab_hf.cli.check_data_command import check_data
 from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
@@ -19,6 +20,7 @@ from prolab_hf.cli.import_data_command import import_data
 from prolab_hf.cli.quickstart_command import quickstart
 from prolab_hf.cli.segment_command import segment
 from prolab_hf.cli.share_commands import card, convert, push
+from prolab_hf.cli.solve_command import solve
 from prolab_hf.cli.space_commands import space_app
 from prolab_hf.cli.train_command import train
 
@@ -48,6 +50,8 @@ app.command("describe", rich_help_panel=WORDS)(describe)
 app.add_typer(space_app, name="space", rich_help_panel=WORDS)
 app.command("import-data", rich_help_panel=PIXELS)(import_data)
 app.command("check-data", rich_help_panel=PIXELS)(check_data)
+app.command("solve", rich_help_panel=PIXELS)(solve)
+app.command("adapt", rich_help_panel=PIXELS)(adapt)
 app.command("train", rich_help_panel=PIXELS)(train)
 app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
 app.command("segment", rich_help_panel=USE)(segment)

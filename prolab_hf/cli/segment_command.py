@@ -65,6 +65,9 @@ def segment(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and write beside the model.")] = 2,
     every: Annotated[int, typer.Option(min=1, help="Of a video, segment every n-th frame.")] = 1,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Label pixels that fit no class as unknown (calibrated models).")
+    ] = False,
     mode: ModeOption = "whole",
     crop_size: CropOption = None,
     stride: StrideOption = None,
@@ -93,7 +96,7 @@ def segment(
         raise ValueError("--no-overlays leaves nothing to write; name --labels, --probabilities or --coco.")
     targets = _overlay_targets(jobs, out, several) if overlays else [None] * len(jobs)
     network, processor = load_model(model, device)
-    run = _Run(network, processor, options, _Places(labels, probabilities), legend, opacity, every)
+    run = _Run(network, processor, options, _Places(labels, probabilities), legend, opacity, every, unknown)
     if coco is not None:
         run.coco = CocoFile(coco, run.class_names, resume=resume)
     failures = run.all(list(zip(jobs, targets)), workers=workers, resume=resume)
@@ -129,11 +132,13 @@ class _Run:
         legend: bool,
         opacity: float,
         every: int,
+        unknown: bool = False,
     ) -> None:
         from prolab_hf.evaluation.inference import class_names_of
 
         self.network, self.processor, self.options = network, processor, options
         self.places, self.legend, self.opacity, self.every = places, legend, opacity, every
+        self.unknown = unknown
         self.class_names = class_names_of(network)
         self.console = Console()
 
@@ -197,6 +202,7 @@ class _Run:
             self.processor,
             image,
             return_scores=self.places.probabilities is not None,
+            unknown=self.unknown,
             show_progress_bar=self.options["mode"] == "slide",
             **self.options,
         )

@@ -313,6 +313,7 @@ def segment(
     image: ImageLike,
     *,
     return_scores: bool = False,
+    unknown: bool | float = False,
     show_progress_bar: bool = False,
     **options: Unpack[InferenceOptions],
 ) -> Segmentation:
@@ -329,6 +330,8 @@ def segment(
             values are those of the processor (`image_mean`, `value_range`); RGB of 8 bits is the usual case. Images
             above the pixel limit are read in mode `"slide"` only.
         return_scores: Whether class probabilities are returned as well (memory: classes x pixels).
+        unknown: Label pixels that fit no class `"unknown"`, one class behind the others. A number is the share of
+            the pixels of known classes that may get this label; `True` is 0.05. Needs a calibration sample.
         show_progress_bar: Whether a bar over windows, flips and scales is shown.
         **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`, `resize_twice`: see
             `InferenceSettings`.
@@ -353,9 +356,15 @@ def segment(
     with inference_state(model):
         names = class_names_of(model)
         runs = _runs(upright, processor, settings)
+        function = logits_function(model)
+        if unknown is not False:
+            from prolab_hf.evaluation.unknown import DEFAULT_SHARE, UNKNOWN, unknown_threshold, with_unknown
+
+            share = DEFAULT_SHARE if unknown is True else float(unknown)
+            function, names = with_unknown(function, unknown_threshold(model, share)), [*names, UNKNOWN]
         with progress(show_progress_bar, "segmenting") as bar:
             labels, scores = predict(
-                logits_function(model),
+                function,
                 runs,
                 (height, width),
                 settings,
