@@ -253,11 +253,10 @@ def _evaluate(
     out: Path,
     options: dict[str, Any],
 ) -> None:
-    import json
-
     from prolab_hf.cli.train_command import _open
-    from prolab_hf.evaluation.evaluate import evaluate_model
+    from prolab_hf.evaluation.evaluate import evaluate
     from prolab_hf.evaluation.report import class_table, means_table
+    from prolab_hf.files import write_json
 
     if split == NO_SPLIT:
         return
@@ -269,12 +268,11 @@ def _evaluate(
         Console().print("There is no split val or validation, so nothing was evaluated (--eval-split).")
         return
     accelerator = options["accelerator"]
-    results = evaluate_model(
-        network, processor, source, accelerator=accelerator, show_progress_bar=options["show_progress"]
+    results = evaluate(
+        network, processor, source, accelerator=accelerator, show_progress=options["show_progress"]
     )
     if accelerator is None or accelerator.is_main_process:
-        text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (out / "evaluation.json").write_text(text, encoding="utf-8")
+        write_json(out / "evaluation.json", results)
         console = Console()
         console.print(class_table(results))
         console.print(means_table(results))
