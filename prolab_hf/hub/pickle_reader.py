@@ -6,6 +6,7 @@ below exist: they check what they are given and remember it as plain values. Ten
 offset, size and stride; their numbers stay in the file, for the parent to read.
 """
 
+import gc
 import json
 import math
 import pickle
@@ -40,7 +41,7 @@ STORAGES = {
 }
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-MAX_VALUES = 500_000
+MAX_VALUES = 200_000
 MAX_CHARACTERS = 2**28
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 32
@@ -350,6 +351,7 @@ def main() -> None:
     """Answers on the standard output: the length of a JSON text, the text, and bytes."""
     form, size = sys.argv[1:]
     limit_resources(int(size))
+    gc.disable()  # it would look through all values again and again, and this process ends soon
     blobs: list[bytes] = []
     try:
         answer, blobs = read(sys.stdin.buffer, is_legacy=form == "legacy")

@@ -78,37 +78,40 @@ def test_tensors_that_share_numbers_share_them_again(tmp_path):
     assert part[0] == 5
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (CRASHES_NUMPY, "state of a numpy type"),
-        (HUGE_ARRAY, "not callable"),
-        (b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.", "unsupported global posix.system"),
-        (b"\x80\x02cbuiltins\neval\n.", "unsupported global builtins.eval"),
-        (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00O8\x89\x88\x87R.", "unsupported numpy type 'O8'"),
-        (b"\x80\x02" + DTYPE + b".", "a bare Dtype"),
-        (b"\x80\x02ctorch\nFloatStorage\n.", "a bare Name"),
-        (b"\x80\x02]r\xff\xff\xff\xff.", "more memory than a file of its size needs"),
-        (b"\x80\x02]q\x00h\x00a.", "nested too deeply"),
-        (b"\x80\x04" + b"(" * 5 + b"\x8e" + b"\xff" * 7 + b"\x7f.", "Error"),
-        (b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b".", "nested too deeply"),
-        (b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".", "more than 64 bits"),
-        (b"\x80\x02}]K\x01s.", "unhashable"),
-        (b"", "EOFError|Ran out of input"),
-    ],
-)
-@pytest.mark.parametrize("form", ["archive", "bare"])
-def test_hostile_pickles_are_one_line(tmp_path, content, reason, form):
-    text = refused(tmp_path, archive_of(content) if form == "archive" else content)
-    if form == "archive":
-        assert any(part in text for part in reason.split("|")), text
+HOSTILE = {
+    "state of a dtype": (CRASHES_NUMPY, "state of a numpy type"),
+    "huge array": (HUGE_ARRAY, "not callable"),
+    "system": (b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.", "unsupported global posix.system"),
+    "eval": (b"\x80\x02cbuiltins\neval\n.", "unsupported global builtins.eval"),
+    "objects": (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00O8\x89\x88\x87R.", "unsupported numpy type 'O8'"),
+    "bare dtype": (b"\x80\x02" + DTYPE + b".", "a bare Dtype"),
+    "bare storage": (b"\x80\x02ctorch\nFloatStorage\n.", "a bare Name"),
+    "memo": (b"\x80\x02]r\xff\xff\xff\xff.", "more memory than a file of its size needs"),
+    "a list in itself": (b"\x80\x02]q\x00h\x00a.", "nested too deeply"),
+    "long bytes": (b"\x80\x04(((((\x8e" + b"\xff" * 7 + b"\x7f.", "Error"),
+    "depth": (b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b".", "nested too deeply"),
+    "long number": (b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".", "more than 64 bits"),
+    "key": (b"\x80\x02}]K\x01s.", "unhashable"),
+    "nothing": (b"", "Ran out of input"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pickles_are_one_line(tmp_path, name):
+    content, reason = HOSTILE[name]
+    assert reason in refused(tmp_path, archive_of(content))
+
+
+@pytest.mark.parametrize("content", [CRASHES_NUMPY, HUGE_ARRAY, b"", b"\x80\x02.", b"hello"])
+def test_bare_pickles_are_one_line(tmp_path, content):
+    refused(tmp_path, content)
 
 
 def test_every_list_twice_in_the_next_does_not_fill_the_memory(tmp_path):
     doubled = b"\x80\x02]q\x00" + b"".join(
         b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(45)
     )
-    assert "more than 500000 values" in refused(tmp_path, archive_of(doubled + b"."))
+    assert "more than 200000 values" in refused(tmp_path, archive_of(doubled + b"."))
 
 
 @pytest.mark.parametrize(
