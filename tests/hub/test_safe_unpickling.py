@@ -56,14 +56,16 @@ def test_everything_that_weights_and_banks_hold_comes_back(tmp_path, legacy):
         "state_dict": weights.state_dict(),
         "optimizer": {0: {"step": torch.tensor(3), "betas": (0.9, float("inf"))}, "params": [0, None, True]},
         "types": [torch.ones(2, dtype=t) for t in (torch.bfloat16, torch.int8, torch.uint8, torch.bool)],
-        "arrays": [np.asfortranarray(np.arange(6, dtype=t).reshape(2, 3)) for t in ("f2", ">f4", "i4", "?")],
+        "arrays": [np.asfortranarray(np.eye(2, 3).astype(t)) for t in ("f2", ">f4", "i4", "?")],
         "views": [torch.arange(10)[2:8:2], torch.zeros(0, 3), torch.ones(1).expand(4, 2)],
-        "bytes": [b"\x00\xff", "ü", 2**40, -1, {1, 2}],
+        "bytes": [b"\x00\xff", "ü", 2**40, -1, {1, 2}, torch.Size([2, 3])],
+        "names": [torch.device("cpu"), torch.float16],
     }
     torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=not legacy)
     found = load_tensors_safely(tmp_path / "file.pth")
     content["state_dict"] = dict(content["state_dict"])
     content["meta"]["best"] = 0.5  # numpy's numbers come as Python's
+    content["bytes"][-1], content["names"] = (2, 3), ["cpu", "torch.float16"]
     assert pth_mutations.equal(found, content)
     assert found["types"][0].dtype == torch.bfloat16
     torch.save(torch.nn.Parameter(torch.ones(2)), tmp_path / "file.pth")
@@ -122,7 +124,8 @@ def test_every_list_twice_in_the_next_does_not_fill_the_memory(tmp_path):
         ((2, 2), (1,), 0, "other numbers of sizes and strides"),
         ((2,), (-1,), 1, "whole numbers"),
         ((10**12,), (0,), 0, "far more numbers"),
-        ((2**63, 2**63), (0, 0), 0, "safely"),
+        ((2**63, 2**63), (0, 0), 0, "whole numbers"),
+        ((2**40, 2**40), (0, 0), 0, "far more numbers"),
     ],
 )
 def test_tensors_stay_inside_of_their_storage(tmp_path, size, stride, offset, reason):
