@@ -17,6 +17,7 @@ from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.suggestions import did_you_mean
 from prolab_hf.training.recipe_fields import (
     CheckpointFields,
+    ClosedFormFields,
     DataFields,
     DeviceFields,
     EvaluationFields,
@@ -37,6 +38,7 @@ GROUPS: dict[str, type[RecipeGroup]] = {
         CheckpointFields,
         DeviceFields,
         ModelFields,
+        ClosedFormFields,
     )
 }
 PLAIN_FIELDS = {"name": "", "seed": 0, "log_every": 10}
@@ -78,7 +80,7 @@ FLAT_NAMES: dict[str, str] = {
     **{
         item.name: f"{name}.{item.name}"
         for name, kind in GROUPS.items()
-        if name not in ("evaluation", "checkpoints")
+        if name not in ("evaluation", "checkpoints", "closed_form")
         for item in dataclasses.fields(kind)
     },
     "final_weights": "checkpoints.final_weights",
@@ -101,6 +103,7 @@ class RecipeValues(TypedDict, total=False):
     checkpoints: CheckpointFields | Mapping[str, object]
     device: DeviceFields | Mapping[str, object]
     model: ModelFields | Mapping[str, object]
+    closed_form: ClosedFormFields | Mapping[str, object]
     config: Mapping[str, object]
 
 
@@ -121,6 +124,7 @@ class TrainingRecipe:
         checkpoints: What is kept, and which weights are exported.
         device: Precision and memory layout.
         model: Backbone and property space.
+        closed_form: Where the last layer is solved instead of trained.
         config: Fields of `ProLabConfig` that differ from its defaults (`decoder`, `hidden_size`, ...).
 
     Raises:
@@ -145,6 +149,7 @@ class TrainingRecipe:
     checkpoints: CheckpointFields
     device: DeviceFields
     model: ModelFields
+    closed_form: ClosedFormFields
     config: Mapping[str, object] = field(hash=False)
 
     def __init__(self, **values: Unpack[RecipeValues]) -> None:
@@ -456,6 +461,7 @@ def _plain(value: Any) -> Any:
 
 __all__ = [
     "CheckpointFields",
+    "ClosedFormFields",
     "DataFields",
     "DeviceFields",
     "EvaluationFields",

@@ -332,6 +332,21 @@ class CheckpointFields(RecipeGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClosedFormFields(RecipeGroup):
+    """Where the last layer is solved in closed form (`prolab_hf.solving`) instead of trained.
+
+    Attributes:
+        init: `"solve"` starts training at the solution on the backbone's features; `None` = at random.
+        finish: `"solve"` solves the last layer again on the trained features and keeps what scores higher on the
+            evaluation images; `None` = off.
+    """
+
+    group: ClassVar[str] = "closed_form"
+    init: str | None = choice(None, "solve")
+    finish: str | None = choice(None, "solve")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceFields(RecipeGroup):
     """How the device computes.
 

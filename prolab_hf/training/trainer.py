@@ -26,6 +26,7 @@ from prolab_hf.training.checkpoints import (
     checked_evaluations,
     recorded_evaluations,
 )
+from prolab_hf.training.closed_form import solve_after_training, solve_before_training
 from prolab_hf.training.data_loading import StepSampler, TrainingExamples, train_dataloader, worker_count
 from prolab_hf.training.from_recipe import backbone_statistics, image_processor, training_transform
 from prolab_hf.training.optimization import AveragedWeights, build_optimizer, build_scheduler
@@ -166,6 +167,8 @@ def train(
         if checkpoint is not None:
             progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
         examples = _examples(model, train_dataset, recipe, processor, skip_broken=skip_broken)
+        if recipe.closed_form.init == "solve" and checkpoint is None:
+            solve_before_training(model, train_dataset, processor, accelerator)
         state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
         display.show_lines(_facts(state, recipe, accelerator, total, eval_dataset).lines())
         loop = TrainingLoop(
@@ -180,6 +183,8 @@ def train(
         )
         with contextlib.closing(state.batches):
             exported_step = loop.run()
+        if recipe.closed_form.finish == "solve" and eval_dataset is not None:
+            solve_after_training(loop, train_dataset, eval_dataset)
     return _result(loop, output_dir, exported_step)
 
 
