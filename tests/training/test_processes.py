@@ -21,7 +21,7 @@ from prolab_hf.training.trainer import train
 
 recipe = TrainingRecipe(
     schedule=dict(max_iterations=3, batch_size=1, total_batch_size=4, warmup_iterations=0),
-    optimizer=dict(learning_rate=1e-2, ema_decay=0.9), data=dict(num_workers=0, crop_size=32),
+    optimizer=dict(learning_rate=1e-4, ema_decay=0.9), data=dict(num_workers=0, crop_size=32),
     evaluation=dict(every=3), log_every=1,
 )
 train(frozen_model(), UnevenlyVoid(4), None, recipe=recipe, output_dir={output!r} + "/void", show_progress=False)
