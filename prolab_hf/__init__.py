@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prolab_hf.registration import announce
 
 if TYPE_CHECKING:
-    from prolab_hf.evaluation.evaluate import evaluate_model as evaluate
+    from prolab_hf.evaluation.evaluate import evaluate
     from prolab_hf.evaluation.inference import segment
     from prolab_hf.explanation.contributions import explain
     from prolab_hf.label_space.property_space import PropertySpace

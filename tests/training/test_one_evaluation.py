@@ -116,8 +116,8 @@ def test_data_that_do_not_fit_the_model_are_refused(tmp_path, recipe):
         train(build_model(), floats, None, recipe=recipe, output_dir=tmp_path / "floats", **QUIET)
     with pytest.raises(ValueError, match=r"number 2 have shape \(3, 3\)"):
         pairs = [*drawn_pairs(2), (drawn_pairs(1)[0][0], np.zeros((3, 3), int))]
-        train(build_model(), pairs, None, recipe=recipe, output_dir=tmp_path, **QUIET)
-    assert not (tmp_path / ".training.lock").exists()
+        train(build_model(), pairs, None, recipe=recipe, output_dir=tmp_path / "shape", **QUIET)
+    assert not (tmp_path / "shape" / ".training.lock").exists()
 
 
 def test_another_model_needs_its_own_processor(tmp_path, recipe):
