@@ -5,7 +5,9 @@ its first three. Here they are recognized before they are decoded, and read whol
 """
 
 import io
+import logging
 import re
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,22 +171,35 @@ def read_tiff(data: bytes, reason: str, name: str, num_channels: int | None) -> 
         raise ImportError(
             f"image {name} is a TIFF with {reason}, which needs the package tifffile: pip install 'prolab_hf[geo]'"
         ) from None
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        pages = [page for page in file.pages if not int(page.subfiletype) & _REDUCED_OR_MASK]
-        first = pages[0]
-        if len(pages) > 1:
-            single = all(page.samplesperpixel == 1 and page.shape == first.shape for page in pages)
-            if not single or len(pages) != num_channels:
-                raise ValueError(
-                    f"it holds {len(pages)} pages, of which only one could be used; save one image a file"
-                )
-            bands = np.stack([page.asarray() for page in pages], axis=-1)
-        else:
-            bands = first.asarray()
-            if bands.ndim == 3 and int(first.planarconfig) == 2 and first.samplesperpixel > 1:
-                bands = np.moveaxis(bands, 0, -1)
-        orientation = first.tags.get(_ORIENTATION)
-        return turned(bands, 1 if orientation is None else int(orientation.value))
+    # It reports every damaged tag of a file that is refused in the end.
+    reports = logging.getLogger("tifffile")
+    was_off, reports.disabled = reports.disabled, True
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            return _bands_of_pages(list(file.pages), num_channels)
+    finally:
+        reports.disabled = was_off
+
+
+def _bands_of_pages(all_pages: list[Any], num_channels: int | None) -> Array:
+    """The bands of tifffile's pages."""
+    pages = [page for page in all_pages if not int(page.subfiletype) & _REDUCED_OR_MASK]
+    if not pages:
+        raise ValueError("it holds no image")
+    first = pages[0]
+    if len(pages) > 1:
+        single = all(page.samplesperpixel == 1 and page.shape == first.shape for page in pages)
+        if not single or len(pages) != num_channels:
+            raise ValueError(
+                f"it holds {len(pages)} pages, of which only one could be used; save one image a file"
+            )
+        bands = np.stack([page.asarray() for page in pages], axis=-1)
+    else:
+        bands = first.asarray()
+        if bands.ndim == 3 and int(first.planarconfig) == 2 and first.samplesperpixel > 1:
+            bands = np.moveaxis(bands, 0, -1)
+    orientation = first.tags.get(_ORIENTATION)
+    return turned(bands, 1 if orientation is None else int(orientation.value))
 
 
 def read_npy(data: bytes, name: str, num_channels: int | None) -> Array:
