@@ -191,8 +191,8 @@ def image_seeds():
         _encoded(rgb, kind, **options)
         for kind, options in (
             ("PNG", {}), ("PNG", {"exif": exif}), ("JPEG", {"exif": exif}), ("JPEG", {"progressive": True}),
-            ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_deflate", "exif": exif}), ("WEBP", {"lossless": True}),
-            ("WEBP", {"exif": exif}), ("PPM", {}), ("GIF", {}), ("AVIF", {}), ("JPEG2000", {}),
+            ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_deflate", "exif": exif}),
+            ("WEBP", {"lossless": True}), ("WEBP", {"exif": exif}), ("PPM", {}), ("GIF", {}), ("AVIF", {}), ("JPEG2000", {}),
         )
     ]  # fmt: skip
     for mode in ("L", "1", "P", "LA", "RGBA", "CMYK", "I;16"):

@@ -188,7 +188,7 @@ def _table_rows(text: str, path: Path, suffix: str) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = list(reader)
     except csv.Error as error:
         raise ValueError(
-            f"{path.name} line {reader.line_num} cannot be read as a table: {error}; check its quotes and separators"
+            f"{path.name} line {reader.line_num + 1} cannot be read as a table: {error}; check its quotes and separators"
         ) from error
     for number, row in enumerate(rows, start=1):
         if None in row:
