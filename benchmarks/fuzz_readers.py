@@ -192,7 +192,8 @@ def image_seeds():
         for kind, options in (
             ("PNG", {}), ("PNG", {"exif": exif}), ("JPEG", {"exif": exif}), ("JPEG", {"progressive": True}),
             ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_deflate", "exif": exif}),
-            ("WEBP", {"lossless": True}), ("WEBP", {"exif": exif}), ("PPM", {}), ("GIF", {}), ("AVIF", {}), ("JPEG2000", {}),
+            ("WEBP", {"lossless": True}), ("WEBP", {"exif": exif}), ("PPM", {}), ("GIF", {}), ("AVIF", {}),
+            ("JPEG2000", {}),
         )
     ]  # fmt: skip
     for mode in ("L", "1", "P", "LA", "RGBA", "CMYK", "I;16"):
