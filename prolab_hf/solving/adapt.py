@@ -13,7 +13,6 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from transformers import PreTrainedModel
 
 from prolab_hf.evaluation.inference import inference_state, prepare
@@ -23,7 +22,13 @@ from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.progress import progress
-from prolab_hf.solving.adapted_images import AdaptedImages, ImagesLike, MasksLike, predicted_labels
+from prolab_hf.solving.adapted_images import (
+    AdaptedImages,
+    ImagesLike,
+    MasksLike,
+    OwnAnswers,
+    predicted_labels,
+)
 from prolab_hf.solving.class_layer import find_class_layer
 from prolab_hf.solving.class_names import ClassMatch, match_class_names
 from prolab_hf.solving.foreign_network import load_network, network_processor
@@ -241,13 +246,14 @@ def adapt_network(
     with inference_state(network.to(device)):
         adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, pictured)
         adapted.to(device)
-        source = pictured if from_masks else pictured.labeled_by(network, processor)
+        answers = OwnAnswers(pictured, network, processor)
+        source = pictured if from_masks else answers
         solve = _enough_samples(settings.solve, adapted, len(pictured))
         solve_head(adapted, source, processor, solve)
         if settings.refine:
             with inference_state(adapted):
                 refine_last_layer(adapted, pass_for(adapted, source, processor, solve))
-        figures = _compare(network, adapted, processor, pictured, show_progress=solve.show_progress)
+        figures = _compare(answers, adapted, show_progress=solve.show_progress)
     network.to(home)
     report = AdaptReport(
         network=" ".join(filter(None, (type(network).__name__, _public_name(network)))),
@@ -295,23 +301,17 @@ def _enough_samples(
 
 
 def _compare(
-    network: nn.Module,
-    model: ProLabForSemanticSegmentation,
-    processor: Any,
-    images: AdaptedImages,
-    *,
-    show_progress: bool,
+    answers: OwnAnswers, model: ProLabForSemanticSegmentation, *, show_progress: bool
 ) -> dict[str, float | None]:
     """Agreement and, where there are masks, mean IoU before and after, at the size of the images."""
-    number = len(label_names(model.config))
+    images, number = answers.images, len(label_names(model.config))
     # One more class for what the network calls by a name that was left out: wrong wherever a mask says otherwise.
     before, after = (SegmentationCounts(number + 1, ignore_index=-1) for _ in range(2))
     unchanged = total = 0
     with inference_state(model), progress(show_progress, "comparing", len(images)) as bar:
         for index in range(len(images)):
-            image = images.image(index)
-            old = images.table[predicted_labels(network, processor, image)]
-            new = predicted_labels(model, processor, image)
+            image, old = answers[index]
+            new = predicted_labels(model, answers.processor, image)
             unchanged += int((old == new).sum())
             total += old.size
             if images.has_masks:

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
-    AutoBackbone,
     Data2VecVisionConfig,
     Data2VecVisionForSemanticSegmentation,
     MobileViTV2Config,
@@ -93,7 +92,7 @@ def test_the_class_layer_on_the_feature_map_gives_the_networks_scores(family, tm
         torch.testing.assert_close(layer(features[0]), seen[0], rtol=0, atol=1e-5)
     assert [features[0].shape[1]] == list(backbone.channels)
     backbone.save_pretrained(tmp_path, save_original_format=False)
-    loaded = AutoBackbone.from_pretrained(tmp_path).eval()
+    loaded = AdaptedNetworkBackbone.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         torch.testing.assert_close(loaded(values).feature_maps[0], features[0], rtol=0, atol=1e-6)
 
