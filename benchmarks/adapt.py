@@ -149,10 +149,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where trained networks are kept")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--test-images", type=int, default=80)
     parser.add_argument("--images", type=int, default=120, help="unlabeled images to adapt on")
     options = parser.parse_args()
     print(environment())
-    test, unlabeled = scenes("test", 80), scenes("train", options.images)
+    test, unlabeled = scenes("test", options.test_images), scenes("train", options.images)
     rows = []
     for name in options.families:
         place = trained(name, options.folder, options.steps)
