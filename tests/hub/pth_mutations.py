@@ -84,6 +84,8 @@ def equal(one, other):
         return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and type(one) is type(other):
         return len(one) == len(other) and all(map(equal, one, other))
+    if isinstance(one, float) and isinstance(other, float):  # numpy's numbers come as Python's
+        return one == other
     return type(one) is type(other) and one == other
 
 

@@ -64,7 +64,6 @@ def test_everything_that_weights_and_banks_hold_comes_back(tmp_path, legacy):
     torch.save(content, tmp_path / "file.pth", _use_new_zipfile_serialization=not legacy)
     found = load_tensors_safely(tmp_path / "file.pth")
     content["state_dict"] = dict(content["state_dict"])
-    content["meta"]["best"] = 0.5  # numpy's numbers come as Python's
     content["bytes"][-1], content["names"] = (2, 3), ["cpu", "torch.float16"]
     assert pth_mutations.equal(found, content)
     assert found["types"][0].dtype == torch.bfloat16
@@ -214,7 +213,7 @@ def test_the_reader_needs_only_the_standard_library_and_limits_itself():
     assert int(memory) == pickle_reader.MEMORY_FOR_PYTHON + 8000
 
 
-@pytest.mark.parametrize(("form", "count"), [("archive", 250), ("legacy", 30), ("pickle", 30)])
+@pytest.mark.parametrize(("form", "count"), [("archive", 250), ("legacy", 25), ("pickle", 25)])
 def test_damaged_files_are_refused_by_name(tmp_path, form, count):
     counts = pth_mutations.run(form, count, tmp_path)
     assert counts["raw"] == counts["unnamed"] == counts["silent"] == 0, counts
