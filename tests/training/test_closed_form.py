@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from prolab_hf.training import closed_form
+from prolab_hf.training import from_recipe
 from prolab_hf.training.checkpoints import newest_valid_checkpoint
 from prolab_hf.training.trainer import train
 from prolab_hf.training.training_state import load_model_weights
@@ -30,7 +30,7 @@ def solving(monkeypatch):
         return SimpleNamespace(model=better, chosen="decoder", mean_iou=scores)
 
     room = SimpleNamespace(start_at_solution=start, finish_by_solving=finish, calls=calls, better=better)
-    monkeypatch.setattr(closed_form, "_solving", lambda field, processor: room)
+    monkeypatch.setattr(from_recipe, "_solving", lambda field, processor: room)
     return room
 
 
@@ -69,7 +69,7 @@ def test_a_run_starts_at_the_solution_and_ends_with_the_better_head(tmp_path, re
 
 
 def test_without_the_room_a_run_goes_on_and_says_so(tmp_path, recipe, caplog, monkeypatch):
-    monkeypatch.setattr(closed_form.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(from_recipe.importlib.util, "find_spec", lambda name: None)
     recipe = recipe.replace(closed_form={"init": "solve"}, **{"schedule.max_iterations": 2})
     result = train(build_model(), drawn_pairs(), None, recipe=recipe, output_dir=tmp_path, **QUIET)
     assert result.step == 2
