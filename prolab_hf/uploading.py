@@ -1,7 +1,6 @@
-"""Upload of a folder to the Hub in one commit, with errors a person can act on."""
+"""Upload of a folder to the Hub in one commit; the errors of its client come as they are."""
 
 from pathlib import Path
-from typing import Any
 
 
 def upload_folder(
@@ -31,9 +30,9 @@ def upload_folder(
         Address of the pull request or of the commit.
 
     Raises:
-        PermissionError: No token, or one that may not write there.
-        ValueError: The repository id is malformed, or an option contradicts another or the repository.
-        RuntimeError: The Hub could not be reached, or broke off; nothing was committed.
+        ValueError: An option contradicts another or the repository (`private` of a public one).
+        huggingface_hub.errors.HfHubHTTPError: The Hub refused; nothing was committed. Its client's other errors
+            (malformed id, no token, offline, no connection) come as they are, too.
     """
     from huggingface_hub import HfApi
 
@@ -43,79 +42,21 @@ def upload_folder(
             "to that branch without a pull request."
         )
     api = HfApi(token=token)
-    step = "make or find"
-    try:
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        is_public = bool(private) and not api.repo_info(repo_id).private
-        if not is_public:
-            if revision is not None:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-            keeps_card = card is not None and api.file_exists(repo_id, "config.json")
-            step = "upload to"
-            commit = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                ignore_patterns=card if keeps_card else None,
-                commit_message=commit_message,
-                revision=revision,
-                create_pr=create_pr,
-            )
-    except Exception as error:  # the HTTP client's own errors, too, whose package varies with huggingface_hub
-        raise _explained(error, repo_id, step, has_token=_has_token(token)) from error
-    if is_public:
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    if private and not api.repo_info(repo_id).private:
         raise ValueError(
             f"{repo_id!r} exists and is public, so nothing was uploaded: private repositories are made by "
             "their first upload. Choose another name, or make this one private in its settings on the Hub."
         )
-    return str(commit.pr_url or commit.commit_url)
-
-
-def _has_token(token: str | bool | None) -> bool:
-    from huggingface_hub import get_token
-
-    return bool(token) if token is not None else get_token() is not None
-
-
-def _explained(error: Exception, repo_id: str, step: str, *, has_token: bool) -> Exception:
-    """The error that says in one line what happened and what to do."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalTokenNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
+    if revision is not None:
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+    keeps_card = card is not None and api.file_exists(repo_id, "config.json")
+    commit = api.upload_folder(
+        repo_id=repo_id,
+        folder_path=folder,
+        ignore_patterns=card if keeps_card else None,
+        commit_message=commit_message,
+        revision=revision,
+        create_pr=create_pr,
     )
-
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    refused = isinstance(error, HfHubHTTPError) and status in (401, 403)
-    if isinstance(error, HFValidationError):
-        return ValueError(f"{repo_id!r} is no valid repository id (owner/name): {_line(error)}")
-    if isinstance(error, OfflineModeIsEnabled):
-        return ValueError("The Hub cannot be reached in offline mode: unset HF_HUB_OFFLINE.")
-    if isinstance(error, LocalTokenNotFoundError) or (refused and not has_token):
-        return PermissionError(
-            f"There is no Hub token, so nothing was uploaded to {repo_id!r}: log in with `hf auth login`, "
-            "or set HF_TOKEN."
-        )
-    if isinstance(error, GatedRepoError):
-        return PermissionError(f"{repo_id!r} is gated: ask its owner for access first.")
-    if isinstance(error, RepositoryNotFoundError):
-        return PermissionError(
-            f"{repo_id!r} does not exist or your token may not see it; check the name and the token."
-        )
-    if refused:
-        return PermissionError(
-            f"The Hub refused the upload to {repo_id!r} (status {status}): the token may not write there."
-        )
-    if isinstance(error, HfHubHTTPError) or step == "upload to":
-        what = f"The upload to {repo_id!r} broke off"
-    else:
-        what = f"The Hub could not be reached for {repo_id!r}"
-    # huggingface_hub names the file, its cause says what happened to it.
-    causes = dict.fromkeys(_line(cause) for cause in (error, error.__cause__) if cause is not None)
-    return RuntimeError(f"{what} ({' '.join(causes)}). Nothing was committed; push again.")
-
-
-def _line(error: Any) -> str:
-    return " ".join(str(error).split())
+    return str(commit.pr_url or commit.commit_url)

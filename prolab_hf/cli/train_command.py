@@ -192,9 +192,9 @@ def _choose_recipe(
 
 def _recipe_of_run(folder: Path) -> "TrainingRecipe | None":
     """The recipe of a run: its own file, or, where that is damaged, the newest checkpoint's record of it."""
-    from prolab_hf.training.checkpoints import newest_valid_checkpoint
+    from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, newest_valid_checkpoint
     from prolab_hf.training.recipe import TrainingRecipe
-    from prolab_hf.training.run_folder import CHECKPOINTS_FOLDER, RECIPE_FILE, holds_run
+    from prolab_hf.training.run_folder import RECIPE_FILE, holds_run
     from prolab_hf.training.training_state import load_progress
 
     if not holds_run(folder):
@@ -267,9 +267,9 @@ def _run(
 
     from prolab_hf.data.class_matching import match_space, require_same_classes
     from prolab_hf.data.data_report import require_teaching_labels
-    from prolab_hf.training.checkpoints import list_checkpoints
+    from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, list_checkpoints
     from prolab_hf.training.from_recipe import backbone_statistics, build_model, image_processor
-    from prolab_hf.training.run_folder import CHECKPOINTS_FOLDER, check_output_folder
+    from prolab_hf.training.run_folder import check_output_folder
     from prolab_hf.training.trainer import train as train_model
 
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part

@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
-from prolab_hf.files import read_text, write_text
+from prolab_hf.files import read_json_lines, read_text, write_text
 from prolab_hf.hub.card_text import (
     block,
     merged,
@@ -30,7 +30,6 @@ from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.markup import escape_markdown
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.training.recipe import FLAT_NAMES, flat_values
-from prolab_hf.training.reporting import read_log
 
 logger = logging.getLogger(__name__)
 
@@ -300,5 +299,8 @@ def _recipe_rows(folder: Path) -> list[tuple[str, object]]:
 
 
 def _training_seconds(path: Path) -> float | None:
-    found = [entry["train_seconds"] for entry in read_log(path) if "train_seconds" in entry]
+    if not path.is_file():
+        return None
+    entries = [entry for entry in read_json_lines(path) if isinstance(entry, dict)]
+    found = [entry["train_seconds"] for entry in entries if "train_seconds" in entry]
     return float(found[-1]) if found else None

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor
 
@@ -16,6 +15,7 @@ from prolab_hf.hub.card_text import public_fields, without_folders
 from prolab_hf.hub.model_card import CARD, EVAL_RESULTS, EVALUATION, IMAGES, RECIPE, write_model_card
 from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.uploading import upload_folder
 
 BESIDE_THE_MODEL = (CARD, EVALUATION, EVAL_RESULTS, RECIPE, *IMAGES)
 
@@ -58,11 +58,6 @@ def push_model_folder(
         huggingface_hub.errors.HfHubHTTPError: The Hub refused; nothing was committed. Its client's other errors
             (malformed id, no token, offline, no connection) come as they are, too.
     """
-    if create_pr and revision is not None:
-        raise ValueError(
-            f"A pull request always goes to the default branch: leave out the revision ({revision!r}), or commit "
-            "to that branch without a pull request."
-        )
     folder = Path(folder)
     for name in ("config.json", "preprocessor_config.json"):
         if not (folder / name).is_file():
@@ -72,23 +67,15 @@ def push_model_folder(
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary)
         stage(folder, staged, repo_id, remote_code=remote_code, max_shard_size=max_shard_size)
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        if private and not api.repo_info(repo_id).private:
-            raise ValueError(
-                f"{repo_id!r} exists and is public, so nothing was uploaded: private repositories are made by "
-                "their first upload. Choose another name, or make this one private in its settings on the Hub."
-            )
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=staged,
-            commit_message=commit_message,
+        return upload_folder(
+            staged,
+            repo_id,
+            token=token,
+            private=private,
             revision=revision,
             create_pr=create_pr,
+            commit_message=commit_message,
         )
-    return str(commit.pr_url or commit.commit_url)
 
 
 def stage(

@@ -214,9 +214,8 @@ class PropertySpace(SpaceContent):
             Address of the commit, or of the pull request.
 
         Raises:
-            PermissionError: No token, or one that may not write there.
-            ValueError: The repository id is malformed, or an option contradicts another or the repository.
-            RuntimeError: The Hub could not be reached or refused for another reason.
+            ValueError: An option contradicts another or the repository (`private` of a public one).
+            huggingface_hub.errors.HfHubHTTPError: The Hub refused; see `prolab_hf.uploading.upload_folder`.
         """
         from prolab_hf.uploading import upload_folder
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written aside, hashed, marked, renamed; pruned by what is valid."""
+"""Checkpoints and the exported model, whole or not there: written aside, hashed, marked, renamed; pruned if valid."""
 
 import contextlib
 import errno
@@ -22,10 +22,13 @@ logger = logging.getLogger(__name__)
 MARKER = "COMPLETE.json"
 STATE_FOLDER = "training_state"
 EVALUATIONS_FILE = "evaluations.json"
+EXPORTED_FILE = "exported_files.json"
+CHECKPOINTS_FOLDER = "checkpoints"
 FORMAT_VERSION = 1
 FULL_DISK_BYTES = 2**20  # less than this is left when a write fails for lack of space
 TEMPORARY = ".writing-"
 DAMAGED = "damaged-"
+_EXPORT_FOLDER = f"{TEMPORARY}export"
 _STEP_FOLDER = re.compile(r"^step-(\d+)$")
 
 Evaluation = dict[str, float]
@@ -119,6 +122,66 @@ def _failure_message(root: Path, target: Path, reason: str) -> str:
     if last is not None:
         kept = f"The last valid checkpoint is {last}; mend this and resume from it"
     return f"Could not write the checkpoint {target}: {reason}. {kept}."
+
+
+def check_free_space(output_dir: Path, checkpoint_bytes: int, keep: int) -> None:
+    """Refuses a run whose checkpoints cannot fit, before hours are spent on it.
+
+    Args:
+        output_dir: The folder of the run.
+        checkpoint_bytes: Estimated size of one checkpoint.
+        keep: How many are kept; while one is written there are two more, counting the best.
+
+    Raises:
+        RuntimeError: Not even one checkpoint fits.
+    """
+    free = shutil.disk_usage(output_dir).free
+    if free < checkpoint_bytes:
+        raise RuntimeError(
+            f"The disk of {output_dir} has {free / 2**20:,.1f} MiB free, but one checkpoint needs about "
+            f"{checkpoint_bytes / 2**20:,.1f} MiB; free some space or choose another folder."
+        )
+    if free < checkpoint_bytes * (keep + 2):
+        logger.warning(
+            "The disk of %s has %.1f MiB free; the run may need %.1f MiB for its checkpoints.",
+            output_dir,
+            free / 2**20,
+            checkpoint_bytes * (keep + 2) / 2**20,
+        )
+
+
+def export_into(output_dir: Path, write: Callable[[Path], None]) -> None:
+    """Writes the finished model beside the run's own files, each file in one step.
+
+    Args:
+        output_dir: The folder of the run.
+        write: Writes the model into the folder that it is given.
+
+    Raises:
+        RuntimeError: It could not be written; the checkpoints are untouched.
+    """
+    temporary = output_dir / _EXPORT_FOLDER
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        write(temporary)
+        give_default_modes(temporary)
+        exported = {}
+        for path in sorted(temporary.iterdir()):
+            target = output_dir / path.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            path.replace(target)
+            exported[target.name] = target.stat().st_size if target.is_file() else 0
+        if (output_dir / CHECKPOINTS_FOLDER).is_dir():
+            write_json(output_dir / CHECKPOINTS_FOLDER / EXPORTED_FILE, exported)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise RuntimeError(
+            f"Could not write the trained model into {output_dir}: {error}. "
+            f"The checkpoints in {output_dir / CHECKPOINTS_FOLDER} are complete; free some space and resume."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 # ---- finding ----------------------------------------------------------------------------------------------

@@ -6,23 +6,30 @@ Nothing depends on what was read before, which is what makes a resumed run equal
 """
 
 import functools
+import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, get_worker_info
 
 from prolab_hf.data.image_files import BrokenImageError
+from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.transforms import SegmentationDataset, Transform, collate
 from prolab_hf.evaluation.evaluate import as_sample, leave_signals_to_main
 from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.recipe import TrainingRecipe
 
 MOST_WORKERS = 8
+_READERS = 16
+_DIGESTED_SAMPLES = 16
 MOST_REPLACEMENTS = 100
 """So many broken images in a row are no accident: the folder is wrong."""
 
@@ -235,3 +242,109 @@ def train_dataloader(
         # Its own generator: a loader draws a number when it starts, and dropout must not notice.
         generator=torch.Generator().manual_seed(sampler.seed),
     )
+
+
+# ---- which images a data set lists -------------------------------------------------------------------------
+
+
+def decoded_coding(coding: LabelCoding | None) -> dict[str, Any] | None:
+    """The content of a label coding, whatever file it was read from."""
+    if not isinstance(coding, LabelCoding):
+        return None
+    tables = {
+        name: None if entries is None else {str(raw): target for raw, target in sorted(entries.items())}
+        for name, entries in (("table", coding.table), ("palette", coding.palette))
+    }
+    voids = None if coding.void_values is None else sorted(coding.void_values)
+    return {"kind": coding.kind, "void_values": voids, "unlisted": coding.unlisted, **tables}
+
+
+def images_digest(dataset: object) -> str | None:
+    """Digest of which images a data set lists, in order; no image is decoded.
+
+    Args:
+        dataset: A source of `prolab_hf.data` (names and sizes of its files), a list of pairs (paths, or the
+            content of some), a `torch` subset of one, or anything with an attribute `fingerprint`.
+
+    Returns:
+        Hexadecimal digits; `None` for data sets that do not say what they hold.
+    """
+    if isinstance(dataset, Subset):
+        inner = images_digest(dataset.dataset)
+        return None if inner is None else _digest([inner, *map(str, dataset.indices)])
+    source: Any = source_of(dataset)
+    fingerprint = getattr(source, "fingerprint", None)
+    if isinstance(fingerprint, str):
+        return fingerprint
+    pairs = getattr(source, "pairs", None)
+    if pairs is not None:
+        return _digest(_file_lines(pairs, getattr(source, "root", None)))
+    table = getattr(source, "dataset", None)
+    if hasattr(table, "data") and hasattr(source, "image_column"):
+        return _digest(_table_lines(table, [source.image_column, source.mask_column]))
+    if isinstance(source, list | tuple):
+        return _digest(_sample_lines(source))
+    return None
+
+
+def source_of(dataset: object) -> object:
+    """What lists the images: the source of a `SegmentationDataset`, else the data set itself."""
+    return dataset.source if isinstance(dataset, SegmentationDataset) else dataset
+
+
+def _digest(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", errors="surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+def _file_lines(pairs: Iterable[tuple[Path, Path]], root: Path | None) -> list[str]:
+    """Names relative to the data set's folder, which may have moved, and sizes."""
+
+    def line(path: Path) -> str:
+        name = path.relative_to(root) if root is not None and path.is_relative_to(root) else path
+        try:
+            return f"{name.as_posix()} {path.stat().st_size}"
+        except OSError:
+            return f"{name.as_posix()} -"
+
+    # Threads: on network disks every file costs a round trip.
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(line, [Path(path) for pair in pairs for path in pair]))
+
+
+def _table_lines(table: Any, columns: list[str]) -> list[str]:
+    """Paths and byte counts of the cells of a `datasets` set; the bytes themselves are not read."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lines = [str(len(table))]
+    for name in columns:
+        column = table.data.column(name)
+        if pa.types.is_struct(column.type):
+            fields = {field.name for field in column.type}
+            if "path" in fields:
+                lines += map(str, pc.struct_field(column, "path").to_pylist())
+            if "bytes" in fields:
+                lines += map(str, pc.binary_length(pc.struct_field(column, "bytes")).to_pylist())
+    indices = getattr(table, "_indices", None)
+    return lines if indices is None else [*lines, *map(str, indices.column(0).to_pylist())]
+
+
+def _sample_lines(samples: list[Any] | tuple[Any, ...]) -> list[str]:
+    """Names where a list holds paths; the content of some entries where it holds images."""
+    lines = [str(len(samples))]
+    step = max(1, len(samples) // _DIGESTED_SAMPLES)
+    for number, sample in enumerate(samples):
+        parts = (
+            sample
+            if isinstance(sample, tuple)
+            else (getattr(sample, "image", None), getattr(sample, "mask", None))
+        )
+        for part in parts:
+            if isinstance(part, str | Path):
+                lines.append(str(part))
+            elif number % step == 0 and isinstance(part, np.ndarray | Image.Image):
+                lines.append(hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest())
+    return lines

@@ -217,10 +217,15 @@ class TrainingLog:
         Args:
             event: `"step"`, `"evaluation"`, `"checkpoint"`, ...
             step: Steps done.
-            values: What JSON can hold.
+            values: What JSON can hold; a number that is not finite becomes `null`.
         """
+        plain = {name: None if _is_undefined(value) else value for name, value in values.items()}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+            file.write(json.dumps({"event": event, "step": step, **plain}) + "\n")
+
+
+def _is_undefined(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -1,21 +1,22 @@
-"""The folder of a run: may it be written into, who is writing, what did a run write, and the exported model."""
+"""The folder of a run: may it be written into, who is writing, what did a run write, and is it the same run?"""
 
 import json
 import logging
 import os
-import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
-from safetensors import SafetensorError
+from torch import nn
 
-from prolab_hf.files import give_default_modes, read_json_object, write_json
+from prolab_hf.files import read_json_object
 from prolab_hf.training.checkpoints import (
+    CHECKPOINTS_FOLDER,
     DAMAGED,
     EVALUATIONS_FILE,
+    EXPORTED_FILE,
     MARKER,
     STATE_FOLDER,
     TEMPORARY,
@@ -23,6 +24,11 @@ from prolab_hf.training.checkpoints import (
     list_checkpoints,
     set_aside_damaged,
 )
+from prolab_hf.training.data_loading import decoded_coding, images_digest, source_of
+from prolab_hf.training.recipe import TrainingRecipe, config_defaults, flat_values
+
+if TYPE_CHECKING:
+    from prolab_hf.training.training_state import Progress
 
 try:
     import fcntl
@@ -31,14 +37,31 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS_FOLDER = "checkpoints"
 RECIPE_FILE = "training_recipe.json"
 LOG_FILE = "training_log.jsonl"
 BAD_BATCH_FILE = "not_finite_batch.json"
 SKIPPED_FILE = "skipped_images.txt"
 LOCK_FILE = ".training.lock"
-EXPORTED_FILE = "exported_files.json"
-_EXPORT_FOLDER = f"{TEMPORARY}export"
+# A resumed run may change these without becoming another run.
+FREE_FIELDS = {
+    "name",
+    "log_every",
+    "evaluation.every",
+    "evaluation.batch_size",
+    "checkpoints.every",
+    "checkpoints.keep",
+    "checkpoints.final_weights",
+    "data.num_workers",
+}
+_SHOWN_DIFFERENCES = 4
+_WORDS = {
+    "property_space": "the property space (fingerprint)",
+    "class_names": "class",
+    "ignore_index": "the ignore index",
+    "label_coding": "the label coding",
+    "train_images": "the list of training images (names and sizes of the files)",
+    "eval_images": "the list of evaluation images (names and sizes of the files)",
+}
 # What a checkpoint may hold; anything else in one is not a run's.
 _CHECKPOINT_FILES = (
     MARKER,
@@ -280,64 +303,132 @@ def _remove_export(output_dir: Path) -> None:
             path.unlink()
 
 
-# ---- the result -------------------------------------------------------------------------------------------
+# ---- is it the same run? -----------------------------------------------------------------------------------
 
 
-def check_free_space(output_dir: Path, checkpoint_bytes: int, keep: int) -> None:
-    """Refuses a run whose checkpoints cannot fit, before hours are spent on it.
+def run_identity(model: nn.Module, train_dataset: object, eval_dataset: object | None) -> dict[str, Any]:
+    """What decides which run this is, as JSON holds it; `None` where it cannot be told.
 
     Args:
-        output_dir: The folder of the run.
-        checkpoint_bytes: Estimated size of one checkpoint.
-        keep: How many are kept; while one is written there are two more, counting the best.
+        model: The model; its property space, class names and ignore index are read.
+        train_dataset: Its label coding and list of images are read.
+        eval_dataset: Its list of images is read.
+    """
+    config: Any = getattr(model, "config", None)
+    names = getattr(config, "id2label", None)
+    space = getattr(model, "property_space", None) if getattr(config, "class_properties", None) else None
+    return {
+        "property_space": getattr(space, "fingerprint", None),
+        "class_names": None if names is None else [names[index] for index in sorted(names)],
+        "ignore_index": getattr(config, "semantic_loss_ignore_index", None),
+        "label_coding": decoded_coding(getattr(source_of(train_dataset), "coding", None)),
+        "train_images": images_digest(train_dataset),
+        "eval_images": None if eval_dataset is None else images_digest(eval_dataset),
+    }
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What has changed, one line each; what one of both cannot tell is no change.
+
+    Args:
+        saved: Identity of the run to resume.
+        now: Identity of the run that is asked for.
+    """
+    found: list[str] = []
+    for name, words in _WORDS.items():
+        before, after = saved.get(name), now.get(name)
+        if before is None or after is None or before == after:
+            continue
+        if name == "class_names":
+            found += _changed_classes(before, after)
+        elif isinstance(before, dict) and isinstance(after, dict):
+            found += [f"{words}, {line}" for line in _changed_entries(before, after)]
+        elif name in ("train_images", "eval_images"):
+            found.append(f"{words} is another one")
+        else:
+            found.append(f"{words}: {_short(before)} -> {_short(after)}")
+    return found
+
+
+def check_changes(saved: "Progress", now: "Progress", *, accept_changes: bool) -> bool:
+    """Refuses to go on with other data or classes, and says which numbers of the recipe have changed.
+
+    Args:
+        saved: Of the checkpoint.
+        now: Of the run that is asked for, at step 0.
+        accept_changes: Go on nevertheless.
+
+    Returns:
+        Whether data or classes have changed.
 
     Raises:
-        RuntimeError: Not even one checkpoint fits.
+        ValueError: They have, and that was not accepted.
     """
-    free = shutil.disk_usage(output_dir).free
-    if free < checkpoint_bytes:
-        raise RuntimeError(
-            f"The disk of {output_dir} has {free / 2**20:,.1f} MiB free, but one checkpoint needs about "
-            f"{checkpoint_bytes / 2**20:,.1f} MiB; free some space or choose another folder."
-        )
-    if free < checkpoint_bytes * (keep + 2):
+    if saved.identity is None:
         logger.warning(
-            "The disk of %s has %.1f MiB free; the run may need %.1f MiB for its checkpoints.",
-            output_dir,
-            free / 2**20,
-            checkpoint_bytes * (keep + 2) / 2**20,
+            "The run to resume was started by an earlier version, which kept no record of its data and classes: "
+            "whether they are the same cannot be told."
         )
+    changes = differences(saved.identity or {}, now.identity or {})
+    if saved.num_images != now.num_images:
+        changes.insert(0, f"it was trained on {saved.num_images} images, this data set has {now.num_images}")
+    if changes and not accept_changes:
+        raise ValueError(
+            f"The run to resume is another one: {'; '.join(changes)}. Resume with the data and classes that it was "
+            "started with, start a new run from its exported model, or go on nevertheless with "
+            "accept_changes=True (--accept-changes)."
+        )
+    changed = changes + _changed_fields(saved.recipe, now.recipe)
+    if saved.effective_batch_size != now.effective_batch_size:
+        changed.append(f"images per step: {saved.effective_batch_size} -> {now.effective_batch_size}")
+    if changed:
+        logger.warning(
+            "Resuming at step %d with changes, so this is not exactly the run that it continues: %s.",
+            saved.step,
+            "; ".join(changed),
+        )
+    return bool(changes)
 
 
-def export_into(output_dir: Path, write: Callable[[Path], None]) -> None:
-    """Writes the finished model beside the run's own files, each file in one step.
+def _changed_fields(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    before, after = _comparable(saved), _comparable(now)
+    return [
+        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
+        for name in dict.fromkeys([*after, *before])
+        if name not in FREE_FIELDS and before.get(name) != after.get(name)
+    ]
 
-    Args:
-        output_dir: The folder of the run.
-        write: Writes the model into the folder that it is given.
 
-    Raises:
-        RuntimeError: It could not be written; the checkpoints are untouched.
-    """
-    temporary = output_dir / _EXPORT_FOLDER
-    shutil.rmtree(temporary, ignore_errors=True)
+def _comparable(recipe: dict[str, Any]) -> dict[str, Any]:
+    """By dotted name, complete, whatever form the recipe was saved in."""
     try:
-        temporary.mkdir()
-        write(temporary)
-        give_default_modes(temporary)
-        exported = {}
-        for path in sorted(temporary.iterdir()):
-            target = output_dir / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            path.replace(target)
-            exported[target.name] = target.stat().st_size if target.is_file() else 0
-        if (output_dir / CHECKPOINTS_FOLDER).is_dir():
-            write_json(output_dir / CHECKPOINTS_FOLDER / EXPORTED_FILE, exported)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise RuntimeError(
-            f"Could not write the trained model into {output_dir}: {error}. "
-            f"The checkpoints in {output_dir / CHECKPOINTS_FOLDER} are complete; free some space and resume."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        values = flat_values(TrainingRecipe.from_dict(recipe).to_dict())
+    except (ValueError, TypeError):
+        values = flat_values(recipe)
+    defaults = {f"config.{name}": value for name, value in config_defaults().items()}
+    return {**defaults, **values}
+
+
+def _changed_classes(before: list[str], after: list[str]) -> list[str]:
+    if len(before) != len(after):
+        return [f"the number of classes: {len(before)} -> {len(after)}"]
+    pairs = [(k, one, other) for k, (one, other) in enumerate(zip(before, after)) if one != other]
+    return [f"class {k}: {one!r} -> {other!r}" for k, one, other in pairs[:_SHOWN_DIFFERENCES]]
+
+
+def _changed_entries(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    lines = []
+    for key in dict.fromkeys([*before, *after]):
+        one, other = before.get(key), after.get(key)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            lines += [f"{key} {line}" for line in _changed_entries(one, other)]
+        else:
+            lines.append(f"{key}: {_short(one)} -> {_short(other)}")
+    return lines[:_SHOWN_DIFFERENCES]
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

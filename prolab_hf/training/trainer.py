@@ -19,10 +19,20 @@ from prolab_hf.evaluation.evaluate import check_classes, read_batches
 from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.evaluation.metrics import SegmentationScores
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
-from prolab_hf.training.checkpoints import Evaluation, best_evaluation, earlier_evaluations
-from prolab_hf.training.closed_form import solve_after_training, solve_before_training
+from prolab_hf.training.checkpoints import (
+    Evaluation,
+    best_evaluation,
+    check_free_space,
+    earlier_evaluations,
+)
 from prolab_hf.training.data_loading import StepSampler, TrainingExamples, train_dataloader, worker_count
-from prolab_hf.training.from_recipe import backbone_statistics, image_processor, training_transform
+from prolab_hf.training.from_recipe import (
+    backbone_statistics,
+    image_processor,
+    solve_after_training,
+    solve_before_training,
+    training_transform,
+)
 from prolab_hf.training.optimization import AveragedWeights, build_optimizer, build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import (
@@ -40,11 +50,11 @@ from prolab_hf.training.run_folder import (
     LOG_FILE,
     RECIPE_FILE,
     RunLock,
-    check_free_space,
+    check_changes,
     check_output_folder,
     open_output_folder,
+    run_identity,
 )
-from prolab_hf.training.run_identity import check_changes, run_identity
 from prolab_hf.training.training_loop import RunState, TrainingLoop
 from prolab_hf.training.training_state import (
     Progress,

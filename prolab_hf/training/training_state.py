@@ -22,17 +22,18 @@ from prolab_hf.files import read_json_object, write_json
 from prolab_hf.progress import without_foreign_bars
 from prolab_hf.protocols import ImageProcessor, SupportsState
 from prolab_hf.training.checkpoints import (
+    CHECKPOINTS_FOLDER,
     STATE_FOLDER,
     Evaluation,
     best_checkpoint,
     checkpoint_step,
+    export_into,
     newest_valid_checkpoint,
     prune_checkpoints,
     record_evaluations,
     write_checkpoint,
 )
 from prolab_hf.training.optimization import AveragedWeights
-from prolab_hf.training.run_folder import CHECKPOINTS_FOLDER, export_into
 
 logger = logging.getLogger(__name__)
 

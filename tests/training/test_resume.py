@@ -12,8 +12,8 @@ from prolab_hf import PropertySpace
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.sources import FolderSource
 from prolab_hf.training import checkpoints
+from prolab_hf.training.data_loading import images_digest
 from prolab_hf.training.reporting import read_log
-from prolab_hf.training.run_identity import images_digest
 from prolab_hf.training.trainer import TrainingInterrupted, train
 from tests.training.conftest import Stripes, build_model, drawn_pairs, write_folder
 from tests.training.test_trainer import assert_equal_weights, stop_at, weights

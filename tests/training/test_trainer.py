@@ -452,6 +452,7 @@ def test_an_evaluation_of_void_only_is_remarked_once(tmp_path, recipe, caplog):
     result = train(build_model(), Stripes(4), Void(2), recipe=recipe, output_dir=tmp_path, **QUIET)
     assert result.best_step is None
     assert caplog.text.count("None of the 2 evaluation images has a labeled pixel") == 1
+    assert "NaN" not in (tmp_path / "training_log.jsonl").read_text()
 
 
 def test_the_last_line_still_shows_the_loss(tmp_path, recipe, monkeypatch):

@@ -1,0 +1,76 @@
+"""The hooks for solving: called once, at the start of a new run and after its end."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from prolab_hf.training import from_recipe
+from prolab_hf.training.checkpoints import newest_valid_checkpoint
+from prolab_hf.training.trainer import train
+from prolab_hf.training.training_state import load_model_weights
+from tests.training.conftest import build_model, drawn_pairs
+
+QUIET = {"show_progress": False}
+
+
+@pytest.fixture
+def solving(monkeypatch):
+    """A room that notes what it was asked for."""
+    calls = []
+    better = build_model(seed=5)
+
+    def start(model, dataset, processor, *, accelerator):
+        calls.append("start")
+        model.decode_head.classifier.bias.data.fill_(7.0)
+
+    def finish(model, dataset, processor, measure, *, accelerator):
+        calls.append("finish")
+        scores = {"trained": measure(model), "decoder": measure(better)}
+        return SimpleNamespace(model=better, chosen="decoder", mean_iou=scores)
+
+    room = SimpleNamespace(start_at_solution=start, finish_by_solving=finish, calls=calls, better=better)
+    monkeypatch.setattr(from_recipe, "_solving", lambda field, processor: room)
+    return room
+
+
+def test_a_run_starts_at_the_solution_and_ends_with_the_better_head(tmp_path, recipe, solving):
+    recipe = recipe.replace(
+        closed_form={"init": "solve", "finish": "solve"},
+        **{"schedule.max_iterations": 2, "optimizer.learning_rate": 1e-6},
+    )
+    model = build_model()
+    events = []
+    train(
+        model,
+        drawn_pairs(),
+        drawn_pairs(2),
+        recipe=recipe,
+        output_dir=tmp_path,
+        callbacks=[events.append],
+        **QUIET,
+    )
+    assert solving.calls == ["start", "finish"]
+    trained = build_model(seed=1)
+    load_model_weights(newest_valid_checkpoint(tmp_path / "checkpoints"), trained)
+    assert trained.decode_head.classifier.bias.tolist() == pytest.approx([7.0] * 8, abs=1e-3)
+    exported = build_model(seed=1)
+    load_model_weights(tmp_path, exported)
+    for name, value in exported.state_dict().items():
+        assert torch.equal(value, solving.better.state_dict()[name]), name
+    solution = next(event for event in events if event.kind == "solution")
+    assert solution.values["chosen"] == "decoder"
+    # A resumed run does not start anew.
+    longer = recipe.replace(**{"schedule.max_iterations": 3})
+    train(
+        build_model(), drawn_pairs(), drawn_pairs(2), recipe=longer, output_dir=tmp_path, resume=True, **QUIET
+    )
+    assert solving.calls == ["start", "finish", "finish"]
+
+
+def test_without_the_room_a_run_goes_on_and_says_so(tmp_path, recipe, caplog, monkeypatch):
+    monkeypatch.setattr(from_recipe.importlib.util, "find_spec", lambda name: None)
+    recipe = recipe.replace(closed_form={"init": "solve"}, **{"schedule.max_iterations": 2})
+    result = train(build_model(), drawn_pairs(), None, recipe=recipe, output_dir=tmp_path, **QUIET)
+    assert result.step == 2
+    assert "closed_form.init is 'solve', but this version of prolab_hf cannot solve" in caplog.text
