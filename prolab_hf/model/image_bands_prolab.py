@@ -20,7 +20,7 @@ _REDUCED_OR_MASK = 0b101
 _SUBFILE, _BITS, _COLORS, _EXTRA, _SAMPLES, _ORIENTATION = 254, 258, 262, 338, 277, 274
 _CMYK, _ALPHA = 5, (1, 2)
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]  # of any kind of number
 
 
 def hidden_bands(image: Image.Image, data: bytes | None, num_channels: int | None) -> str | None:
@@ -131,7 +131,7 @@ def _read_png(data: bytes, mode: str) -> Array:
     halves = []
     for order in ("B", "L"):
         image = Image.open(io.BytesIO(data), formats=("PNG",))
-        image.tile = [tile._replace(args=f"{mode};16{order}") for tile in image.tile]  # type: ignore[attr-defined]
+        image.tile = [tile._replace(args=f"{mode};16{order}") for tile in image.tile]
         halves.append(np.asarray(image).astype(np.uint16))
     return halves[0] << np.uint16(8) | halves[1]
 
