@@ -220,7 +220,8 @@ def _open(
 ) -> tuple[Image.Image, bytes | None]:
     """A PIL image that may not be loaded yet, and the content of its file where that is at hand."""
     if isinstance(content, Image.Image):
-        _check_size(content, name, what, max_pixels)
+        if getattr(content, "tile", None):  # what is in memory already has been paid for
+            _check_size(content, name, what, max_pixels)
         return content, None
     if isinstance(content, np.ndarray):
         raise TypeError(f"{what} {name} is an array, not a file")
