@@ -216,7 +216,8 @@ def read_npy(data: bytes, name: str, num_channels: int | None) -> Array:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # numpy's parser of headers raises SyntaxError, TypeError, OverflowError ...
-        raise ValueError(f"array {name} cannot be read: {error}; replace or remove the file") from error
+        reason = re.sub(r"<.* object at 0x[0-9a-f]+>", "unexpected text", str(error))  # addresses help nobody
+        raise ValueError(f"array {name} cannot be read: {reason}; replace or remove the file") from error
     channels = {num_channels, 1} if num_channels else {1, 3, 4}
     if array.ndim == 3 and array.shape[2] not in channels and array.shape[0] in channels:
         array = np.moveaxis(array, 0, -1)
