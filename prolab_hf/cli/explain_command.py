@@ -54,19 +54,21 @@ def explain(
     from prolab_hf.evaluation.inference import as_image
     from prolab_hf.explanation.contributions import explain as explain_place
 
-    upright = as_image(image)
     if region is not None:
-        place["region"] = as_image(region).convert("L")
+        place["region"] = as_image(region).convert("L")  # type: ignore[union-attr]  # an RGB image without a processor
     network, processor = load_model(model, device, explainable=True)
+    upright = as_image(image, processor)
     explanation = explain_place(network, processor, upright, class_name=class_name, top=top, **place)
     if as_json:
         typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         Console().print(explanation.to_text(), markup=False, highlight=False, soft_wrap=True)
     if out is not None:
+        from prolab_hf.evaluation.segment_files import shown
         from prolab_hf.explanation.figures import explanation_figure
 
-        explanation_figure(upright, explanation).save(out)
+        drawn = shown(upright, getattr(processor, "value_range", None))
+        explanation_figure(drawn, explanation).save(out)
         typer.echo(f"Wrote {out}", err=True)
 
 

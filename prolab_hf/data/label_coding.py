@@ -92,8 +92,8 @@ class LabelCoding:
         for color in self.palette or ():
             if len(color) != 3 or not all(_is_whole(channel) and 0 <= channel <= 255 for channel in color):
                 raise ValueError(f"palette color {color!r} is not three numbers from 0 to 255")
-        for raw in self.table or ():
-            _require_whole(raw, "table")
+        for number in self.table or ():
+            _require_whole(number, "table")
         for raw, target in [*(self.table or {}).items(), *(self.palette or {}).items()]:
             if target is None:
                 continue

@@ -78,13 +78,7 @@ def open_source(
     if benchmark in BENCHMARKS and rest:
         return get_benchmark(benchmark).open(rest, split or "train", variant=variant or None)
     path = Path(text)
-    shared: SourceOptions = {
-        "coding": LabelCoding.parse(coding) if isinstance(coding, str) else coding,
-        "class_names": options.get("class_names"),
-        "num_classes": options.get("num_classes"),
-        "num_channels": options.get("num_channels", 3),
-        "value_range": options.get("value_range"),
-    }
+    shared = _source_options(coding, options)
     image_column = options.get("image_column") or "image"
     mask_column = options.get("mask_column")
     table, its_split = _metadata_file(path, split)
@@ -107,6 +101,16 @@ def open_source(
     return HubSource.load(
         text, split or "", image_column=image_column, mask_column=mask_column or "label", **shared
     )
+
+
+def _source_options(coding: str | LabelCoding, options: OpeningOptions) -> SourceOptions:
+    return {
+        "coding": LabelCoding.parse(coding) if isinstance(coding, str) else coding,
+        "class_names": options.get("class_names"),
+        "num_classes": options.get("num_classes"),
+        "num_channels": options.get("num_channels", 3),
+        "value_range": options.get("value_range"),
+    }
 
 
 def _metadata_file(path: Path, split: str | None) -> tuple[Path | None, str | None]:

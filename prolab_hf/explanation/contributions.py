@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from prolab_hf.data.image_files import image_size
 from prolab_hf.evaluation.inference import (
     ImageLike,
     as_image,
@@ -258,8 +259,9 @@ def explain(
         print(explanation.to_text())
         ```
     """
-    upright = as_image(image)
-    size = (upright.height, upright.width)
+    upright = as_image(image, processor)
+    width, height = image_size(upright)
+    size = (height, width)
     place = _place(point, region, size)
     names = class_names_of(model)
     if class_name is not None and class_name not in names:

@@ -20,7 +20,7 @@ _REDUCED_OR_MASK = 0b101
 _SUBFILE, _BITS, _COLORS, _EXTRA, _SAMPLES, _ORIENTATION = 254, 258, 262, 338, 277, 274
 _CMYK, _ALPHA = 5, (1, 2)
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]  # of any kind of number
 
 
 def hidden_bands(image: Image.Image, data: bytes | None, num_channels: int | None) -> str | None:
@@ -131,7 +131,7 @@ def _read_png(data: bytes, mode: str) -> Array:
     halves = []
     for order in ("B", "L"):
         image = Image.open(io.BytesIO(data), formats=("PNG",))
-        image.tile = [tile._replace(args=f"{mode};16{order}") for tile in image.tile]  # type: ignore[attr-defined]
+        image.tile = [tile._replace(args=f"{mode};16{order}") for tile in image.tile]
         halves.append(np.asarray(image).astype(np.uint16))
     return halves[0] << np.uint16(8) | halves[1]
 
@@ -216,7 +216,8 @@ def read_npy(data: bytes, name: str, num_channels: int | None) -> Array:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # numpy's parser of headers raises SyntaxError, TypeError, OverflowError ...
-        raise ValueError(f"array {name} cannot be read: {error}; replace or remove the file") from error
+        reason = re.sub(r"<.* object at 0x[0-9a-f]+>", "unexpected text", str(error))  # addresses help nobody
+        raise ValueError(f"array {name} cannot be read: {reason}; replace or remove the file") from error
     channels = {num_channels, 1} if num_channels else {1, 3, 4}
     if array.ndim == 3 and array.shape[2] not in channels and array.shape[0] in channels:
         array = np.moveaxis(array, 0, -1)

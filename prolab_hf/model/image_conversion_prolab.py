@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ BACKGROUND = (255, 255, 255)
 
 PIXEL_LIMIT_VARIABLE = "PROLAB_MAX_PIXELS"
 
-Array: TypeAlias = NDArray[np.generic]
+Array: TypeAlias = NDArray[Any]  # of any kind of number
 StandardImage: TypeAlias = Image.Image | Array
 """An RGB image of 8 bits, or an array `(height, width, num_channels)` of the values that the file stores."""
 
@@ -196,10 +196,8 @@ def _decode(
     except UnknownFormatError:
         if not isinstance(content, bytes) or not content.startswith(TIFF_MAGIC):
             raise
-        image, data = None, content
+        return _read_other_tiff(content, name, num_channels)
     try:
-        if image is None:
-            return read_tiff(data, "bands that Pillow does not read", name, num_channels)
         with any_size():
             reason = hidden_bands(image, data, num_channels)
         if reason is not None:
@@ -212,12 +210,22 @@ def _decode(
     return upright
 
 
+def _read_other_tiff(data: bytes, name: str, num_channels: int | None) -> Array:
+    try:
+        return read_tiff(data, "bands that Pillow does not read", name, num_channels)
+    except ImportError:
+        raise
+    except Exception as error:  # as above
+        raise _undecodable("image", name, error) from error
+
+
 def _open(
     content: ImageContent, name: str, what: str, max_pixels: float | None
 ) -> tuple[Image.Image, bytes | None]:
     """A PIL image that may not be loaded yet, and the content of its file where that is at hand."""
     if isinstance(content, Image.Image):
-        _check_size(content, name, what, max_pixels)
+        if getattr(content, "tile", None):  # what is in memory already has been paid for
+            _check_size(content, name, what, max_pixels)
         return content, None
     if isinstance(content, np.ndarray):
         raise TypeError(f"{what} {name} is an array, not a file")

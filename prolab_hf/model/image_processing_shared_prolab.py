@@ -151,7 +151,19 @@ class ProLabImageProcessorMixin(Backend):
         Args:
             config: The `ProLabConfig`.
             options: Any other option of the processor.
+
+        Raises:
+            ValueError: There is not one mean and one deviation per channel of the backbone.
         """
+        backbone = getattr(config, "backbone_config", None)
+        channels = getattr(getattr(backbone, "vit_config", backbone), "num_channels", None)
+        for name in ("image_mean", "image_std"):
+            given = options.get(name) or getattr(cls, name)
+            if isinstance(channels, int) and len(given) != channels:
+                raise ValueError(
+                    f"The backbone takes {channels} channels, but {name} has {len(given)} numbers; give one per "
+                    "channel."
+                )
         shared = {"temperature": config.temperature, "ignore_index": config.semantic_loss_ignore_index}
         return cls(**{**shared, **options})
 
@@ -326,7 +338,8 @@ class ProLabImageProcessorMixin(Backend):
 
     def _to_backend_image(self, array: NDArray[np.generic], device: str | torch.device | None) -> Any:
         """An array `(channels, height, width)` as the backend's image."""
-        image = torch.from_numpy(array)
+        # Pillow's own memory must not be written to.
+        image = torch.from_numpy(array if array.flags.writeable else array.copy())
         return image if device is None else image.to(device)
 
     def _to_backend(self, labels: list[Tensor], device: str | torch.device | None) -> list[Any]:

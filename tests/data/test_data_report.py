@@ -138,3 +138,20 @@ def test_all_splits_of_a_folder_are_checked(folder, write_image, write_mask, cap
     arguments[-1] = str(folder / "no/such/folder.json")
     assert run(arguments) == 2
     assert "There is no folder" in capfd.readouterr().err
+
+
+def test_check_data_reads_images_of_more_than_8_bits_and_other_channels(tmp_path, write_mask, capsys):
+    for index in range(2):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        values = np.random.default_rng(index).integers(0, 4096, (8, 12, 4), dtype=np.uint16)
+        np.save(tmp_path / f"images/{index}.npy", values)
+        write_mask(tmp_path / f"masks/{index}_gt.png", np.arange(96).reshape(8, 12) % 2)
+    arguments = ["check-data", str(tmp_path), "--num-classes", "2", "--mask-suffix", "_gt"]
+    assert run([*arguments, "--channels", "4", "--value-range", "0,4095"]) == 0
+    capsys.readouterr()
+    assert run([*arguments, "--channels", "4"]) == 2
+    assert "images/0.npy cannot be decoded: it holds values of 16 bits" in capsys.readouterr().err
+    assert run([*arguments, "--value-range", "0,4095"]) == 2
+    assert "images/0.npy has 4 channels, but the model takes 3" in capsys.readouterr().err
+    assert run([*arguments, "--value-range", "5"]) == 2
+    assert "--value-range is '5'" in capsys.readouterr().err

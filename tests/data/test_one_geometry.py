@@ -356,6 +356,12 @@ def test_the_range_travels_with_the_processor(tmp_path):
 # ---- channels -----------------------------------------------------------------------------------------------
 
 
+def test_a_processor_has_a_mean_per_channel_of_the_backbone(model):
+    assert len(ProLabImageProcessor.from_model_config(model.config).image_mean) == 3
+    with pytest.raises(ValueError, match="takes 3 channels, but image_mean has 4 numbers"):
+        ProLabImageProcessor.from_model_config(model.config, image_mean=[0.5] * 4, image_std=[0.5] * 4)
+
+
 def processor_of(count, backend=ProLabImageProcessor, **options):
     return backend(image_mean=[0.5] * count, image_std=[0.5] * count, **options)
 

@@ -193,3 +193,19 @@ def test_a_model_whose_first_weights_are_integers_segments(make_model, processor
     torch.nn.utils.parametrize.register_parametrization(convolution, "weight", Rounded())
     assert not next(model.parameters()).is_floating_point()
     assert (segment(model, processor, image).labels == expected).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_large_images_are_prepared_in_strips_with_the_same_result(model, image, tmp_path, monkeypatch, flip):
+    processor = ProLabImageProcessor(do_resize=False)
+    large = image.resize((160, 224))
+    large.save(tmp_path / "ortho.png")
+    options = {"mode": "slide", "crop_size": 64, "stride": 48, "flip": flip, "return_scores": True}
+    expected = segment(model, processor, large, **options)
+    monkeypatch.setattr("prolab_hf.evaluation.inference.STRIPED_PIXELS", 1000)
+    found = segment(model, processor, large, **options)
+    assert torch.equal(found.labels, expected.labels) and torch.equal(found.scores, expected.scores)
+    monkeypatch.setenv("PROLAB_MAX_PIXELS", "2000")
+    assert torch.equal(segment(model, processor, tmp_path / "ortho.png", **options).labels, expected.labels)
+    with pytest.raises(ValueError, match=r"ortho\.png has 160 x 224 pixels.*mode='slide'"):
+        segment(model, processor, tmp_path / "ortho.png")
