@@ -24,7 +24,7 @@ def _client() -> Any:
     from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils._http import default_client_factory
 
-    client = default_client_factory()
+    client: Any = default_client_factory()
     # httpx or its successor, as huggingface_hub's version has it.
     library = __import__(type(client).__module__.partition(".")[0])
     send = client.send
@@ -41,5 +41,5 @@ def _client() -> Any:
             _failed_at = time.monotonic()
             raise OfflineModeIsEnabled(f"{text} ({' '.join(str(error).split())}).") from error
 
-    client.send = send_once  # type: ignore[method-assign]
+    client.send = send_once
     return client
