@@ -25,6 +25,7 @@ from prolab_hf.solving.solution import Pixels
 from prolab_hf.solving.statistics import (
     MAX_PER_CLASS_BYTES,
     ClassStatistics,
+    WaitingRows,
     read_tensors,
     write_tensors,
 )
@@ -99,48 +100,52 @@ class NamedClasses:
         return np.where(void, -1, self.table[np.where(void, 0, ids)])
 
 
-@dataclass
 class Reservoir:
     """A sample of pixels, spread over the classes, that does not depend on the order in which they come.
 
-    Attributes:
+    Every pixel has a random key; of each class those with the largest keys stay.
+
+    Args:
         per_class: Most pixels of one class.
-        keys: Random key of each pixel; those with the largest keys stay.
-        features: `(pixels, num_features)` float32.
-        labels: `(pixels,)`.
     """
 
-    per_class: int
-    keys: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
-    features: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    def __init__(self, per_class: int) -> None:
+        self.per_class = per_class
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, features: Tensor, labels: Tensor, keys: Tensor) -> None:
-        """Offers pixels."""
-        known = self.features if len(self.features) else features[:0]
-        everything = (
-            torch.cat([known, features]),
-            torch.cat([self.labels, labels]),
-            torch.cat([self.keys, keys]),
-        )
-        order = torch.argsort(everything[2], descending=True)
-        sorted_labels = everything[1][order]
-        kept = (
-            torch.cat(
-                [order[sorted_labels == label][: self.per_class] for label in everything[1].unique().tolist()]
-                or [order]
-            )
-            .sort()
-            .values
-        )
-        self.features, self.labels, self.keys = (part[kept] for part in everything)
+        """Offers pixels.
+
+        Args:
+            features: `(pixels, num_features)` float32.
+            labels: `(pixels,)`.
+            keys: float64 `(pixels,)`.
+        """
+        self._parts.append((features, labels, keys))
+        waiting = sum(len(part[1]) for part in self._parts[1:])
+        if waiting > max(CALIBRATION_PIXELS // 2, len(self._parts[0][1])):  # so that sorting is rare
+            self._compact()
+
+    def _compact(self) -> None:
+        features, labels, keys = (torch.cat(column) for column in zip(*self._parts))
+        order = torch.argsort(keys, descending=True)
+        ordered = labels[order]
+        kept = torch.cat([order[ordered == label][: self.per_class] for label in labels.unique().tolist()])
+        kept = kept[torch.argsort(keys[kept], stable=True)]  # one order however the parts came together
+        self._parts = [(features[kept], labels[kept], keys[kept])]
+
+    def content(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, labels and keys of the sample; all empty without pixels."""
+        if not self._parts:
+            return torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+        self._compact()
+        return self._parts[0]
 
     def pixels(self, counts: Tensor) -> Pixels:
         """The sample; each pixel stands for its share of the class's `counts` `(num_classes,)`."""
-        order = torch.argsort(self.keys, stable=True)  # one order however the parts were put together
-        labels = self.labels[order]
+        features, labels, _ = self.content()
         kept = torch.bincount(labels, minlength=len(counts)).clamp_min(1)
-        return Pixels(self.features[order], labels, (counts.cpu() / kept)[labels])
+        return Pixels(features, labels, (counts.cpu() / kept)[labels])
 
 
 @dataclass
@@ -159,6 +164,14 @@ class Collected:
     reservoir: Reservoir
     done: set[int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.waiting = {False: WaitingRows(self.fit), True: WaitingRows(self.held)}
+
+    def flush(self) -> None:
+        """Adds the pixels that wait for a larger product."""
+        for rows in self.waiting.values():
+            rows.flush()
+
     @property
     def validation(self) -> Pixels:
         """Pixels of the validation images."""
@@ -166,11 +179,12 @@ class Collected:
 
     def reduce(self, accelerator: Accelerator | None) -> Collected:
         """The sum over all processes."""
+        self.flush()
         if accelerator is None or accelerator.num_processes == 1:
             return self
         from accelerate.utils import gather_object
 
-        own = (self.reservoir.features.numpy(), self.reservoir.labels.numpy(), self.reservoir.keys.numpy())
+        own = tuple(part.numpy() for part in self.reservoir.content())
         merged = Reservoir(self.reservoir.per_class)
         for features, labels, keys in gather_object([own]):
             if len(labels):
@@ -280,7 +294,7 @@ class Pass:
             labels = torch.from_numpy(sample.labels).to(features.device)
             weights = torch.from_numpy(sample.weights)
             try:
-                target.add(features, labels, weights.to(features.device))
+                total.waiting[is_held].add(features, labels, weights.to(features.device))
             except ValueError as error:
                 raise ValueError(f"Image {name}: {error}") from error
             if is_held or not self.held:
@@ -381,12 +395,11 @@ class _ProgressFiles:
         """Sums and the list of finished images in one file, replaced as a whole."""
         if self.path is None:
             return
+        total.flush()
         tensors = {f"fit.{name}": value for name, value in total.fit.tensors().items()}
         tensors |= {f"held.{name}": value for name, value in total.held.tensors().items()}
         tensors |= {
-            "sample.features": total.reservoir.features,
-            "sample.labels": total.reservoir.labels,
-            "sample.keys": total.reservoir.keys,
+            **dict(zip(("sample.features", "sample.labels", "sample.keys"), total.reservoir.content())),
             "done": torch.tensor(sorted(total.done), dtype=torch.int64),
         }
         facts = {
@@ -410,7 +423,7 @@ def _adopt(total: Collected, tensors: Mapping[str, Tensor], facts: Mapping[str, 
             if key.startswith(f"{name}.")
         }
         content = facts[name]
-        if isinstance(content, dict):
+        if isinstance(content, dict):  # in place, where the waiting rows go
             target += ClassStatistics.from_parts(content, part)
     if len(tensors["sample.labels"]):
         total.reservoir.add(tensors["sample.features"], tensors["sample.labels"], tensors["sample.keys"])

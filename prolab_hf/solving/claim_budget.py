@@ -70,13 +70,14 @@ def calibrate(
                 keys = torch.from_numpy(rng.random(len(values))).log() / torch.from_numpy(sample.weights)
                 found.add(values, torch.from_numpy(sample.labels), keys)
             bar.advance()
-    if not len(found.labels):
+    values, labels, _ = found.content()
+    if not len(labels):
         raise ValueError(
             "None of the images has a labeled pixel of a class that the model was trained for; described classes "
             "cannot be calibrated with them."
         )
     if trained is None:
-        present = found.labels.unique().tolist()
+        present = labels.unique().tolist()
         model.config.trained_classes = trained = [names[index] for index in present]
     sources = {label: row[0] for label, row in enumerate(class_sources(model.config)) if row}
     model.set_calibration_sample(

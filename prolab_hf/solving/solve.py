@@ -335,7 +335,6 @@ def set_last_layer(model: ProLabForSemanticSegmentation, responses: Tensor) -> N
 
 
 def _on_cpu(statistics: ClassStatistics) -> ClassStatistics:
-    statistics.flush()
     weights = statistics.class_weights
     return replace(
         statistics,
@@ -343,7 +342,6 @@ def _on_cpu(statistics: ClassStatistics) -> ClassStatistics:
         sums=statistics.sums.cpu(),
         moments=statistics.moments.cpu(),
         class_weights=None if weights is None else weights.cpu(),
-        _waiting=[],
     )
 
 
