@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prolab_hf.solving.statistics import ClassStatistics
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 3e-1)
 CLASS_EXPONENTS = (0.25, 0.5, 0.75)
 UNSPOKEN_WEIGHTS = (0.0, 1.0, 2.0, 4.0)
 DEFAULT_RIDGE, DEFAULT_EXPONENT, DEFAULT_UNSPOKEN = 1e-2, 0.5, 2.0

@@ -31,7 +31,7 @@ class Patches:
 
     ignore_index = 255
 
-    def __init__(self, length=10, size=32, classes=(0, 1, 2, 3), class_names=NAMES, start=0):
+    def __init__(self, length=10, size=64, classes=(0, 1, 2, 3), class_names=NAMES, start=0):
         self.length, self.size, self.classes, self.start = length, size, list(classes), start
         self.class_names = list(class_names)
 
@@ -42,7 +42,7 @@ class Patches:
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng((5, self.start + index))
-        ids = rng.choice(self.classes, size=(self.size // 8, self.size // 8)).repeat(8, 0).repeat(8, 1)
+        ids = rng.choice(self.classes, size=(self.size // 16, self.size // 16)).repeat(16, 0).repeat(16, 1)
         pixels = COLORS[ids] + rng.normal(0, 12, size=(self.size, self.size, 3))
         mask = ids.astype(np.int32)
         mask[:, -2:] = self.ignore_index
