@@ -1,0 +1,301 @@
+"""`adapt`: a trained segmentation network becomes a model that answers in properties; its weights stay."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PreTrainedModel
+
+from prolab_hf.evaluation.inference import inference_state, prepare
+from prolab_hf.evaluation.metrics import SegmentationCounts
+from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone
+from prolab_hf.model.closed_form_prolab import label_names
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.progress import progress
+from prolab_hf.solving.adapted_images import AdaptedImages, ImagesLike, MasksLike, predicted_labels
+from prolab_hf.solving.class_layer import find_class_layer
+from prolab_hf.solving.class_names import ClassMatch, match_class_names
+from prolab_hf.solving.foreign_network import load_network, network_processor
+from prolab_hf.solving.solve import (
+    DISPLAY_TEMPERATURE,
+    SolveOptions,
+    SolveSettings,
+    in_closed_form,
+    solve_head,
+)
+
+logger = logging.getLogger(__name__)
+
+REPORT_NAME = "adapt_report.json"
+FEWEST_SAMPLES, SAMPLES_PER_FEATURE = 1024, 24
+"""Pixels per image, and in all images per feature: predictions cost no labeling, so more than `solve` takes."""
+
+
+@dataclass(frozen=True)
+class AdaptReport:
+    """What adapting did and what it cost.
+
+    Attributes:
+        network: Class name of the network, and where it came from if it has a name.
+        class_layer: The layer that was left out.
+        matches: The row of every class of the network.
+        learned_from: `"predictions"` of the network or `"masks"`.
+        num_images: Images that it was solved from and compared on.
+        agreement: Share of the pixels that keep the class that the network gave them.
+        mean_iou_before: Of the network, where masks are given, over the classes that are kept.
+        mean_iou_after: Of the adapted model.
+        spoken_share: Share of the winning scores that words make up.
+    """
+
+    network: str
+    class_layer: str
+    matches: list[ClassMatch]
+    learned_from: str
+    num_images: int
+    agreement: float
+    mean_iou_before: float | None
+    mean_iou_after: float | None
+    spoken_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON holds it."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """One or two sentences."""
+        text = (
+            f"{self.agreement:.1%} of the pixels of {self.num_images} images keep the class that the network gave "
+            f"them; words make up {self.spoken_share:.0%} of the winning scores."
+        )
+        if self.mean_iou_before is None or self.mean_iou_after is None:
+            return text
+        return f"{text} Mean IoU {self.mean_iou_before:.4f} before, {self.mean_iou_after:.4f} after."
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """An adapted network.
+
+    Attributes:
+        model: The model, in evaluation mode on the CPU.
+        processor: Its image processor.
+        report: What it costs.
+    """
+
+    model: ProLabForSemanticSegmentation
+    processor: Any
+    report: AdaptReport
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes model, image processor and report; the folder loads through the Auto classes and the pipeline."""
+        folder = Path(folder)
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        text = json.dumps(self.report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        (folder / REPORT_NAME).write_text(text, encoding="utf-8")
+
+
+def adapt(
+    model: str | Path | PreTrainedModel,
+    space: str | Path | PropertySpace,
+    images: ImagesLike,
+    *,
+    processor: Any = None,
+    masks: MasksLike | None = None,
+    class_names: Sequence[str] | Mapping[str, str | None] | None = None,
+    output_dir: str | Path | None = None,
+    **options: Any,
+) -> ProLabForSemanticSegmentation:
+    """Makes a trained segmentation network answer in properties; only its last layer is exchanged, in closed form.
+
+    Args:
+        model: A network of the `AutoModelForSemanticSegmentation` family whose last layer is a convolution to its
+            classes (SegFormer, UPerNet, BEiT, Data2Vec, DPT, MobileViT, MobileNetV2, ...), a ProLab model, or the
+            folder or Hub id of one.
+        space: The property space that describes its classes, or its name or folder.
+        images: Images of the kind that the network is used on: a folder, a list of images or paths, or a data source.
+            They need no labels: the network's own predictions are what is solved for.
+        processor: The network's image processor; default: the one saved with it.
+        masks: Where images are labeled, a folder of masks with the images' names, or one mask per image: ids of the
+            network's classes, 255 for none. Then the masks are solved for, and mean IoU is measured.
+        class_names: Corrects which row of the space describes which class: all rows in the order of the network's
+            ids, or a mapping from class to row (`None` leaves the class out).
+        output_dir: Folder to save model, image processor and report into.
+        **options: As for `adapt_network`.
+
+    Returns:
+        The model, in evaluation mode on the CPU; `model.config.solution["adapted"]` holds the report.
+
+    Raises:
+        ValueError: The network has no usable last layer, a class has no row, there are no images, or no pixel is
+            labeled; the message says what to do.
+        FileNotFoundError: A folder or model does not exist.
+
+    Example:
+        ```python
+        network = "nvidia/segformer-b0-finetuned-ade-512-512"
+        model = adapt(network, "ade20k", "photos", output_dir="segformer-properties")
+        ```
+    """
+    result = adapt_network(
+        model, space, images, processor=processor, masks=masks, class_names=class_names, **options
+    )
+    if output_dir is not None:
+        result.save_pretrained(output_dir)
+    return result.model
+
+
+def adapt_network(
+    model: str | Path | PreTrainedModel,
+    space: str | Path | PropertySpace,
+    images: ImagesLike,
+    *,
+    processor: Any = None,
+    masks: MasksLike | None = None,
+    class_names: Sequence[str] | Mapping[str, str | None] | None = None,
+    drop_unknown: bool = False,
+    learn_from: Literal["masks", "predictions"] | None = None,
+    coding: str = "ids",
+    device: str | torch.device | None = None,
+    **options: Unpack[SolveOptions],
+) -> Adaptation:
+    """As `adapt`, with everything that came out of it.
+
+    Args:
+        model: See `adapt`.
+        space: See `adapt`.
+        images: See `adapt`.
+        processor: See `adapt`.
+        masks: See `adapt`.
+        class_names: See `adapt`.
+        drop_unknown: Leave out classes of the network that have no row, instead of refusing.
+        learn_from: `"predictions"` solves for the network's own answers although masks are given.
+        coding: What the values of masks in files mean, as for `prolab check-data`.
+        device: Where the network runs; default: a GPU if there is one.
+        **options: See `SolveSettings`.
+
+    Raises:
+        ValueError: See `adapt`.
+        FileNotFoundError: See `adapt`.
+    """
+    if learn_from not in (None, "masks", "predictions"):
+        raise ValueError(f"learn_from is {learn_from!r}; allowed: 'masks', 'predictions' and None.")
+    settings = SolveSettings(**options)
+    if not isinstance(space, PropertySpace):
+        space = PropertySpace.from_pretrained(str(space))
+    network = load_network(model)
+    names = label_names(network.config)
+    matches = match_class_names(names, space.class_names, class_names, drop_unknown=drop_unknown)
+    processor = network_processor(network, processor)
+    rows = list(dict.fromkeys(match.row for match in matches if match.row is not None))
+    table = np.array([-1 if match.row is None else rows.index(match.row) for match in matches])
+    pictured = AdaptedImages.open(images, masks, class_names=names, table=table, coding=coding)
+    if learn_from == "masks" and not pictured.has_masks:
+        raise ValueError("learn_from is 'masks', but no masks are given; pass masks (--masks).")
+    from_masks = pictured.has_masks and learn_from != "predictions"
+    home, device = network.device, device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with inference_state(network.to(device)):
+        adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, pictured)
+        adapted.to(device)
+        source = pictured if from_masks else pictured.labeled_by(network, processor)
+        solve_head(adapted, source, processor, _enough_samples(settings, adapted, len(pictured)))
+        figures = _compare(network, adapted, processor, pictured, show_progress=settings.show_progress)
+    network.to(home)
+    report = AdaptReport(
+        network=" ".join(filter(None, (type(network).__name__, _public_name(network)))),
+        class_layer=layer,
+        matches=matches,
+        learned_from="masks" if from_masks else "predictions",
+        num_images=len(pictured),
+        **figures,
+        spoken_share=float((adapted.config.solution or {}).get("spoken_share", math.nan)),
+    )
+    adapted.config.solution = {**(adapted.config.solution or {}), "adapted": report.to_dict()}
+    return Adaptation(adapted.to("cpu").eval(), processor, report)
+
+
+def _with_open_layer(
+    network: PreTrainedModel, space: PropertySpace, processor: Any, images: AdaptedImages
+) -> tuple[ProLabForSemanticSegmentation, str]:
+    """A ProLab model with the network's weights and a last layer for the classes of the space, not solved yet."""
+    if isinstance(network, ProLabForSemanticSegmentation):
+        model = in_closed_form(network)
+        model.set_property_space(space, claim_budget=None)
+        return model, "decode_head.classifier"
+    parameter = next(p for p in network.parameters() if p.is_floating_point())
+    pixel_values = prepare(processor, images.image(0)).to(parameter.device, parameter.dtype)
+    layer = find_class_layer(network, pixel_values)
+    model = ProLabForSemanticSegmentation.from_backbone(
+        AdaptedNetworkBackbone.from_network(network, layer),
+        space,
+        decoder="linear",
+        similarity="linear_cosine",
+        use_auxiliary_head=False,
+        temperature=DISPLAY_TEMPERATURE,
+    )
+    return model, layer
+
+
+def _enough_samples(
+    settings: SolveSettings, model: ProLabForSemanticSegmentation, num_images: int
+) -> SolveSettings:
+    if settings.samples_per_image is not None:
+        return settings
+    features = model.decode_head.classifier.in_channels + 1
+    wanted = max(FEWEST_SAMPLES, math.ceil(SAMPLES_PER_FEATURE * features / num_images))
+    return SolveSettings(**{**vars(settings), "samples_per_image": wanted})
+
+
+def _compare(
+    network: nn.Module,
+    model: ProLabForSemanticSegmentation,
+    processor: Any,
+    images: AdaptedImages,
+    *,
+    show_progress: bool,
+) -> dict[str, float | None]:
+    """Agreement and, where there are masks, mean IoU before and after, at the size of the images."""
+    number = len(label_names(model.config))
+    # One more class for what the network calls by a name that was left out: wrong wherever a mask says otherwise.
+    before, after = (SegmentationCounts(number + 1, ignore_index=-1) for _ in range(2))
+    unchanged = total = 0
+    with inference_state(model), progress(show_progress, "comparing", len(images)) as bar:
+        for index in range(len(images)):
+            image = images.image(index)
+            old = images.table[predicted_labels(network, processor, image)]
+            new = predicted_labels(model, processor, image)
+            unchanged += int((old == new).sum())
+            total += old.size
+            if images.has_masks:
+                truth = images[index][1]
+                before.update(np.where(old < 0, number, old), truth)
+                after.update(new, truth)
+            bar.advance()
+    if not images.has_masks:
+        return {"agreement": unchanged / total, "mean_iou_before": None, "mean_iou_after": None}
+    means = [_mean_iou(counts, number) for counts in (before, after)]
+    return {"agreement": unchanged / total, "mean_iou_before": means[0], "mean_iou_after": means[1]}
+
+
+def _mean_iou(counts: SegmentationCounts, number: int) -> float:
+    ious: NDArray[np.float64] = counts.scores().class_iou[:number]
+    return float(np.nanmean(ious))
+
+
+def _public_name(network: PreTrainedModel) -> str:
+    name = str(getattr(network.config, "_name_or_path", "") or "")
+    return "" if Path(name).is_dir() else name
+
+
+__all__ = ["AdaptReport", "Adaptation", "adapt", "adapt_network"]
