@@ -155,11 +155,10 @@ def _held_out(network: object, processor: object, source: object, names: list[st
     from rich.table import Table
 
     from prolab_hf.evaluation.unknown import evaluate_held_out
+    from prolab_hf.files import write_json
 
     results = evaluate_held_out(network, processor, source, names, show_progress=True)  # type: ignore[arg-type]
-    out.write_text(
-        json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    write_json(out, results)
     table = Table("rows", "seen IoU", "unseen IoU", "harmonic mean")
     for label, means in [("the words", results), *results["controls"].items()]:
         figures = (means[key] for key in ("seen_iou", "unseen_iou", "harmonic_mean_iou"))

@@ -167,7 +167,7 @@ def evaluate_held_out(
         variants[control] = _variant(
             model, _control_space(model, space, held_out, control, seed), claim_budget
         )
-    seen_only = _variant(model, space.remove(list(held_out)), None)
+    seen_only = _variant(model, space.remove_classes(list(held_out)), None)
     ignore = int(getattr(source, "ignore_index", model.config.semantic_loss_ignore_index))
     counts = {name: SegmentationCounts(len(names), ignore_index=ignore) for name in variants}
     histogram = ScoreHistogram(-1.0, 1.0)

@@ -261,7 +261,8 @@ def choose(
             responses = validation.features @ layer.t()
             category = mean_iou(responses.argmax(dim=1), labels, validation.weights, number)
             for beta in UNSPOKEN_WEIGHTS if unspoken_weight is None else (unspoken_weight,):
-                predicted = sum(class_score_parts(responses, class_rows, beta)).argmax(dim=1)
+                spoken, rest = class_score_parts(responses, class_rows, beta)
+                predicted = (spoken + rest).argmax(dim=1)
                 score = mean_iou(predicted, labels, validation.weights, number)
                 found.append(Choice(strength, rho, beta, score, category))
     return _pick(found)

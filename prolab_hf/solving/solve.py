@@ -18,6 +18,7 @@ from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Collected, LabeledImages, NamedClasses, Pass, moments_fit
+from prolab_hf.solving.claim_budget import calibrate
 from prolab_hf.solving.default_processor import default_processor
 from prolab_hf.solving.leave_one_out import leave_one_out
 from prolab_hf.solving.pixel_features import network_fingerprint, transform_fingerprint
@@ -542,6 +543,7 @@ def finish_by_solving(
     measure: Callable[[ProLabForSemanticSegmentation], float],
     *,
     head_inputs: Sequence[str] = ("decoder", "decoder_and_backbone"),
+    calibration: LabeledImages | None = None,
     **options: Unpack[SolveOptions],
 ) -> Finish:
     """Solves the last layer of a trained model again and keeps the result where it is better.
@@ -552,6 +554,8 @@ def finish_by_solving(
         processor: Its image processor or evaluation transform.
         measure: Mean IoU of a model on the evaluation images.
         head_inputs: What the last layer may see; each is tried.
+        calibration: Evaluation images whose pixels become the calibration sample of the model that is kept. Without
+            them a solved model has one of its training images, a trained one none.
         **options: See `SolveSettings`.
     """
     candidates = {"trained": model}
@@ -559,4 +563,6 @@ def finish_by_solving(
         candidates[inputs] = solve_last_layer(model, dataset, processor, head_inputs=inputs, **options)
     scores = {name: measure(candidate) for name, candidate in candidates.items()}
     chosen = max(scores, key=lambda name: scores[name])
+    if calibration is not None:
+        calibrate(candidates[chosen], calibration, processor, claim_budget=options.get("claim_budget", 0.01))
     return Finish(candidates[chosen], chosen, scores)

@@ -98,13 +98,12 @@ class ClassStatistics:
             if class_weights is not None
             else (number, num_features, num_features)
         )
-        options = {"dtype": torch.float64, "device": device}
         return cls(
             list(class_names),
-            torch.zeros(number, **options),
-            torch.zeros(number, num_features, **options),
-            torch.zeros(shape, **options),
-            None if class_weights is None else class_weights.to(**options),
+            torch.zeros(number, dtype=torch.float64, device=device),
+            torch.zeros(number, num_features, dtype=torch.float64, device=device),
+            torch.zeros(shape, dtype=torch.float64, device=device),
+            None if class_weights is None else class_weights.to(device, torch.float64),
             class_exponent,
             fingerprints=dict(fingerprints or {}),
         )
@@ -156,7 +155,8 @@ class ClassStatistics:
             raise ValueError(
                 "Statistics with moments per class and statistics without do not add up; use pooled()."
             )
-        if self.class_weights is not None and not torch.equal(self.class_weights, other.class_weights):
+        mine, theirs = self.class_weights, other.class_weights
+        if mine is not None and theirs is not None and not torch.equal(mine, theirs):
             raise ValueError("The statistics weigh their classes differently, so they do not add up.")
         self.counts += other.counts
         self.sums += other.sums

@@ -203,7 +203,7 @@ def test_a_space_of_another_size_and_encoder_is_taken(solved):
 
 def test_renamed_and_merged_classes_keep_what_was_learned(solved):
     before = outputs(solved)
-    solved.set_property_space(make_space().rename({"red": "crimson"}))
+    solved.set_property_space(make_space().rename_classes({"red": "crimson"}))
     assert solved.config.class_offsets is None
     assert torch.allclose(outputs(solved).logits, before.logits, atol=1e-6)
     merged = make_space().merge_classes({"vivid": ["red", "yellow"]})
@@ -218,7 +218,7 @@ def test_renamed_and_merged_classes_keep_what_was_learned(solved):
 
 def test_it_is_loaded_with_the_words_it_was_saved_with(solved, tmp_path):
     solved.set_property_space(
-        make_space().rename({"red": "crimson"}).add_classes({"orange": ["bright", "reddish"]})
+        make_space().rename_classes({"red": "crimson"}).add_classes({"orange": ["bright", "reddish"]})
     )
     solved.save_pretrained(tmp_path)
     loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
@@ -247,7 +247,7 @@ def test_added_images_count_as_if_they_had_been_there(processor, tmp_path):
     resized.do_resize = True
     with pytest.raises(ValueError, match="another image processor"):
         add_images(loaded, Patches(5), resized, folder=tmp_path)
-    loaded.set_property_space(make_space().rename({"red": "crimson"}))
+    loaded.set_property_space(make_space().rename_classes({"red": "crimson"}))
     with pytest.raises(ValueError, match="classes that it was solved for"):
         add_images(loaded, Patches(5, class_names=["crimson", *NAMES[1:]]), processor, folder=tmp_path)
     (tmp_path / "solve_statistics.safetensors").unlink()
@@ -464,10 +464,16 @@ def test_training_can_start_at_the_solution(similarity, processor):
 def test_the_better_of_trained_and_solved_is_kept(processor):
     model = trained_model(decoder="segformer")
     measure = lambda each: evaluate_model(each, processor, Patches(4, start=50))["mean_iou"]  # noqa: E731
-    finish = finish_by_solving(model, Patches(), processor, measure, head_inputs=["decoder"])
+    finish = finish_by_solving(
+        model, Patches(), processor, measure, head_inputs=["decoder"], calibration=Patches(3, start=50)
+    )
+    assert finish.model.config.calibration_pixels > 100
     assert set(finish.mean_iou) == {"trained", "decoder"}
     assert finish.chosen == "decoder" and finish.model.config.similarity == "linear_cosine"
-    assert finish_by_solving(model, Patches(), processor, lambda each: float(each is model)).model is model
+    kept = finish_by_solving(
+        model, Patches(), processor, lambda each: float(each is model), calibration=Patches(2, start=50)
+    )
+    assert kept.model is model and model.config.trained_classes == NAMES
 
 
 def test_a_copy_in_closed_form_has_the_weights_of_the_model():
