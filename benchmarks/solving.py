@@ -159,7 +159,7 @@ def one_run(images):
     dataset = DrawnScenes("train", images)
     processor = ProLabImageProcessorPil(do_resize=False)
     work = Pass(
-        model.eval().last_layer_maps, lambda image: processor(image, return_tensors="pt")["pixel_values"],
+        model.eval().last_layer_maps, processor,
         dataset, NamedClasses(space.class_names, dataset),
     )  # fmt: skip
     total = work.empty(None, None, model.decode_head.classifier.in_channels + 1)

@@ -155,7 +155,6 @@ def _held_out(network: object, processor: object, source: object, names: list[st
     from rich.table import Table
 
     from prolab_hf.evaluation.unknown import evaluate_held_out
-    from prolab_hf.files import write_json
 
     results = evaluate_held_out(network, processor, source, names, show_progress=True)  # type: ignore[arg-type]
     write_json(out, results)

@@ -345,6 +345,29 @@ class DescribedClassesMixin(nn.Module):
             return logits
         return logits + self.class_offsets.to(logits.dtype)[:, None, None]
 
+    def spoken_share(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
+        """Part of the winning class's score at each pixel that named properties make up, offsets aside.
+
+        Args:
+            property_logits: `(batch_size, num_properties, height, width)`.
+            unspoken_logits: Of the same output; without them words make up everything.
+
+        Returns:
+            `(batch_size, height, width)`; 1 where words make up everything.
+        """
+        if unspoken_logits is None:
+            return torch.ones_like(property_logits[:, 0])
+        scores = self._scores(property_logits, unspoken_logits)
+        winner = self.class_logits(property_logits, unspoken_logits).argmax(dim=1)
+        rows = self.class_rows.to(scores.dtype)
+        named = self.class_property_matrix.shape[1]
+        parts = [
+            torch.einsum("bkhw,ck->bchw", scores[:, part], rows[:, part])
+            for part in (slice(named), slice(None))
+        ]
+        spoken, whole = (part.gather(1, winner[:, None])[:, 0] for part in parts)
+        return spoken / whole.clamp_min(EPSILON)
+
     def _rows(self, width: int) -> Tensor:
         """Rows of the classes for scores with or without the part that has no words."""
         rows = self.class_property_matrix

@@ -7,7 +7,7 @@ replaced as a whole. Random numbers depend on the image's number only, so proces
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from prolab_hf.evaluation.inference import as_image
+from prolab_hf.evaluation.evaluate import as_sample
+from prolab_hf.evaluation.inference import prepare
 from prolab_hf.progress import progress
 from prolab_hf.solving.pixel_features import MapsFunction, features_at, sample_pixels
 from prolab_hf.solving.solution import Pixels
@@ -210,8 +211,8 @@ class Pass:
     """One pass over the images.
 
     Args:
-        maps_of: The network up to what the last layer sees.
-        prepare: From an image to `pixel_values` `(1, 3, height, width)` on the network's device.
+        maps_of: The network up to what the last layer sees, for pixel values on the CPU.
+        processor: Image processor or evaluation transform.
         dataset: The images.
         classes: Their classes.
         samples: Pixels per image; `None`: one per 14 x 14.
@@ -223,7 +224,7 @@ class Pass:
     def __init__(
         self,
         maps_of: MapsFunction,
-        prepare: Callable[[Image.Image], Tensor],
+        processor: Any,
         dataset: LabeledImages,
         classes: NamedClasses,
         *,
@@ -234,24 +235,15 @@ class Pass:
     ) -> None:
         if not len(dataset):
             raise ValueError("The data set holds no images; check the folder and the split.")
-        self.maps_of, self.prepare, self.dataset, self.classes = maps_of, prepare, dataset, classes
+        self.maps_of, self.processor, self.dataset, self.classes = maps_of, processor, dataset, classes
         self.samples, self.seed, self.device = samples, seed, device
         self.fingerprints = dict(fingerprints or {})
         self.held = validation_images(len(dataset), seed)
 
     def read(self, index: int) -> tuple[Image.Image, NDArray[np.int64], str]:
         """Image, class ids (-1 = none) and name."""
-        item = self.dataset[index]
-        image, mask = item if isinstance(item, tuple | list) else (item.image, item.mask)
-        name = str(getattr(item, "name", f"number {index}"))
-        upright = as_image(image)
-        ids = self.classes.decode(np.asarray(mask), name)
-        if ids.shape != (upright.height, upright.width):
-            raise ValueError(
-                f"The labels of image {name} have shape {ids.shape}, the image is {upright.height} high and "
-                f"{upright.width} wide; they must agree."
-            )
-        return upright, ids, name
+        sample = as_sample(self.dataset[index], index, self.processor)
+        return sample.image, self.classes.decode(sample.mask, sample.name), sample.name
 
     def count_masks(self, accelerator: Accelerator | None = None, *, show_progress: bool = False) -> Tensor:
         """Labeled pixels per class, float64 `(num_classes,)`, before any feature is computed."""
@@ -290,11 +282,14 @@ class Pass:
         is_held = index in self.held
         target = total.held if is_held else total.fit
         if len(sample.labels):
-            features = features_at(self.maps_of(self.prepare(image)), sample, ids.shape)
-            labels = torch.from_numpy(sample.labels).to(features.device)
+            # Moved at once: not every device knows float64, in which sums and weights are.
+            features = features_at(self.maps_of(prepare(self.processor, image)), sample, ids.shape).to(
+                self.device
+            )
+            labels = torch.from_numpy(sample.labels).to(self.device)
             weights = torch.from_numpy(sample.weights)
             try:
-                total.waiting[is_held].add(features, labels, weights.to(features.device))
+                total.waiting[is_held].add(features, labels, weights.to(self.device))
             except ValueError as error:
                 raise ValueError(f"Image {name}: {error}") from error
             if is_held or not self.held:

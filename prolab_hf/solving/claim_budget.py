@@ -57,7 +57,7 @@ def calibrate(
     names = label_names(model.config)
     trained = model.config.trained_classes
     classes = NamedClasses(names, dataset, [] if trained is None else _untrained(model))
-    work = Pass(model.last_layer_maps, lambda image: prepare(processor, image), dataset, classes)
+    work = Pass(model.last_layer_maps, processor, dataset, classes)
     found = Reservoir(max(16, CALIBRATION_PIXELS // len(names)))
     with inference_state(model), progress(show_progress, "calibrating", len(dataset)) as bar:
         for index in range(len(dataset)):

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForSemanticSegmentation
 
 from prolab_hf import segment
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.model.closed_form_prolab import (
     claim_offsets,
     dequantized,
@@ -172,7 +172,7 @@ def test_unknown_pixels_are_labeled(solved, processor):
 
 def test_evaluation_counts_what_segmentation_gives(solved, processor):
     solved.set_property_space(make_space().add_classes(ORANGE), claim_budget=0.3)
-    results = evaluate_model(solved, processor, Patches(2))
+    results = evaluate(solved, processor, Patches(2))
     assert results["per_class"][4]["name"] == "orange"
 
 

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from prolab_hf.solving.leave_one_out import leave_one_out
 from prolab_hf.solving.solution import (
     Choice,
     Pixels,
     Standardized,
     choose,
     class_score_parts,
+    leave_one_out,
     mean_iou,
     scores_with_described,
     solve_responses,

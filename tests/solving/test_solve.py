@@ -12,9 +12,9 @@ from transformers import AutoModelForSemanticSegmentation, pipeline
 
 from prolab_hf import ProLabConfig, ProLabForSemanticSegmentation, explain
 from prolab_hf.data.image_files import Sample
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.solving.accumulation import NamedClasses, Pass, validation_images
-from prolab_hf.solving.pixel_features import features_at, sample_pixels
+from prolab_hf.solving.pixel_features import features_at, sample_pixels, transform_fingerprint
 from prolab_hf.solving.solve import (
     SolveSettings,
     add_images,
@@ -61,11 +61,23 @@ def test_features_are_those_of_the_enlarged_maps():
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+def test_options_of_a_transform_tell_it_from_another(processor):
+    class Transform:
+        def __init__(self, size):
+            self.size = size
+
+    assert transform_fingerprint(Transform(3)) == transform_fingerprint(Transform(3))
+    assert transform_fingerprint(Transform(3)) != transform_fingerprint(Transform(4))
+    warmer = copy.deepcopy(processor)
+    warmer.temperature = 0.7  # how scores are shown has nothing to do with features
+    assert transform_fingerprint(warmer) == transform_fingerprint(processor)
+
+
 # ---- the model that comes out -------------------------------------------------------------------------------------
 
 
 def test_the_classes_are_found(solved, processor):
-    assert evaluate_model(solved, processor, Patches(6, start=100))["mean_iou"] > 0.6
+    assert evaluate(solved, processor, Patches(6, start=100))["mean_iou"] > 0.6
     assert solved.config.trained_classes == NAMES
     solution = solved.config.solution
     assert solution["num_images"] == 10 and 0 < solution["spoken_share"] <= 1
@@ -135,6 +147,19 @@ def test_its_explanation_is_exact_and_names_what_has_no_words(solved, processor)
     assert orange.offset == pytest.approx(solved.config.class_offsets[-1])
     assert "offset of a described class" in dict(orange.contributions)
     assert json.dumps(orange.to_dict())
+
+
+def test_the_spoken_share_of_a_pixel_is_that_of_its_explanation(solved, processor):
+    solved.config.unspoken_weight = 1.0
+    solved.set_property_space(make_space())
+    image = Patches(1)[0][0]
+    with torch.no_grad():
+        output = solved(processor(image, return_tensors="pt")["pixel_values"])
+    share = solved.spoken_share(output.property_logits, output.unspoken_logits)[0]
+    assert share.shape == (16, 16) and (share > 0).all() and (share < 1).all()
+    explanation = explain(solved, processor, image.resize((16, 16)), point=(0, 0))
+    assert 0 < explanation.spoken_share < 1
+    assert torch.equal(solved.spoken_share(output.property_logits), torch.ones(1, 16, 16))
 
 
 def test_context_and_plain_backbones_and_a_single_map(processor):
@@ -440,8 +465,8 @@ def trained_model(**fields):
 def test_the_last_layer_of_any_decoder_is_solved(decoder, head_inputs, processor, tmp_path):
     model = trained_model(decoder=decoder)
     solved = solve_last_layer(model, Patches(), processor, head_inputs=head_inputs)
-    before = evaluate_model(model, processor, Patches(4, start=50))["mean_iou"]
-    assert evaluate_model(solved, processor, Patches(4, start=50))["mean_iou"] > before + 0.05
+    before = evaluate(model, processor, Patches(4, start=50))["mean_iou"]
+    assert evaluate(solved, processor, Patches(4, start=50))["mean_iou"] > before + 0.05
     solved.save_pretrained(tmp_path)
     loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
     assert torch.allclose(outputs(loaded).logits, outputs(solved).logits, atol=1e-6)
@@ -452,10 +477,10 @@ def test_the_last_layer_of_any_decoder_is_solved(decoder, head_inputs, processor
 @pytest.mark.parametrize("similarity", ["sigmoid_cosine", "cosine", "sigmoid_l2", "linear_cosine"])
 def test_training_can_start_at_the_solution(similarity, processor):
     model = trained_model(decoder="segformer", similarity=similarity, use_auxiliary_head=False).train()
-    before = evaluate_model(model, processor, Patches(4, start=50))["mean_iou"]
+    before = evaluate(model, processor, Patches(4, start=50))["mean_iou"]
     choice = start_at_solution(model, Patches(), processor)
     assert choice.ridge > 0 and model.training and model.config.similarity == similarity
-    assert evaluate_model(model, processor, Patches(4, start=50))["mean_iou"] > before + 0.1
+    assert evaluate(model, processor, Patches(4, start=50))["mean_iou"] > before + 0.1
     assert torch.isfinite(
         model(torch.randn(2, 3, 64, 64), labels=torch.zeros(2, 64, 64, dtype=torch.long)).loss
     )
@@ -463,7 +488,7 @@ def test_training_can_start_at_the_solution(similarity, processor):
 
 def test_the_better_of_trained_and_solved_is_kept(processor):
     model = trained_model(decoder="segformer")
-    measure = lambda each: evaluate_model(each, processor, Patches(4, start=50))["mean_iou"]  # noqa: E731
+    measure = lambda each: evaluate(each, processor, Patches(4, start=50))["mean_iou"]  # noqa: E731
     finish = finish_by_solving(
         model, Patches(), processor, measure, head_inputs=["decoder"], calibration=Patches(3, start=50)
     )
