@@ -236,7 +236,7 @@ class DescribedClassesMixin(nn.Module):
         labels = label_of_source.to(self.calibration_labels.device)[self.calibration_labels.long()]
         values = dequantized(self.calibration_scores[labels >= 0])
         if self.config.similarity == "linear_cosine":
-            values = self._scores(*self._logits_of_responses(values[:, :, None, None])).flatten(1)
+            values = _pixels(self._scores(*self._logits_of_responses(_as_map(values))))
         return values, labels[labels >= 0]
 
     def calibration_class_scores(self) -> tuple[Tensor, Tensor] | None:
@@ -248,7 +248,7 @@ class DescribedClassesMixin(nn.Module):
         scores, labels = self.calibration_property_scores()
         if not len(labels):
             return None
-        return self.similarity_of_scores(scores[:, :, None, None]).flatten(1), labels
+        return _pixels(self.similarity_of_scores(_as_map(scores))), labels
 
     def set_claim_budget(self, claim_budget: float | None) -> None:
         """Sets the offsets of described classes anew; `None` removes them.
@@ -393,6 +393,16 @@ class DescribedClassesMixin(nn.Module):
                 norm = torch.linalg.vector_norm(scores, dim=1).flatten(1).clamp_min(EPSILON)
                 similarity = (rows @ scores.flatten(2)) / norm[:, None]
         return similarity.view(batch_size, -1, height, width)
+
+
+def _as_map(pixels: Tensor) -> Tensor:
+    """Pixels `(number, channels)` as one map `(1, channels, number, 1)`: one large product instead of many small."""
+    return pixels.t()[None, :, :, None]
+
+
+def _pixels(features: Tensor) -> Tensor:
+    """The inverse of `_as_map`."""
+    return features[0, :, :, 0].t()
 
 
 def _property_space_class() -> Any:

@@ -20,6 +20,8 @@ HAIR = 0.005
 ones are found much better (MSRC-v2, EfficientNet-Lite0: harmonic mean 0.28 at 1e-3, 0.42 at 0.1)."""
 WORTH = 0.001
 """What a unit of unspoken weight must gain in mean IoU: what words can say, they should say."""
+UNUSUAL = 0.02
+"""What a class exponent that is 1 away from the usual one must gain: on few images the choice is mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -266,14 +268,15 @@ def choose(
                 predicted = (spoken + rest).argmax(dim=1)
                 score = mean_iou(predicted, labels, validation.weights, number)
                 found.append(Choice(strength, rho, beta, score, category))
-    return _pick(found)
+    return pick(found)
 
 
-def _pick(found: Sequence[Choice]) -> Choice:
+def pick(found: Sequence[Choice]) -> Choice:
     """The largest ridge that costs a hair at most; with it the best of the others, words first."""
 
     def figure(choice: Choice) -> float:
-        return (choice.mean_iou or 0.0) - WORTH * choice.unspoken_weight
+        unusual = abs(choice.class_exponent - DEFAULT_EXPONENT)
+        return (choice.mean_iou or 0.0) - WORTH * choice.unspoken_weight - UNUSUAL * unusual
 
     best = max(choice.mean_iou or 0.0 for choice in found)
     strongest = max(choice.ridge for choice in found if (choice.mean_iou or 0.0) >= best - HAIR)

@@ -9,6 +9,7 @@ from prolab_hf.solving.solution import (
     class_score_parts,
     leave_one_out,
     mean_iou,
+    pick,
     scores_with_described,
     solve_responses,
     spoken_shares,
@@ -85,6 +86,15 @@ def test_numbers_are_chosen_on_pixels_that_were_not_seen():
     )
     assert (given.ridge, given.unspoken_weight) == (0.3, 1.0)
     assert choose(statistics_of(values, labels), pixels.none(), ROWS, torch.arange(3)) == Choice()
+
+
+def test_among_equals_the_largest_ridge_and_the_usual_numbers_are_taken():
+    figures = {(0.01, 0.5, 0.0): 0.700, (0.1, 0.5, 0.0): 0.697, (0.1, 0.75, 0.0): 0.6995, (0.1, 0.5, 2.0): 0.698,
+               (0.3, 0.5, 0.0): 0.690}  # fmt: skip
+    choices = [Choice(*numbers, mean_iou=value) for numbers, value in figures.items()]
+    picked = pick(choices)
+    assert (picked.ridge, picked.class_exponent, picked.unspoken_weight) == (0.1, 0.5, 0.0)
+    assert pick([*choices, Choice(0.1, 0.75, 0.0, mean_iou=0.71)]).class_exponent == 0.75
 
 
 def test_with_much_weight_on_the_unspoken_part_the_classes_are_those_of_the_responses():
