@@ -18,7 +18,7 @@ from measuring import environment, print_table
 from torch import nn
 
 from prolab_hf.data.scenes import SCENE_CLASSES, DrawnScenes
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.solving.adapt import adapt_network
 
 SIZE = 64
@@ -149,21 +149,22 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where trained networks are kept")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--test-images", type=int, default=80)
     parser.add_argument("--images", type=int, default=120, help="unlabeled images to adapt on")
     options = parser.parse_args()
     print(environment())
-    test, unlabeled = scenes("test", 80), scenes("train", options.images)
+    test, unlabeled = scenes("test", options.test_images), scenes("train", options.images)
     rows = []
     for name in options.families:
         place = trained(name, options.folder, options.steps)
         network = transformers.AutoModelForSemanticSegmentation.from_pretrained(place).eval()
         processor = transformers.AutoImageProcessor.from_pretrained(place)
-        before = evaluate_model(network, processor, test)["mean_iou"]
+        before = evaluate(network, processor, test)["mean_iou"]
         start = time.perf_counter()
         own = adapt_network(network, "scenes", unlabeled, processor=processor, learn_from="predictions")
         seconds = time.perf_counter() - start
         masks = adapt_network(network, "scenes", unlabeled, processor=processor)
-        after, with_masks = (evaluate_model(each.model, processor, test)["mean_iou"] for each in (own, masks))
+        after, with_masks = (evaluate(each.model, processor, test)["mean_iou"] for each in (own, masks))
         rows.append(
             [
                 name,

@@ -22,7 +22,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from prolab_hf import ProLabForSemanticSegmentation, ProLabImageProcessor
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.sources import FolderSource
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 
 
 class Int8Weight(nn.Module):
@@ -94,7 +94,7 @@ def main() -> None:
         images = source if options.limit is None else torch.utils.data.Subset(source, range(options.limit))
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=name.endswith("autocast")):
-            mean_iou = evaluate_model(model, processor, images)["mean_iou"]
+            mean_iou = evaluate(model, processor, images)["mean_iou"]
         seconds = (time.perf_counter() - start) / len(images)
         base = base or mean_iou
         rows.append(

@@ -9,7 +9,7 @@ _INVISIBLE = re.compile(
     "[\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _MARKUP = re.compile(r"([\\`*_{}\[\]|!#~$])")
-_LIST_OR_RULE = re.compile(r"^(\d*)([-+=.)])")
+_LIST_OR_RULE = re.compile(r"^(?:(\d{1,9})(?=[.)](?:\s|$))|(?=[-+=](?:[-+=\s]|$)))")
 _ADDRESS = re.compile(
     r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?<=\w)(?=@)|(?<=\bmailto)(?=:)|(?<=\bxmpp)(?=:)", re.IGNORECASE
 )
@@ -46,7 +46,7 @@ def escape_markdown(text: object) -> str:
         text: Any value.
     """
     plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = _LIST_OR_RULE.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", plain))
+    plain = _LIST_OR_RULE.sub(r"\1\\", _MARKUP.sub(r"\\\1", plain))
     # GitHub's dialect makes links of bare addresses. Some of its readers decode entities and escapes before they
     # look for them, but none looks across a comment.
     return _ADDRESS.sub(_NOTHING, plain)

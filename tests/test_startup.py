@@ -89,7 +89,6 @@ AUTO = "from transformers import AutoBackbone, AutoConfig, AutoModelForSemanticS
     [
         f"import importlib, prolab_hf\nimportlib.reload(prolab_hf)\n{AUTO}",
         f"{AUTO}\nimport prolab_hf",
-        f"import prolab_hf\nfrom transformers import pipeline\n{AUTO}",
         f"import prolab_hf\nimport transformers.modeling_layers\n{AUTO}",
         f"import prolab_hf.model.modeling_prolab\n{AUTO}",
     ],

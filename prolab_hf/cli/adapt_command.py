@@ -76,8 +76,9 @@ def adapt(
     """
     from prolab_hf.cli.solve_command import _check_out
     from prolab_hf.label_space.property_space import PropertySpace
+    from prolab_hf.model.closed_form_prolab import label_names
     from prolab_hf.solving.adapt import adapt_network
-    from prolab_hf.solving.class_names import parse_correction, read_corrections
+    from prolab_hf.solving.class_names import match_class_names, parse_correction, read_corrections
     from prolab_hf.solving.foreign_network import load_network
 
     if learn_from not in (None, *LEARN_FROM):
@@ -92,6 +93,10 @@ def adapt(
                 "--class-names lists all rows already; give corrections in that file, without --map."
             )
         corrections = {**(corrections or {}), **dict(map(parse_correction, map_))}
+    names = label_names(network.config)
+    matches = match_class_names(names, chosen.class_names, corrections, drop_unknown=drop_unknown)
+    console = Console()
+    console.print(_matches_table(matches))  # before the long part: a wrong match is seen in time
     result = adapt_network(
         network,
         chosen,
@@ -105,8 +110,6 @@ def adapt(
         device=None if device == "auto" else device,
         show_progress=not quiet,
     )
-    console = Console()
-    console.print(_matches_table(result.report.matches))
     console.print(result.report.to_text(), highlight=False, markup=False)
     result.save_pretrained(out)
     console.print(f"The model is in {escape(str(out))}.", highlight=False)

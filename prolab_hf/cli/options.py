@@ -81,6 +81,8 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
     from transformers.utils import logging as transformers_logging
 
+    from prolab_hf.model.loading_prolab import require_finite_weights
+
     ask_hub_once()
     folder = Path(name)
     if device == "auto":
@@ -89,8 +91,12 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
     transformers_logging.disable_progress_bar()  # one bar per command, and this one takes a second
     try:
         config = _segmentation_config(name, explainable=explainable)
-        network = AutoModelForSemanticSegmentation.from_pretrained(name, config=config).eval().to(device)
-        return network, AutoImageProcessor.from_pretrained(name)
+        network = AutoModelForSemanticSegmentation.from_pretrained(
+            name, config=config, use_safetensors=True, trust_remote_code=False
+        )
+        require_finite_weights(network, name)
+        network = network.eval().to(device)
+        return network, AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     except SafetensorError as error:
         raise ValueError(f"The weights of the model {name} are damaged: {error}; copy them again.") from error
     except OSError as error:
@@ -110,7 +116,7 @@ def _segmentation_config(name: str, *, explainable: bool) -> Any:
     """The configuration, if the command can use its model; any other would fail later and less clearly."""
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
-    config = AutoConfig.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     kind = config.model_type
     if explainable and kind != "prolab":
         raise ValueError(

@@ -54,25 +54,22 @@ def check_label_counts(
     """
     pixels = np.asarray(class_pixels, dtype=np.int64)
     labeled, total = int(pixels.sum()), int(pixels.sum()) + int(void_pixels)
-    coding = suggested_coding(raw_ids or {}, len(pixels))
     if total == 0:
         return LabelFindings()
+    coding = suggested_coding(raw_ids or {}, len(pixels))
     warnings = tuple(_warnings(pixels, total, class_names, class_images, num_images, coding))
-    if labeled == 0:
-        return LabelFindings(
-            f"No pixel has a class: all {total} are void, so that nothing can be learned or measured{coding}.",
-            warnings,
-        )
     present = np.flatnonzero(pixels)
-    if len(present) == 1 and len(pixels) > 1:
-        name = class_names[int(present[0])]
-        return LabelFindings(
-            f"Every labeled pixel is {name!r}: whatever says so everywhere is perfect, and the other "
-            f"{len(pixels) - 1} classes never occur{coding}."
+    error = None
+    if labeled == 0:
+        error = (
+            f"No pixel has a class: all {total} are void, so that nothing can be learned or measured{coding}."
         )
-    return LabelFindings(
-        warnings=tuple(_warnings(pixels, total, class_names, class_images, num_images, coding))
-    )
+    elif len(present) == 1 and len(pixels) > 1:
+        error = (
+            f"Every labeled pixel is {class_names[int(present[0])]!r}: whatever says so everywhere is perfect, and the "
+            f"other {len(pixels) - 1} classes never occur{coding}."
+        )
+    return LabelFindings(error, warnings)
 
 
 def _warnings(

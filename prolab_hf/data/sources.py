@@ -187,8 +187,9 @@ def _table_rows(text: str, path: Path, suffix: str) -> list[dict[str, object]]:
             raise ValueError(f"{path.name} names a column twice: {names}; name each once")
         rows: list[dict[str, object]] = list(reader)
     except csv.Error as error:
+        where = f"{path.name} line {reader.line_num + 1}"
         raise ValueError(
-            f"{path.name} line {reader.line_num} cannot be read as a table: {error}; check its quotes and separators"
+            f"{where} cannot be read as a table: {error}; check its quotes and separators"
         ) from error
     for number, row in enumerate(rows, start=1):
         if None in row:

@@ -24,7 +24,7 @@ MAX_SENTENCE_LENGTH = 300
 class _Shared:
     """What the visitors of one model share."""
 
-    encoder: Any
+    encoder: object
     active: PropertySpace | None = None
 
 
@@ -45,7 +45,7 @@ class DemoClasses:
         FileNotFoundError: If the text encoder is not on this machine.
     """
 
-    def __init__(self, model: ProLabForSemanticSegmentation, encoder: Any = None) -> None:
+    def __init__(self, model: ProLabForSemanticSegmentation, encoder: object = None) -> None:
         self._model = model
         # What visitors share: the encoder, and which space the model carries just now.
         self._shared = _Shared(encoder)
@@ -151,11 +151,12 @@ class DemoClasses:
 
     def _text_encoder(self) -> TextEncoder | None:
         encoder = self._shared.encoder
-        if encoder is not None and not isinstance(encoder, TextEncoder):
-            encoder = self._shared.encoder = self._loaded(encoder)
-        return encoder
+        if encoder is None or isinstance(encoder, TextEncoder):
+            return encoder
+        loaded = self._shared.encoder = self._loaded(encoder)
+        return loaded
 
-    def _loaded(self, encoder: Any) -> TextEncoder:
+    def _loaded(self, encoder: object) -> TextEncoder:
         facts = self.space.encoder
         options = {key: facts[key] for key in ("lower_case", "normalize") if key in facts}
         if isinstance(encoder, str):
@@ -163,7 +164,7 @@ class DemoClasses:
         return TextEncoder.load(encoder, local_files_only=True, **options)
 
 
-def _is_cached(encoder: Any) -> bool:
+def _is_cached(encoder: object) -> bool:
     """Whether a Hub model of that name was downloaded before."""
     try:
         return isinstance(encoder, str) and isinstance(try_to_load_from_cache(encoder, "config.json"), str)

@@ -43,7 +43,7 @@ class Route:
     answer: Answer
 
 
-def read_field(body: Any, name: str, kind: type, default: Any = None) -> Any:
+def read_field(body: object, name: str, kind: type, default: object = None) -> Any:
     """A checked value out of a JSON object.
 
     Args:
@@ -63,13 +63,13 @@ def read_field(body: Any, name: str, kind: type, default: Any = None) -> Any:
     raise RequestError(HTTPStatus.BAD_REQUEST, f"The field {name!r} must be {words[kind]}.")
 
 
-def _explain(session: DemoSession, values: list[str], body: Any) -> dict[str, Any]:
+def _explain(session: DemoSession, values: list[str], body: object) -> dict[str, Any]:
     class_name = read_field(body, "class", str, "") or None
     x, y = read_field(body, "x", int), read_field(body, "y", int)
     return session.explain(values[0], x, y, class_name=class_name)
 
 
-def _add_class(session: DemoSession, values: list[str], body: Any) -> dict[str, Any]:
+def _add_class(session: DemoSession, values: list[str], body: object) -> dict[str, Any]:
     properties, sentences = read_field(body, "properties", list, []), read_field(body, "sentences", list, [])
     if not all(type(index) is int for index in properties):
         raise RequestError(HTTPStatus.BAD_REQUEST, "The field 'properties' must hold whole numbers.")

@@ -27,6 +27,7 @@ from prolab_hf.evaluation.inference import inference_state, model_output, prepar
 from prolab_hf.explanation.contributions import Explanation, explain
 from prolab_hf.explanation.overlays import overlay
 from prolab_hf.model.label_maps_prolab import property_maps
+from prolab_hf.protocols import ImageProcessor
 
 MAX_IMAGES = 4
 NUM_SAMPLES = 60
@@ -61,7 +62,13 @@ class DemoSession:
     """
 
     def __init__(
-        self, model: nn.Module, processor: Any, *, name: str = "", encoder: Any = None, max_side: int = 1024
+        self,
+        model: nn.Module,
+        processor: ImageProcessor,
+        *,
+        name: str = "",
+        encoder: object = None,
+        max_side: int = 1024,
     ) -> None:
         self._model = CachedModel(model, MAX_IMAGES)
         self._classes = DemoClasses(self._model.model, encoder)

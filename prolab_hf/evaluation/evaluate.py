@@ -271,7 +271,11 @@ def as_sample(item: object, index: int, processor: ImageProcessor | None = None)
             f"The labels of image {name} have shape {mask.shape}, the image is {height} high "
             f"and {width} wide; they must agree."
         )
-    return Sample(upright, mask, str(name))
+    if not np.issubdtype(mask.dtype, np.integer):
+        raise ValueError(
+            f"The labels of image {name} are {mask.dtype}; they must be whole numbers, class ids."
+        )
+    return Sample(upright, np.ascontiguousarray(mask), str(name))
 
 
 def _name_of(image: object, index: int) -> str:
@@ -334,7 +338,9 @@ class _PreparedImages(Dataset["_Prepared | str"]):
                 f"The data set gives images (such as {sample.name}), but there is no image processor; pass one."
             )
         runs = [Run(sample.image, self.processor, scale) for scale in self.scales]
-        return _Prepared(runs, torch.from_numpy(sample.mask))
+        # Masks that PIL lends are read-only, which torch does not know.
+        mask = sample.mask if sample.mask.flags.writeable else sample.mask.copy()
+        return _Prepared(runs, torch.from_numpy(mask))
 
     def _from_tensors(self, item: Mapping[str, Any]) -> _Prepared:
         if tuple(self.scales) != (1.0,):

@@ -81,6 +81,11 @@ def as_image(
     means = getattr(processor, "image_mean", None)
     num_channels = len(means) if isinstance(means, list | tuple) else 3
     value_range = getattr(processor, "value_range", None)
+    if isinstance(image, np.ndarray) and image.dtype != np.uint8 and value_range is None:
+        raise ValueError(
+            f"The array has shape {image.shape} and type {image.dtype}; an image is uint8 of shape (height, width, "
+            "channels), unless the processor declares a value_range."
+        )
     return read_image(
         image, name=str(name), num_channels=num_channels, value_range=value_range, max_pixels=max_pixels
     )

@@ -111,7 +111,7 @@ def held_out_means(results: Mapping[str, Any], held_out: Sequence[str]) -> dict[
     """Mean IoU of the seen and of the held-out classes, and their harmonic mean.
 
     Args:
-        results: What `evaluate_model` gives.
+        results: What `evaluate` gives.
         held_out: Names of classes that were not trained.
     """
     parts: tuple[list[float], list[float]] = ([], [])
@@ -145,7 +145,7 @@ def evaluate_held_out(
     Args:
         model: A model that was trained without the held-out classes and whose space describes them.
         processor: Its image processor or evaluation transform.
-        source: Labeled images, as for `evaluate_model`.
+        source: Labeled images, as for `evaluate`.
         held_out: Names of the classes.
         claim_budget: Of each held-out class.
         seed: Of the controls.

@@ -19,7 +19,7 @@ _ADDRESS_OR_PATH = re.compile(
 _OF_CLASSES = ("per_class", "class_names")
 
 
-def without_folders(value: Any) -> Any:
+def without_folders(value: object) -> Any:
     """The same without the folders of somebody's machine, wherever in it a path stands.
 
     A path keeps its last part; addresses and names such as `owner/name` stay as they are.

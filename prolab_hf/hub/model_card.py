@@ -210,7 +210,7 @@ def _metadata(given: dict[str, Any], evaluation: dict[str, Any] | None, name: st
     return {key: _plain(value) for key, value in header.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 

@@ -6,12 +6,13 @@ below exist: they check what they are given and remember it as plain values. Ten
 offset, size and stride; their numbers stay in the file, for the parent to read.
 """
 
+import gc
 import json
 import math
 import pickle
 import struct
 import sys
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NoReturn
 
 ITEM_SIZES = {
     "f2": 2,
@@ -40,11 +41,12 @@ STORAGES = {
 }
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-MAX_VALUES = 2_000_000
+MAX_VALUES = 200_000
 MAX_CHARACTERS = 2**28
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 32
 MAX_INTEGER = 2**64
+MAX_SIZE = 2**48  # of anything that is counted
 MEMORY_FOR_PYTHON = 2**29
 MEMORY_PER_BYTE = 8  # of pickle: a text, the bytes that it encodes, and the answer
 CPU_SECONDS = 300
@@ -68,13 +70,17 @@ class Name:
         self.name = name
 
 
-class Storage(NamedTuple):
+class Storage:
     """Numbers that lie in the file under a key."""
 
-    key: str
-    dtype: str
-    item_size: int
-    numel: int
+    __slots__ = ("dtype", "item_size", "key", "numel")
+
+    def __init__(self, key: str, dtype: str, item_size: int, numel: int) -> None:
+        self.key, self.dtype, self.item_size, self.numel = key, dtype, item_size, numel
+
+    def description(self) -> list[object]:
+        """What the parent needs to read it."""
+        return [self.dtype, self.item_size, self.numel]
 
 
 class Tensor:
@@ -97,14 +103,16 @@ class Dtype:
         self.kind, self.order = str(kind), "<"
 
     def __setstate__(self, state: object) -> None:
-        plain = isinstance(state, tuple) and len(state) == 8 and type(state[0]) is int
+        if not isinstance(state, tuple) or len(state) != 8:
+            refuse("the state of a numpy type is malformed")
+        version, order, *others = state
         if (
-            not plain
-            or tuple(state[2:]) != (None, None, None, -1, -1, 0)
-            or state[1] not in ("<", ">", "|", "=")
-        ):  # type: ignore[index, arg-type]
+            type(version) is not int
+            or order not in ("<", ">", "|", "=")
+            or others != [None, None, None, -1, -1, 0]
+        ):
             refuse("the state of a numpy type is not that of plain numbers")
-        self.order = str(state[1])  # type: ignore[index]
+        self.order = str(order)
 
 
 class Array:
@@ -127,7 +135,7 @@ class Array:
         self.dtype, self.shape, self.fortran, self.data = dtype, sizes, bool(fortran), data
 
 
-class Ordered(dict):  # type: ignore[type-arg]
+class Ordered(dict[object, object]):
     """`OrderedDict` without room for attributes; torch hangs version numbers on it, which nothing here reads."""
 
     __slots__ = ()
@@ -140,7 +148,7 @@ def whole_numbers(values: object, what: str) -> list[int]:
     """A tuple or list of numbers from 0 on."""
     if not isinstance(values, tuple | list) or len(values) > MAX_DIMENSIONS:
         refuse(f"{what} is no list of numbers")
-    if not all(type(value) is int and 0 <= value < MAX_INTEGER for value in values):
+    if not all(type(value) is int and 0 <= value < MAX_SIZE for value in values):
         refuse(f"{what} holds something other than whole numbers from 0 on")
     return list(values)
 
@@ -181,6 +189,8 @@ def rebuild_tensor(storage: object, offset: object, size: object, stride: object
     )
     if len(sizes) != len(strides):
         refuse("a tensor has other numbers of sizes and strides")
+    if math.prod(sizes) >= MAX_SIZE:
+        refuse("a tensor claims far more numbers than any file has")
     last = start + sum((length - 1) * step for length, step in zip(sizes, strides))
     if 0 not in sizes and last >= storage.numel:
         refuse(f"a tensor reaches beyond its storage of {storage.numel} numbers")
@@ -197,6 +207,11 @@ def plain_tuple(values: object = ()) -> tuple[object, ...]:
     return tuple(values) if isinstance(values, tuple | list) else refuse("a malformed size")
 
 
+def device(kind: object = "", index: object = None) -> str:
+    """`torch.device`: its name; nothing here is put on a device."""
+    return kind if isinstance(kind, str) else refuse("a malformed device")
+
+
 def ordered(items: object = ()) -> Ordered:
     """`OrderedDict`, of nothing or of pairs."""
     return Ordered(items) if isinstance(items, tuple | list) else refuse("a malformed dictionary")
@@ -208,6 +223,8 @@ GLOBALS: dict[str, object] = {
     "builtins.set": set,
     "__builtin__.set": set,
     "torch.Size": plain_tuple,
+    "torch.device": device,
+    **{f"torch.{name}": f"torch.{name}" for name, _ in STORAGES.values()},
     "torch._utils._rebuild_tensor": rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": rebuild_tensor,
     "torch._utils._rebuild_parameter": rebuild_parameter,
@@ -241,7 +258,8 @@ class Reader(pickle.Unpickler):
         if len(pid) == 6 and pid[5] is not None:
             refuse("a view of a storage")
         storage = Storage(key, *STORAGES[kind.name], numel)
-        if self.storages.setdefault(key, storage) != storage:
+        storage = self.storages.setdefault(key, storage)
+        if storage.description() != [*STORAGES[kind.name], numel]:
             refuse(f"the storage {key[:40]!r} is described twice, and differently")
         return storage
 
@@ -285,13 +303,13 @@ class Answer:
         if isinstance(value, Array):
             order = ">" if value.dtype.order == ">" else "<"
             return ["array", order + value.dtype.kind, value.shape, value.fortran, *self.blob(value.data)]
-        if kind is bytes:
-            return ["bytes", *self.blob(value)]  # type: ignore[arg-type]
-        if kind in (dict, Ordered):
-            pairs = dict.items(value)  # type: ignore[arg-type]
+        if isinstance(value, bytes):
+            return ["bytes", *self.blob(value)]
+        if isinstance(value, dict):
+            pairs = dict.items(value)
             return ["dict", [[self.tree(key, depth + 1), self.tree(item, depth + 1)] for key, item in pairs]]
-        if kind in (list, tuple, set):
-            return [kind.__name__, [self.tree(item, depth + 1) for item in value]]  # type: ignore[attr-defined]
+        if isinstance(value, list | tuple | set):
+            return [kind.__name__, [self.tree(item, depth + 1) for item in value]]
         return refuse(f"a bare {getattr(value, '__name__', kind.__name__)}")
 
 
@@ -325,7 +343,7 @@ def read(file: BinaryIO, *, is_legacy: bool) -> tuple[dict[str, object], list[by
             refuse("the list of storages does not fit the tensors")
     answer = Answer()
     tree = answer.tree(content)
-    storages = {key: list(storage[1:]) for key, storage in reader.storages.items()}
+    storages = {key: storage.description() for key, storage in reader.storages.items()}
     return {
         "value": tree,
         "storages": storages,
@@ -350,6 +368,7 @@ def main() -> None:
     """Answers on the standard output: the length of a JSON text, the text, and bytes."""
     form, size = sys.argv[1:]
     limit_resources(int(size))
+    gc.disable()  # it would look through all values again and again, and this process ends soon
     blobs: list[bytes] = []
     try:
         answer, blobs = read(sys.stdin.buffer, is_legacy=form == "legacy")

@@ -31,6 +31,13 @@ _Plain: TypeAlias = "bool | int | float | str | bytes | torch.Tensor | np.ndarra
 Content: TypeAlias = "_Plain | list[Content] | tuple[Content, ...] | set[Content] | dict[Content, Content]"
 
 
+# What damaged archives and descriptions that do not fit make the standard library and torch raise.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, struct.error, EOFError, OSError, ValueError, LookupError, TypeError, OverflowError),
+    *(RuntimeError, NotImplementedError),
+)
+
+
 class _UnreadableError(Exception):
     """Why a file cannot be read; becomes the message of a `ValueError` that names the file."""
 
@@ -61,7 +68,7 @@ def load_tensors_safely(path: str | Path, *, what: str = "checkpoint") -> Conten
         reason = str(error)
     except MemoryError:
         reason = "it needs more memory than there is"
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, LookupError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     raise ValueError(f"{path}: not a {what} that can be read safely ({reason}).")
 
@@ -231,7 +238,7 @@ class _Builder:
         if kind == "dict":
             return {self._key(key): self._value(item) for key, item in rest[0]}
         items = [self._value(item) for item in rest[0]]
-        return {"list": list, "tuple": tuple, "set": set}[kind](items)  # type: ignore[no-any-return, operator]
+        return {"list": list, "tuple": tuple, "set": set}[kind](items)
 
     def _key(self, tree: object) -> Content:
         key = self._value(tree)

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -69,6 +70,7 @@ class FeatureTap(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
+        self.layer_shape = tuple(getattr(layer, "weight", torch.empty(0)).shape)
         self.window: dict[str, Any] | None = None  # arguments of `unfold` where the kernel is larger than 1
         self.channels_last = isinstance(layer, nn.Linear)
         if isinstance(layer, nn.Linear):
@@ -214,8 +216,10 @@ class AdaptedNetworkBackbone(BackboneMixin, PreTrainedModel):
             name: value for name, value in network.state_dict().items() if not name.startswith(left_out)
         }
         found = backbone.network.load_state_dict(weights, strict=False)
-        if found.missing_keys or found.unexpected_keys:
-            names = [*found.missing_keys, *found.unexpected_keys]
+        names = [*found.missing_keys, *found.unexpected_keys]
+        if tuple(network.get_submodule(class_layer).weight.shape) != backbone._tap.layer_shape:
+            names.append(f"{class_layer}.weight")
+        if names:
             raise ValueError(
                 f"{type(network).__name__} has other weights than its configuration builds, the first of "
                 f"{len(names)} is {names[0]!r}; save it and load it again with from_pretrained."

@@ -5,7 +5,9 @@ its first three. Here they are recognized before they are decoded, and read whol
 """
 
 import io
+import logging
 import re
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,22 +171,35 @@ def read_tiff(data: bytes, reason: str, name: str, num_channels: int | None) -> 
         raise ImportError(
             f"image {name} is a TIFF with {reason}, which needs the package tifffile: pip install 'prolab_hf[geo]'"
         ) from None
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        pages = [page for page in file.pages if not int(page.subfiletype) & _REDUCED_OR_MASK]
-        first = pages[0]
-        if len(pages) > 1:
-            single = all(page.samplesperpixel == 1 and page.shape == first.shape for page in pages)
-            if not single or len(pages) != num_channels:
-                raise ValueError(
-                    f"it holds {len(pages)} pages, of which only one could be used; save one image a file"
-                )
-            bands = np.stack([page.asarray() for page in pages], axis=-1)
-        else:
-            bands = first.asarray()
-            if bands.ndim == 3 and int(first.planarconfig) == 2 and first.samplesperpixel > 1:
-                bands = np.moveaxis(bands, 0, -1)
-        orientation = first.tags.get(_ORIENTATION)
-        return turned(bands, 1 if orientation is None else int(orientation.value))
+    # It reports every damaged tag of a file that is refused in the end.
+    reports = logging.getLogger("tifffile")
+    was_off, reports.disabled = reports.disabled, True
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            return _bands_of_pages(list(file.pages), num_channels)
+    finally:
+        reports.disabled = was_off
+
+
+def _bands_of_pages(all_pages: list[Any], num_channels: int | None) -> Array:
+    """The bands of tifffile's pages."""
+    pages = [page for page in all_pages if not int(page.subfiletype) & _REDUCED_OR_MASK]
+    if not pages:
+        raise ValueError("it holds no image")
+    first = pages[0]
+    if len(pages) > 1:
+        single = all(page.samplesperpixel == 1 and page.shape == first.shape for page in pages)
+        if not single or len(pages) != num_channels:
+            raise ValueError(
+                f"it holds {len(pages)} pages, of which only one could be used; save one image a file"
+            )
+        bands = np.stack([page.asarray() for page in pages], axis=-1)
+    else:
+        bands = first.asarray()
+        if bands.ndim == 3 and int(first.planarconfig) == 2 and first.samplesperpixel > 1:
+            bands = np.moveaxis(bands, 0, -1)
+    orientation = first.tags.get(_ORIENTATION)
+    return turned(bands, 1 if orientation is None else int(orientation.value))
 
 
 def read_npy(data: bytes, name: str, num_channels: int | None) -> Array:
@@ -217,4 +232,97 @@ def _jpeg2000_depth(data: bytes) -> int:
     return max([(depth & 127) + 1 for depth in data[start + 42 : start + 42 + 3 * channels : 3]], default=8)
 
 
-__all__ = ["hidden_bands", "read_bands", "read_npy", "turned"]
+# ---- stored values ------------------------------------------------------------------------------------------
+
+
+def check_values(array: Array, value_range: tuple[float, float] | None, name: str) -> None:
+    """Check that stored values are what is declared.
+
+    Args:
+        array: Stored values.
+        value_range: Declared values of black and white; `None` if nothing is declared.
+        name: For messages.
+
+    Raises:
+        ValueError: There are values of more than 8 bits or negative ones without a declared range, values outside
+            the declared one, or some that are no numbers.
+    """
+    if array.dtype == np.uint8 and value_range is None:
+        return
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite(low + high):
+        raise ValueError(
+            f"image {name} holds values that are no numbers (not-a-number or infinite); fill them before it is used"
+        )
+    if value_range is None:
+        raise ValueError(
+            f"image {name} cannot be decoded: it holds {_kind(array)} from {low:g} to {high:g}, whose range is "
+            "unknown; declare the values of black and white, for example value_range=(0, 4095) for 12 bits "
+            "(--value-range 0,4095), or save it with 8 bits"
+        )
+    if array.dtype == np.uint8 and (value_range[1] > 255 or value_range[0] < 0):
+        raise ValueError(
+            f"image {name} has 8 bits, but the declared value_range is {value_range[0]:g} to {value_range[1]:g}; "
+            "it was reduced on its way here: give the path of the file"
+        )
+    if low < value_range[0] or high > value_range[1]:
+        raise ValueError(
+            f"image {name} holds values from {low:g} to {high:g}, outside the declared value_range of "
+            f"{value_range[0]:g} to {value_range[1]:g}; declare a wider one or correct the file"
+        )
+
+
+def _kind(array: Array) -> str:
+    if np.issubdtype(array.dtype, np.floating):
+        return "floating-point values"
+    return "negative values" if array.min() < 0 else f"values of {8 * array.dtype.itemsize} bits"
+
+
+def checked_range(value_range: object) -> tuple[float, float] | None:
+    """A declared range as two numbers.
+
+    Args:
+        value_range: Two numbers, the smaller first, or `None`.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if value_range is None:
+        return None
+    numbers = list(value_range) if isinstance(value_range, list | tuple) else []
+    if (
+        len(numbers) != 2
+        or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
+        or not numbers[0] < numbers[1]
+        or not np.isfinite(numbers).all()
+    ):
+        raise ValueError(
+            f"value_range is {value_range!r}; it must be two numbers, those of black and white, for example (0, 4095)"
+        )
+    return numbers[0], numbers[1]
+
+
+def as_bytes_scale(array: Array, value_range: tuple[float, float] | None) -> Array:
+    """Stored values on the scale of 8-bit images: black 0, white 255, float32 where a range is declared.
+
+    Args:
+        array: Stored values of any shape.
+        value_range: Declared values of black and white; `None` leaves the array as it is.
+    """
+    if value_range is None:
+        return array
+    low, high = value_range
+    return (array.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+
+
+__all__ = [
+    "as_bytes_scale",
+    "check_values",
+    "checked_range",
+    "hidden_bands",
+    "read_bands",
+    "read_npy",
+    "read_pnm",
+    "read_tiff",
+    "turned",
+]

@@ -23,7 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .image_bands_prolab import NPY_MAGIC, TIFF_MAGIC, hidden_bands, read_bands, read_npy, read_tiff
+from .image_bands_prolab import (
+    NPY_MAGIC,
+    TIFF_MAGIC,
+    as_bytes_scale,
+    check_values,
+    checked_range,
+    hidden_bands,
+    read_bands,
+    read_npy,
+    read_tiff,
+)
 
 FORMATS = (
     "JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF",
@@ -379,86 +389,6 @@ def _channels_text(name: str, found: str, wanted: int) -> str:
         f"image {name} has {found}, but the model takes {means} (as many as image_mean has numbers); choose the "
         "channels and save them as a file of their own, or give image_mean and image_std a number for each"
     )
-
-
-def check_values(array: Array, value_range: tuple[float, float] | None, name: str) -> None:
-    """Check that stored values are what is declared.
-
-    Args:
-        array: Stored values.
-        value_range: Declared values of black and white; `None` if nothing is declared.
-        name: For messages.
-
-    Raises:
-        ValueError: There are values of more than 8 bits or negative ones without a declared range, values outside
-            the declared one, or some that are no numbers.
-    """
-    if array.dtype == np.uint8 and value_range is None:
-        return
-    low, high = float(array.min()), float(array.max())
-    if not np.isfinite(low + high):
-        raise ValueError(
-            f"image {name} holds values that are no numbers (not-a-number or infinite); fill them before it is used"
-        )
-    if value_range is None:
-        raise ValueError(
-            f"image {name} cannot be decoded: it holds {_kind(array)} from {low:g} to {high:g}, whose range is "
-            "unknown; declare the values of black and white, for example value_range=(0, 4095) for 12 bits "
-            "(--value-range 0,4095), or save it with 8 bits"
-        )
-    if array.dtype == np.uint8 and (value_range[1] > 255 or value_range[0] < 0):
-        raise ValueError(
-            f"image {name} has 8 bits, but the declared value_range is {value_range[0]:g} to {value_range[1]:g}; "
-            "it was reduced on its way here: give the path of the file"
-        )
-    if low < value_range[0] or high > value_range[1]:
-        raise ValueError(
-            f"image {name} holds values from {low:g} to {high:g}, outside the declared value_range of "
-            f"{value_range[0]:g} to {value_range[1]:g}; declare a wider one or correct the file"
-        )
-
-
-def _kind(array: Array) -> str:
-    if np.issubdtype(array.dtype, np.floating):
-        return "floating-point values"
-    return "negative values" if array.min() < 0 else f"values of {8 * array.dtype.itemsize} bits"
-
-
-def checked_range(value_range: object) -> tuple[float, float] | None:
-    """A declared range as two numbers.
-
-    Args:
-        value_range: Two numbers, the smaller first, or `None`.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    if value_range is None:
-        return None
-    numbers = list(value_range) if isinstance(value_range, list | tuple) else []
-    if (
-        len(numbers) != 2
-        or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
-        or not numbers[0] < numbers[1]
-        or not np.isfinite(numbers).all()
-    ):
-        raise ValueError(
-            f"value_range is {value_range!r}; it must be two numbers, those of black and white, for example (0, 4095)"
-        )
-    return numbers[0], numbers[1]
-
-
-def as_bytes_scale(array: Array, value_range: tuple[float, float] | None) -> Array:
-    """Stored values on the scale of 8-bit images: black 0, white 255, float32 where a range is declared.
-
-    Args:
-        array: Stored values of any shape.
-        value_range: Declared values of black and white; `None` leaves the array as it is.
-    """
-    if value_range is None:
-        return array
-    low, high = value_range
-    return (array.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
 
 
 __all__ = [

@@ -36,8 +36,11 @@ class CheckedLoadingMixin:
             source, *args, output_loading_info=True, **kwargs
         )
         where = "the given state_dict" if source is None else str(source)
-        is_fresh = kwargs.get("state_dict") == {}  # asked for without weights
-        if not is_fresh and not kwargs.get("ignore_mismatched_sizes", False):
+        if (
+            kwargs.get("state_dict") == {}
+        ):  # asked for without weights; timm's then hold whatever the memory held
+            return (model, info) if output_loading_info else model
+        if not kwargs.get("ignore_mismatched_sizes", False):
             require_all_weights(info, model.config, where)
         require_finite_weights(model, where)
         return (model, info) if output_loading_info else model

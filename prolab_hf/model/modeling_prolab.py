@@ -83,7 +83,7 @@ def default_property_embeddings(config: ProLabConfig) -> Tensor:
     return nn.functional.normalize(rows, dim=1)
 
 
-class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
+class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):  # type: ignore[misc]
     """Loading, saving and initialization."""
 
     config: ProLabConfig
@@ -118,7 +118,7 @@ class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
                 init.copy_(module.property_embeddings, default_property_embeddings(self.config))
                 module._has_default_properties = True
 
-    def _set_gradient_checkpointing(
+    def _set_gradient_checkpointing(  # type: ignore[override]  # its options differ between versions
         self, enable: bool = True, gradient_checkpointing_func: Checkpoint = checkpoint, **options: Any
     ) -> None:
         """Like transformers', but the recomputed layers do not move their batch-norm statistics a second time."""

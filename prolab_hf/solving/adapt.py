@@ -13,7 +13,6 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from transformers import PreTrainedModel
 
 from prolab_hf.evaluation.inference import inference_state, prepare
@@ -23,15 +22,23 @@ from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.progress import progress
-from prolab_hf.solving.adapted_images import AdaptedImages, ImagesLike, MasksLike, predicted_labels
+from prolab_hf.solving.adapted_images import (
+    AdaptedImages,
+    ImagesLike,
+    MasksLike,
+    OwnAnswers,
+    predicted_labels,
+)
 from prolab_hf.solving.class_layer import find_class_layer
 from prolab_hf.solving.class_names import ClassMatch, match_class_names
 from prolab_hf.solving.foreign_network import load_network, network_processor
+from prolab_hf.solving.refinement import refine_last_layer
 from prolab_hf.solving.solve import (
     DISPLAY_TEMPERATURE,
     SolveOptions,
     SolveSettings,
     in_closed_form,
+    pass_for,
     solve_head,
 )
 
@@ -40,6 +47,47 @@ logger = logging.getLogger(__name__)
 REPORT_NAME = "adapt_report.json"
 FEWEST_SAMPLES, SAMPLES_PER_FEATURE = 1024, 24
 """Pixels per image, and in all images per feature: predictions cost no labeling, so more than `solve` takes."""
+
+
+class AdaptOptions(SolveOptions, total=False):
+    """Keyword arguments of `adapt` beside its own; see `AdaptSettings`."""
+
+    drop_unknown: bool
+    learn_from: Literal["masks", "predictions"] | None
+    coding: str
+    refine: bool
+    device: str | torch.device | None
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """How a network is adapted.
+
+    Attributes:
+        solve: How the last layer is solved.
+        drop_unknown: Leave out classes of the network that have no row, instead of refusing.
+        learn_from: `"predictions"` solves for the network's own answers although masks are given.
+        coding: What the values of masks in files mean, as for `prolab check-data`.
+        refine: Move the last layer closer to the answers by a few more solutions, where that gains anything.
+        device: Where the network runs; default: a GPU if there is one.
+    """
+
+    solve: SolveSettings
+    drop_unknown: bool = False
+    learn_from: Literal["masks", "predictions"] | None = None
+    coding: str = "ids"
+    refine: bool = True
+    device: str | torch.device | None = None
+
+    def __post_init__(self) -> None:
+        if self.learn_from not in (None, "masks", "predictions"):
+            raise ValueError(f"learn_from is {self.learn_from!r}; allowed: 'masks', 'predictions' and None.")
+
+    @classmethod
+    def of(cls, **options: Any) -> AdaptSettings:
+        """From keyword arguments, those of `SolveSettings` among them."""
+        own = {name: options.pop(name) for name in cls.__dataclass_fields__ if name in options}
+        return cls(SolveSettings(**options), **own)
 
 
 @dataclass(frozen=True)
@@ -132,7 +180,7 @@ def adapt(
         class_names: Corrects which row of the space describes which class: all rows in the order of the network's
             ids, or a mapping from class to row (`None` leaves the class out).
         output_dir: Folder to save model, image processor and report into.
-        **options: As for `adapt_network`.
+        **options: See `AdaptSettings` and `SolveSettings`.
 
     Returns:
         The model, in evaluation mode on the CPU; `model.config.solution["adapted"]` holds the report.
@@ -164,11 +212,7 @@ def adapt_network(
     processor: Any = None,
     masks: MasksLike | None = None,
     class_names: Sequence[str] | Mapping[str, str | None] | None = None,
-    drop_unknown: bool = False,
-    learn_from: Literal["masks", "predictions"] | None = None,
-    coding: str = "ids",
-    device: str | torch.device | None = None,
-    **options: Unpack[SolveOptions],
+    **options: Unpack[AdaptOptions],
 ) -> Adaptation:
     """As `adapt`, with everything that came out of it.
 
@@ -179,38 +223,37 @@ def adapt_network(
         processor: See `adapt`.
         masks: See `adapt`.
         class_names: See `adapt`.
-        drop_unknown: Leave out classes of the network that have no row, instead of refusing.
-        learn_from: `"predictions"` solves for the network's own answers although masks are given.
-        coding: What the values of masks in files mean, as for `prolab check-data`.
-        device: Where the network runs; default: a GPU if there is one.
-        **options: See `SolveSettings`.
+        **options: See `AdaptSettings`.
 
     Raises:
         ValueError: See `adapt`.
         FileNotFoundError: See `adapt`.
     """
-    if learn_from not in (None, "masks", "predictions"):
-        raise ValueError(f"learn_from is {learn_from!r}; allowed: 'masks', 'predictions' and None.")
-    settings = SolveSettings(**options)
+    settings = AdaptSettings.of(**options)
     if not isinstance(space, PropertySpace):
         space = PropertySpace.from_pretrained(str(space))
     network = load_network(model)
     names = label_names(network.config)
-    matches = match_class_names(names, space.class_names, class_names, drop_unknown=drop_unknown)
+    matches = match_class_names(names, space.class_names, class_names, drop_unknown=settings.drop_unknown)
     processor = network_processor(network, processor)
     rows = list(dict.fromkeys(match.row for match in matches if match.row is not None))
     table = np.array([-1 if match.row is None else rows.index(match.row) for match in matches])
-    pictured = AdaptedImages.open(images, masks, class_names=names, table=table, coding=coding)
-    if learn_from == "masks" and not pictured.has_masks:
+    pictured = AdaptedImages.open(images, masks, class_names=names, table=table, coding=settings.coding)
+    if settings.learn_from == "masks" and not pictured.has_masks:
         raise ValueError("learn_from is 'masks', but no masks are given; pass masks (--masks).")
-    from_masks = pictured.has_masks and learn_from != "predictions"
-    home, device = network.device, device or ("cuda" if torch.cuda.is_available() else "cpu")
+    from_masks = pictured.has_masks and settings.learn_from != "predictions"
+    home, device = network.device, settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with inference_state(network.to(device)):
         adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, pictured)
         adapted.to(device)
-        source = pictured if from_masks else pictured.labeled_by(network, processor)
-        solve_head(adapted, source, processor, _enough_samples(settings, adapted, len(pictured)))
-        figures = _compare(network, adapted, processor, pictured, show_progress=settings.show_progress)
+        answers = OwnAnswers(pictured, network, processor)
+        source = pictured if from_masks else answers
+        solve = _enough_samples(settings.solve, adapted, len(pictured))
+        solve_head(adapted, source, processor, solve)
+        if settings.refine:
+            with inference_state(adapted):
+                refine_last_layer(adapted, pass_for(adapted, source, processor, solve))
+        figures = _compare(answers, adapted, show_progress=solve.show_progress)
     network.to(home)
     report = AdaptReport(
         network=" ".join(filter(None, (type(network).__name__, _public_name(network)))),
@@ -258,23 +301,17 @@ def _enough_samples(
 
 
 def _compare(
-    network: nn.Module,
-    model: ProLabForSemanticSegmentation,
-    processor: Any,
-    images: AdaptedImages,
-    *,
-    show_progress: bool,
+    answers: OwnAnswers, model: ProLabForSemanticSegmentation, *, show_progress: bool
 ) -> dict[str, float | None]:
     """Agreement and, where there are masks, mean IoU before and after, at the size of the images."""
-    number = len(label_names(model.config))
+    images, number = answers.images, len(label_names(model.config))
     # One more class for what the network calls by a name that was left out: wrong wherever a mask says otherwise.
     before, after = (SegmentationCounts(number + 1, ignore_index=-1) for _ in range(2))
     unchanged = total = 0
     with inference_state(model), progress(show_progress, "comparing", len(images)) as bar:
         for index in range(len(images)):
-            image = images.image(index)
-            old = images.table[predicted_labels(network, processor, image)]
-            new = predicted_labels(model, processor, image)
+            image, old = answers[index]
+            new = predicted_labels(model, answers.processor, image)
             unchanged += int((old == new).sum())
             total += old.size
             if images.has_masks:

@@ -21,6 +21,7 @@ from prolab_hf.solving.accumulation import LabeledImages
 ImagesLike = str | Path | Sequence[ImageLike] | LabeledImages
 MasksLike = str | Path | Sequence[Any]
 VOID = 255
+REMEMBERED_BYTES = 128 * 2**20
 
 
 class AdaptedImages:
@@ -158,24 +159,36 @@ class AdaptedImages:
             )
         return np.where(void, -1, self.table[np.where(void, 0, values)])
 
-    def labeled_by(self, network: nn.Module, processor: Any) -> LabeledImages:
-        """The same images with the network's predictions as masks."""
-        return _OwnPredictions(self, network, processor)
 
+class OwnAnswers:
+    """The same images with the network's predictions as masks; they are remembered as far as memory is cheap.
 
-class _OwnPredictions:
+    Args:
+        images: The images.
+        network: The network, in evaluation mode.
+        processor: Its image processor.
+    """
+
     class_names: list[str] | None = None
     ignore_index = -1
 
     def __init__(self, images: AdaptedImages, network: nn.Module, processor: Any) -> None:
         self.images, self.network, self.processor = images, network, processor
+        self._known: dict[int, NDArray[np.int16]] = {}
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, NDArray[np.int64]]:
         image = self.images.image(index)
-        return image, self.images.table[predicted_labels(self.network, self.processor, image)]
+        if index in self._known:
+            return image, self._known[index].astype(np.int64)
+        ids = self.images.table[predicted_labels(self.network, self.processor, image)]
+        if self._bytes < REMEMBERED_BYTES:
+            self._known[index] = ids.astype(np.int16)
+            self._bytes += self._known[index].nbytes
+        return image, ids
 
 
 def predicted_labels(network: nn.Module, processor: Any, image: Image.Image) -> NDArray[np.int64]:
@@ -199,4 +212,4 @@ def _table_by_name(
     return result
 
 
-__all__ = ["AdaptedImages", "predicted_labels"]
+__all__ = ["AdaptedImages", "OwnAnswers", "predicted_labels"]

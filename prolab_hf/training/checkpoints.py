@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there: written aside, hashed, marked, renamed; pruned by what is valid."""
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -14,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from prolab_hf.files import give_default_modes, parse_json, read_json, sync_folder, write_json
+from prolab_hf.training.reporting import read_log
 
 logger = logging.getLogger(__name__)
 
@@ -247,6 +249,35 @@ def checked_evaluations(entries: Any, *, until_step: int | None = None) -> list[
         if until_step is None or scores["step"] <= until_step:
             checked.append(scores)
     return checked
+
+
+def earlier_evaluations(root: Path, log: Path, saved: object, *, until_step: int) -> list[Evaluation]:
+    """The evaluations of a run to resume; what the file of evaluations has lost, log and checkpoint still know.
+
+    Args:
+        root: Folder of all checkpoints.
+        log: The training log.
+        saved: Those that the checkpoint holds.
+        until_step: Step of the checkpoint.
+    """
+    logged = [
+        {name: entry.get(name) for name in ("step", "mean_iou", "pixel_accuracy")}
+        for entry in read_log(log)
+        if entry.get("event") == "evaluation"
+    ]
+    by_step: dict[float, Evaluation] = {}
+    for entries in (logged, saved):
+        with contextlib.suppress(ValueError):
+            by_step |= {entry["step"]: entry for entry in checked_evaluations(entries, until_step=until_step)}
+    recorded = recorded_evaluations(root, until_step=until_step)
+    by_step |= {entry["step"]: entry for entry in recorded}
+    if len(recorded) < len(by_step):
+        logger.warning(
+            "%s lacks %d evaluations, which the log and the checkpoints still know; it is written anew.",
+            root / EVALUATIONS_FILE,
+            len(by_step) - len(recorded),
+        )
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def best_evaluation(evaluations: list[Evaluation]) -> Evaluation | None:

@@ -176,7 +176,8 @@ def collate_examples(
     Args:
         examples: Examples of one forward pass.
         ignore_index: Label of pixels that padding adds, and of void ones.
-        count_void: Whether void pixels are in the mean of the loss, too (`void_pixels="dilute"`).
+        count_void: Whether void pixels are in the mean of the loss, too (`void_pixels="dilute"`, of the property
+            loss; a class loss beside it leaves them out, and is then weighed by pass instead of by pixel).
     """
     tensors = [{name: example.tensors[name] for name in ("pixel_values", "labels")} for example in examples]
     batch = collate(tensors, ignore_index=ignore_index)

@@ -1,7 +1,6 @@
 """Every number of a training run in one validated, serializable object."""
 
 import dataclasses
-import functools
 import math
 import warnings
 from collections.abc import Mapping
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 
 from prolab_hf.files import read_json_object, write_json
-from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.suggestions import did_you_mean
 from prolab_hf.training.recipe_fields import (
     CheckpointFields,
+    ClosedFormFields,
     DataFields,
     DeviceFields,
     EvaluationFields,
@@ -24,6 +22,8 @@ from prolab_hf.training.recipe_fields import (
     OptimizerFields,
     RecipeGroup,
     ScheduleFields,
+    check_config,
+    config_defaults,
 )
 
 WARMUP_ITERATIONS = 1500  # of the published runs
@@ -37,20 +37,10 @@ GROUPS: dict[str, type[RecipeGroup]] = {
         CheckpointFields,
         DeviceFields,
         ModelFields,
+        ClosedFormFields,
     )
 }
 PLAIN_FIELDS = {"name": "", "seed": 0, "log_every": 10}
-# What `ProLabConfig` gets from the property space and the backbone, not from a recipe.
-NOT_IN_CONFIG = {
-    "backbone_config",
-    "class_properties",
-    "embedding_dim",
-    "id2label",
-    "label2id",
-    "num_properties",
-    "property_names",
-    "property_space_info",
-}
 # Fields that had another name when recipes were flat; the others kept theirs.
 _RENAMED = {
     "eval_every": "evaluation.every",
@@ -78,7 +68,7 @@ FLAT_NAMES: dict[str, str] = {
     **{
         item.name: f"{name}.{item.name}"
         for name, kind in GROUPS.items()
-        if name not in ("evaluation", "checkpoints")
+        if name not in ("evaluation", "checkpoints", "closed_form")
         for item in dataclasses.fields(kind)
     },
     "final_weights": "checkpoints.final_weights",
@@ -101,6 +91,7 @@ class RecipeValues(TypedDict, total=False):
     checkpoints: CheckpointFields | Mapping[str, object]
     device: DeviceFields | Mapping[str, object]
     model: ModelFields | Mapping[str, object]
+    closed_form: ClosedFormFields | Mapping[str, object]
     config: Mapping[str, object]
 
 
@@ -121,6 +112,7 @@ class TrainingRecipe:
         checkpoints: What is kept, and which weights are exported.
         device: Precision and memory layout.
         model: Backbone and property space.
+        closed_form: Where the last layer is solved instead of trained.
         config: Fields of `ProLabConfig` that differ from its defaults (`decoder`, `hidden_size`, ...).
 
     Raises:
@@ -145,6 +137,7 @@ class TrainingRecipe:
     checkpoints: CheckpointFields
     device: DeviceFields
     model: ModelFields
+    closed_form: ClosedFormFields
     config: Mapping[str, object] = field(hash=False)
 
     def __init__(self, **values: Unpack[RecipeValues]) -> None:
@@ -169,7 +162,7 @@ class TrainingRecipe:
                 f"schedule.min_learning_rate is {self.schedule.min_learning_rate}; it must not exceed "
                 f"learning_rate {self.optimizer.learning_rate}."
             )
-        _check_config(self.config)
+        check_config(self.config)
 
     def __getattr__(self, name: str) -> Any:
         # Only asked for what is no field: the names of before.
@@ -374,33 +367,6 @@ def height_width(value: int | tuple[int, int] | None) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-@functools.cache
-def config_defaults() -> dict[str, Any]:
-    """Fields of `ProLabConfig` that a recipe may set, with their defaults."""
-    names = [name for name in ProLabConfig.__annotations__ if name not in NOT_IN_CONFIG]
-    return {name: getattr(ProLabConfig, name) for name in names if hasattr(ProLabConfig, name)}
-
-
-def _check_config(config: Mapping[str, Any]) -> None:
-    for name in config:
-        if name in NOT_IN_CONFIG:
-            raise ValueError(
-                f"config.{name} is decided by the property space and the backbone; leave it out of the recipe."
-            )
-        if name not in config_defaults():
-            near = did_you_mean(name, config_defaults()) or "."
-            raise ValueError(f"config.{name}: ProLabConfig has no field {name!r}{near}")
-    try:
-        # The defaults are fine, and building a configuration costs more than reading a recipe.
-        checked = ProLabConfig(**config) if config else None
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise ValueError(f"config: {' '.join(str(error).split())}") from error
-    if checked is not None and checked.property_loss_weight == 0 and checked.class_loss_weight == 0:
-        raise ValueError(
-            "config.property_loss_weight and config.class_loss_weight are both 0; there is nothing to train on."
-        )
-
-
 def _nested(values: Mapping[str, Any], *, warn: bool) -> dict[str, Any]:
     """Values by dotted, flat or group name as a dictionary of groups."""
     nested: dict[str, Any] = {}
@@ -456,6 +422,7 @@ def _plain(value: Any) -> Any:
 
 __all__ = [
     "CheckpointFields",
+    "ClosedFormFields",
     "DataFields",
     "DeviceFields",
     "EvaluationFields",
@@ -463,4 +430,5 @@ __all__ = [
     "OptimizerFields",
     "ScheduleFields",
     "TrainingRecipe",
+    "config_defaults",
 ]

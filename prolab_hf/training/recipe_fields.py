@@ -1,10 +1,16 @@
 """The groups of a training recipe: every number with its meaning, its default and its bounds in one place."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from huggingface_hub.errors import StrictDataclassError
+
+from prolab_hf.model.configuration_prolab import ProLabConfig
+from prolab_hf.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -332,6 +338,21 @@ class CheckpointFields(RecipeGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClosedFormFields(RecipeGroup):
+    """Where the last layer is solved in closed form (`prolab_hf.solving`) instead of trained.
+
+    Attributes:
+        init: `"solve"` starts training at the solution on the backbone's features; `None` = at random.
+        finish: `"solve"` solves the last layer again on the trained features and keeps what scores higher on the
+            evaluation images; `None` = off.
+    """
+
+    group: ClassVar[str] = "closed_form"
+    init: str | None = choice(None, "solve")
+    finish: str | None = choice(None, "solve")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceFields(RecipeGroup):
     """How the device computes.
 
@@ -368,3 +389,48 @@ class ModelFields(RecipeGroup):
     drop_path: float | None = number(None, least=0, below=1)
     property_space: str | None = text(None)
     num_properties: int | None = whole(None, least=1)
+
+
+# What `ProLabConfig` gets from the property space and the backbone, not from a recipe.
+NOT_IN_CONFIG = {
+    "backbone_config",
+    "class_properties",
+    "embedding_dim",
+    "id2label",
+    "label2id",
+    "num_properties",
+    "property_names",
+    "property_space_info",
+}
+
+
+@functools.cache
+def config_defaults() -> dict[str, Any]:
+    """Fields of `ProLabConfig` that a recipe may set, with their defaults."""
+    names = [name for name in ProLabConfig.__annotations__ if name not in NOT_IN_CONFIG]
+    return {name: getattr(ProLabConfig, name) for name in names if hasattr(ProLabConfig, name)}
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Checks the overrides of `ProLabConfig` that a recipe holds.
+
+    Raises:
+        ValueError: A name is no field or not a recipe's, or a value is outside its range.
+    """
+    for name in config:
+        if name in NOT_IN_CONFIG:
+            raise ValueError(
+                f"config.{name} is decided by the property space and the backbone; leave it out of the recipe."
+            )
+        if name not in config_defaults():
+            near = did_you_mean(name, config_defaults()) or "."
+            raise ValueError(f"config.{name}: ProLabConfig has no field {name!r}{near}")
+    try:
+        # The defaults are fine, and building a configuration costs more than reading a recipe.
+        checked = ProLabConfig(**config) if config else None
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise ValueError(f"config: {' '.join(str(error).split())}") from error
+    if checked is not None and checked.property_loss_weight == 0 and checked.class_loss_weight == 0:
+        raise ValueError(
+            "config.property_loss_weight and config.class_loss_weight are both 0; there is nothing to train on."
+        )

@@ -19,13 +19,8 @@ from prolab_hf.evaluation.evaluate import check_classes, read_batches
 from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.evaluation.metrics import SegmentationScores
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
-from prolab_hf.training.checkpoints import (
-    EVALUATIONS_FILE,
-    Evaluation,
-    best_evaluation,
-    checked_evaluations,
-    recorded_evaluations,
-)
+from prolab_hf.training.checkpoints import Evaluation, best_evaluation, earlier_evaluations
+from prolab_hf.training.closed_form import solve_after_training, solve_before_training
 from prolab_hf.training.data_loading import StepSampler, TrainingExamples, train_dataloader, worker_count
 from prolab_hf.training.from_recipe import backbone_statistics, image_processor, training_transform
 from prolab_hf.training.optimization import AveragedWeights, build_optimizer, build_scheduler
@@ -40,7 +35,6 @@ from prolab_hf.training.reporting import (
     TrainingEvent,
     TrainingInterrupted,
     TrainingLog,
-    read_log,
 )
 from prolab_hf.training.run_folder import (
     LOG_FILE,
@@ -166,6 +160,8 @@ def train(
         if checkpoint is not None:
             progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
         examples = _examples(model, train_dataset, recipe, processor, skip_broken=skip_broken)
+        if recipe.closed_form.init == "solve" and checkpoint is None:
+            solve_before_training(model, train_dataset, processor, accelerator)
         state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
         display.show_lines(_facts(state, recipe, accelerator, total, eval_dataset).lines())
         loop = TrainingLoop(
@@ -180,6 +176,8 @@ def train(
         )
         with contextlib.closing(state.batches):
             exported_step = loop.run()
+        if recipe.closed_form.finish == "solve" and eval_dataset is not None:
+            solve_after_training(loop, train_dataset, eval_dataset)
     return _result(loop, output_dir, exported_step)
 
 
@@ -326,32 +324,11 @@ def _resume(checkpoint: Path, fresh: Progress, storage: RunStorage, *, accept_ch
     if space is not None:
         model.set_property_space(space)  # the checkpoint's vectors belong to the classes of before
     storage.saved_step, storage.resumed_from = saved.step, checkpoint
-    storage.evaluations = _earlier_evaluations(saved, storage)
+    log = storage.output_dir / LOG_FILE
+    storage.evaluations = earlier_evaluations(storage.root, log, saved.evaluations, until_step=saved.step)
     saved.recipe, saved.effective_batch_size = fresh.recipe, fresh.effective_batch_size
     saved.identity, saved.num_images = fresh.identity, fresh.num_images
     return saved
-
-
-def _earlier_evaluations(saved: Progress, storage: RunStorage) -> list[Evaluation]:
-    """From the log, the checkpoint and the file of evaluations: what one of them has lost, another one knows."""
-    logged = [
-        {name: entry.get(name) for name in ("step", "mean_iou", "pixel_accuracy")}
-        for entry in read_log(storage.output_dir / LOG_FILE)
-        if entry.get("event") == "evaluation"
-    ]
-    by_step: dict[float, Evaluation] = {}
-    for entries in (logged, saved.evaluations):
-        with contextlib.suppress(ValueError):
-            by_step |= {entry["step"]: entry for entry in checked_evaluations(entries, until_step=saved.step)}
-    recorded = recorded_evaluations(storage.root, until_step=saved.step)
-    by_step |= {entry["step"]: entry for entry in recorded}
-    if len(recorded) < len(by_step):
-        logger.warning(
-            "%s lacks %d evaluations, which the log and the checkpoints still know; it is written anew.",
-            storage.root / EVALUATIONS_FILE,
-            len(by_step) - len(recorded),
-        )
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def _start(

@@ -192,6 +192,61 @@ def test_wrong_declarations_say_what_is_wrong(text, error):
         LabelCoding.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('{"kind": "ids", "void_values": "255"}', "void_values is '255'; it must be a list of whole numbers"),
+        ('{"kind": "ids", "void_values": [2.5]}', "void_values holds 2.5"),
+        ('{"kind": "ids", "void_values": [true]}', "void_values holds True"),
+        ('{"kind": "ids", "ignore_index": 255.0}', "ignore_index holds 255.0"),
+        ('{"kind": "table", "table": {"0": 1.5}}', "the class id of 0 holds 1.5"),
+        ('{"kind": "table", "table": {"0": false}}', "the class id of 0 holds False"),
+        ('{"kind": "table", "table": {"0": "1"}}', "the class id of 0 holds '1'"),
+        ('{"kind": "table", "table": {"0": 0, "00": 1}}', "table lists the raw id 0 twice"),
+        ('{"kind": "table", "table": {"1_0": 0}}', "raw id '1_0'"),
+        ('{"kind": "table", "table": {"0": 0, "0": 1}}', "the key '0' stands there twice"),
+        ('{"kind": "palette", "palette": {"#ff0000": 0, "255,0,0": 1}}', r"the color \(255, 0, 0\) twice"),
+        ('{"kind": "palette", "palette": ["#FF0000", "#ff0000"]}', r"the color \(255, 0, 0\) twice"),
+        ('{"kind": "palette", "palette": {"1.5,0,0": 0}}', "not three whole numbers"),
+        ('{"kind": "palette", "palette": [[true, 0, 0]]}', "not three whole numbers"),
+        ('{"kind": "ids", "table": {"0": 0}}', "would ignore its table"),
+        ('{"kind": "table", "table": {"0": 0}, "palette": ["#ff0000"]}', "would ignore its palette"),
+        ('{"kind": "ids", "unlisted": "void"}', "lists nothing"),
+        ("[" * 100_000, "unknown"),
+        ('{"kind": ' + "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_nothing_is_read_as_something_else(text, error):
+    with pytest.raises(ValueError, match=error):
+        LabelCoding.parse(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"ignore_index": 2.0},
+        {"void_values": (True,)},
+        {"void_values": "255"},
+        {"kind": "table", "table": {0.5: 1}},
+        {"kind": "table", "table": {0: 1.0}},
+        {"kind": "palette", "palette": {(0, 0, 1.0): 1}},
+        {"table": {0: 0}},
+    ],
+)
+def test_python_declarations_are_as_strict(arguments):
+    with pytest.raises(ValueError):
+        LabelCoding(**arguments)
+
+
+def test_coding_files_in_other_encodings_are_named(tmp_path):
+    path = tmp_path / "table.json"
+    path.write_bytes(b'\xef\xbb\xbf{"7": 0}')
+    assert LabelCoding.parse(f"table:{path}").table == {7: 0}
+    path.write_bytes('{"7": 0}'.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"table\.json.*UTF-16"):
+        LabelCoding.parse(f"table:{path}")
+
+
 def test_missing_declaration_file():
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
         LabelCoding.parse("table:none.json")

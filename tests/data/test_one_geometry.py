@@ -9,7 +9,7 @@ from transformers import ConvNextConfig, pipeline
 from prolab_hf import ProLabConfig, ProLabForSemanticSegmentation
 from prolab_hf.data.sources import HubSource, MetadataSource
 from prolab_hf.data.transforms import SegmentationDataset, TrainTransform
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
@@ -297,7 +297,7 @@ def test_a_declared_range_gives_the_true_values_everywhere(tmp_path, model, kind
     recorder = Recorder(model)
     segment(model, normalized, path)
     pipeline("image-segmentation", model=model, image_processor=normalized)(str(path))
-    evaluate_model(model, normalized, source)
+    evaluate(model, normalized, source)
     recorder.handle.remove()
     assert len(recorder.seen) == 3 and all(torch.equal(seen, expected) for seen in recorder.seen)
 
@@ -433,7 +433,7 @@ def test_models_of_other_channels_segment_evaluate_and_train(tmp_path, count):
     source = source_of(path, mask, num_channels=count)
     assert source[0].image.shape == (40, 48, count)
     assert segment(model, processor, path).labels.shape == (40, 48)
-    assert evaluate_model(model, processor, source)["num_images"] == 1
+    assert evaluate(model, processor, source)["num_images"] == 1
     example = TrainTransform(32, mean=[0.5] * count, std=[0.5] * count)(
         source[0].image, source[0].mask, np.random.default_rng(0)
     )

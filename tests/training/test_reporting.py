@@ -107,7 +107,7 @@ def test_a_second_control_c_names_the_last_checkpoint_or_says_that_there_is_none
 
     for stop, expected in (
         (1, "There is no checkpoint yet"),
-        (3, r"last good checkpoint is .*step-00000002"),
+        (3, r"The last good checkpoint is .*step-00000002"),
     ):
         with pytest.raises(TrainingInterrupted, match=rf"Stopped at once\. {expected}.*--resume"):
             train(

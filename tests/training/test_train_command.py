@@ -164,6 +164,16 @@ def test_the_command_prints_the_score_that_training_recorded(folder, tmp_path, c
     assert results["inference"]["mode"] == "slide"
 
 
+PLANNED = (
+    "Training plan",
+    "parameters",
+    "GFLOP per 32 x 32 crop",
+    "GPU hours",
+    "estimated time here",
+    "2 device(s) x 2",
+)
+
+
 def test_dry_run_prints_the_plan(folder, capsys):
     assert cli.run(arguments(folder, "--dry-run", "--devices", "2")) == 0
     printed = capsys.readouterr().out

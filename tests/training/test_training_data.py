@@ -115,11 +115,13 @@ def test_accumulation_weighs_labeled_pixels_not_passes(tmp_path, recipe, void_pi
                 "schedule.gradient_accumulation": accumulation,
                 "schedule.max_iterations": 3,
                 "schedule.warmup_iterations": 0,
+                "optimizer.learning_rate": 1e-4,  # AdamW would make large steps of rounding
             }
         )
         seen = []
         train(
-            frozen_model(void_pixels=void_pixels),
+            # With void pixels in the mean of the property loss, the class loss has another number of pixels.
+            frozen_model(void_pixels=void_pixels, class_loss_weight=float(void_pixels == "mask")),
             UnevenlyVoid(4),
             None,
             recipe=changed,

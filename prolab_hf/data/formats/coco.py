@@ -12,6 +12,7 @@ from prolab_hf.data.formats.imported import (
     ImportedSet,
     ImportOptions,
     ignore_index_of,
+    is_file,
     missing_masks,
     number_classes,
 )
@@ -114,6 +115,10 @@ def _images_of(
     for entry in content["images"]:
         number, file_name = _field(entry, "id", int, file), str(_field(entry, "file_name", str, file))
         size = (_field(entry, "height", int, file), _field(entry, "width", int, file))
+        if not all(0 < side < 10**5 for side in size):  # type: ignore[operator]
+            raise ValueError(
+                f"{file}: the image {file_name} is {size} (height, width); both must be positive."
+            )
         if number in seen:
             raise ValueError(f"{file}: two images have the id {number}.")
         seen.add(number)
@@ -172,7 +177,7 @@ def _image_file(file: Path, split: str, file_name: str, options: ImportOptions) 
         else [file.parent, root, root / "images", root / stem, root / split]
     )
     for folder in folders:
-        if (folder / file_name).is_file():
+        if is_file(folder / file_name):
             return folder / file_name
     looked = ", ".join(map(str, folders))
     raise FileNotFoundError(f"{file} names the image {file_name}, which is in none of {looked} (--images).")

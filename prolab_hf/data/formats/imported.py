@@ -147,6 +147,14 @@ def _write_pair(item: ImportedImage, folder: Path, num_classes: int, ignore_inde
     shutil.copy2(item.image, folder / "images" / f"{_flat(item.name)}{item.image.suffix}")
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file of a name that an export gives exists; the name may be none that a file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
 def find_image(folder: Path, stem: str, where: str) -> Path:
     """The image of a name without suffix.
 
@@ -155,7 +163,7 @@ def find_image(folder: Path, stem: str, where: str) -> Path:
     """
     for suffix in (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)):
         path = folder / f"{stem}{suffix}"
-        if path.is_file():
+        if is_file(path):
             return path
     raise FileNotFoundError(
         f"{where} names the image {stem}, but {folder} has none of that name; export with images, or name their "

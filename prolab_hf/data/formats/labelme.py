@@ -17,6 +17,7 @@ from prolab_hf.data.formats.imported import (
     ImportOptions,
     find_image,
     ignore_index_of,
+    is_file,
     missing_masks,
     number_classes,
 )
@@ -118,7 +119,7 @@ def _imported(
     image = file.parent / str(named).replace("\\", "/") if isinstance(named, str) else file
     if options.images is not None:
         image = options.images / image.name
-    if not image.is_file() or image == file:
+    if image == file or not is_file(image):
         image = find_image(options.images or file.parent, file.stem, str(file))
     size = content.get("imageHeight"), content.get("imageWidth")
     if not all(isinstance(side, int) and 0 < side < 10**5 for side in size):

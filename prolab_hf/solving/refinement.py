@@ -1,0 +1,199 @@
+"""A last layer that keeps the answers of a network: least squares whose targets let clear pixels be clearer still.
+
+Plain least squares also punishes a pixel that is far on the right side of a boundary, and pays for it at the boundary.
+Here a response may exceed 1 for the pixel's own class and fall below 0 for the others at no cost: the same linear
+system is solved a few times, each time with targets moved to where the last solution is already right. On drawn scenes
+a UPerNet with 32 features lost 0.005 of its mean IoU instead of 0.015.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prolab_hf.model.closed_form_prolab import label_names
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.solving.accumulation import Pass
+from prolab_hf.solving.pixel_features import features_at, sample_pixels
+from prolab_hf.solving.solution import (
+    UNSPOKEN_WEIGHTS,
+    WORTH,
+    Pixels,
+    class_score_parts,
+    mean_iou,
+    spoken_shares,
+)
+from prolab_hf.solving.solve import set_last_layer
+
+STEPS = (0, 3, 10)
+NUM_PIXELS, MOST_IMAGES = 32768, 128
+LEAST_GAIN = 0.002
+"""In mean IoU on unseen pixels; for less the plain solution stays, which more images can be added to."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What refining found.
+
+    Attributes:
+        layer: `(num_classes, num_features)`, the bias last.
+        steps: How often the targets were moved; 0 is plain least squares.
+        unspoken_weight: beta.
+        mean_iou: With the labels of the validation pixels, of a layer that has not seen them.
+        honest_responses: `(validation pixels, num_classes)` of that layer.
+    """
+
+    layer: Tensor
+    steps: int
+    unspoken_weight: float
+    mean_iou: float
+    honest_responses: Tensor
+
+
+def refine(
+    fit: Pixels,
+    validation: Pixels,
+    class_rows: Tensor,
+    *,
+    ridge: float,
+    class_exponent: float,
+    unspoken_weights: Iterable[float] = UNSPOKEN_WEIGHTS,
+) -> Refined:
+    """The best number of steps and unspoken weight on validation pixels, and the layer from all pixels with them.
+
+    Args:
+        fit: Pixels to solve on.
+        validation: Pixels of other images, to choose by.
+        class_rows: `(num_classes, num_properties)` of 0 and 1.
+        ridge: lambda.
+        class_exponent: rho.
+        unspoken_weights: Which of them to try.
+    """
+    number = len(class_rows)
+    found: list[tuple[float, int, float, Tensor]] = []
+    for steps, layer in _layers(fit, number, ridge, class_exponent):
+        responses = validation.features @ layer.t()
+        for beta in unspoken_weights:
+            predicted = sum(class_score_parts(responses, class_rows, beta)).argmax(dim=1)
+            found.append(
+                (mean_iou(predicted, validation.labels, validation.weights, number), steps, beta, responses)
+            )
+    score, steps, beta, responses = max(found, key=lambda each: each[0] - WORTH * each[2] / 4)
+    plain = max((each for each in found if not each[1]), key=lambda each: each[0])
+    if score < plain[0] + LEAST_GAIN:
+        score, steps, beta, responses = plain
+    layer = dict(_layers(_joined([fit, validation]), number, ridge, class_exponent))[steps]
+    return Refined(layer, steps, beta, score, responses)
+
+
+def _parts(pixels: Pixels) -> tuple[Tensor, Tensor, Tensor]:
+    return pixels.features, pixels.labels, pixels.weights
+
+
+def _layers(
+    pixels: Pixels, num_classes: int, ridge: float, class_exponent: float
+) -> Iterable[tuple[int, Tensor]]:
+    """Layers after 0, 3, ... steps, float32 `(num_classes, num_features)` for raw features."""
+    raw = pixels.features[:, :-1].double()
+    mean, std = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-12)
+    features = torch.cat([(raw - mean) / std, torch.ones(len(raw), 1, dtype=torch.float64)], dim=1)
+    own = torch.nn.functional.one_hot(pixels.labels, num_classes).bool()
+    weights = pixels.weights.double()
+    counts = (own * weights[:, None]).sum(dim=0).clamp_min(1e-12)
+    weights = weights * (counts**-class_exponent)[pixels.labels]
+    weighted = features * (weights / weights.sum())[:, None]
+    moments = features.t() @ weighted
+    moments.diagonal().add_(ridge * float(moments.diagonal().mean()))
+    factor = torch.linalg.cholesky(moments)
+    targets = own.double()
+    for step in range(max(STEPS) + 1):
+        solution = torch.cholesky_solve(weighted.t() @ targets, factor)
+        if step in STEPS:
+            slopes = solution[:-1] / std[:, None]
+            bias = solution[-1] - mean @ slopes
+            yield step, torch.cat([slopes, bias[None]]).t().float()
+        responses = features @ solution
+        targets = torch.where(own, responses.clamp_min(1), responses.clamp_max(0))
+
+
+def refine_last_layer(
+    model: ProLabForSemanticSegmentation, work: Pass, num_pixels: int = NUM_PIXELS
+) -> Refined | None:
+    """Refines the last layer of a model that was just solved, in place, where that is better.
+
+    The statistics that would let images be added do not know the moved targets, so they are then left out.
+
+    Args:
+        model: A solved model.
+        work: The pass over the images that it was solved from.
+        num_pixels: About how many pixels are looked at.
+
+    Returns:
+        What was found; `None` where there are too few images to choose by.
+    """
+    config = model.config
+    solution, trained = config.solution or {}, config.trained_classes or []
+    fit, validation = _pixels_of(work, trained, num_pixels)
+    if not len(validation) or not len(fit):
+        return None
+    rows = model.class_property_matrix.float().cpu()
+    names = label_names(config)
+    refined = refine(
+        fit,
+        validation,
+        rows[[names.index(name) for name in trained]],
+        ridge=solution["ridge"],
+        class_exponent=solution["class_exponent"],
+    )
+    if not refined.steps:
+        return refined
+    budget = config.claim_budget
+    set_last_layer(model, refined.layer)
+    config.unspoken_weight = float(refined.unspoken_weight)
+    chosen_rows = rows[[names.index(name) for name in trained]]
+    overall, per_class = spoken_shares(refined.honest_responses, chosen_rows, refined.unspoken_weight)
+    config.solution = {
+        **solution,
+        "unspoken_weight": float(refined.unspoken_weight),
+        "mean_iou": refined.mean_iou,
+        "refinement_steps": refined.steps,
+        "spoken_share": overall,
+        "spoken_share_per_class": dict(zip(trained, per_class)),
+    }
+    model.solve_statistics = None
+    model.set_calibration_sample(refined.honest_responses, validation.labels)
+    model.set_claim_budget(budget)
+    return refined
+
+
+def _pixels_of(work: Pass, trained: Sequence[str], num_pixels: int) -> tuple[Pixels, Pixels]:
+    """Pixels of at most `MOST_IMAGES` images, evenly spread; those of every fifth are for validation."""
+    number = len(work.dataset)
+    indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
+    position = np.full(len(work.classes.class_names), -1)
+    for index, name in enumerate(trained):
+        position[work.classes.class_names.index(name)] = index
+    parts: tuple[list[Pixels], list[Pixels]] = ([], [])
+    for turn, index in enumerate(indices):
+        image, ids, _ = work.read(index)
+        labels = np.where(ids < 0, -1, position[ids])
+        per_image = max(1, num_pixels // len(indices))
+        sample = sample_pixels(labels, -1, per_image, np.random.default_rng((work.seed, index, 1)))
+        if len(sample.labels):
+            features = features_at(work.maps_of(work.prepare(image)), sample, labels.shape).cpu()
+            known = torch.from_numpy(sample.labels), torch.from_numpy(sample.weights)
+            parts[turn % 5 == 4].append(Pixels(features, *known))
+    return _joined(parts[0]), _joined(parts[1])
+
+
+def _joined(parts: Sequence[Pixels]) -> Pixels:
+    if not parts:
+        return Pixels(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    return Pixels(*(torch.cat(each) for each in zip(*map(_parts, parts), strict=True)))
+
+
+__all__ = ["Refined", "refine", "refine_last_layer"]
