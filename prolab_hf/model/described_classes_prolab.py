@@ -236,7 +236,7 @@ class DescribedClassesMixin(nn.Module):
         labels = label_of_source.to(self.calibration_labels.device)[self.calibration_labels.long()]
         values = dequantized(self.calibration_scores[labels >= 0])
         if self.config.similarity == "linear_cosine":
-            values = self._scores(*self._logits_of_responses(values[:, :, None, None])).flatten(1)
+            values = _pixels(self._scores(*self._logits_of_responses(_as_map(values))))
         return values, labels[labels >= 0]
 
     def calibration_class_scores(self) -> tuple[Tensor, Tensor] | None:
@@ -248,7 +248,7 @@ class DescribedClassesMixin(nn.Module):
         scores, labels = self.calibration_property_scores()
         if not len(labels):
             return None
-        return self.similarity_of_scores(scores[:, :, None, None]).flatten(1), labels
+        return _pixels(self.similarity_of_scores(_as_map(scores))), labels
 
     def set_claim_budget(self, claim_budget: float | None) -> None:
         """Sets the offsets of described classes anew; `None` removes them.
@@ -345,6 +345,29 @@ class DescribedClassesMixin(nn.Module):
             return logits
         return logits + self.class_offsets.to(logits.dtype)[:, None, None]
 
+    def spoken_share(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
+        """Part of the winning class's score at each pixel that named properties make up, offsets aside.
+
+        Args:
+            property_logits: `(batch_size, num_properties, height, width)`.
+            unspoken_logits: Of the same output; without them words make up everything.
+
+        Returns:
+            `(batch_size, height, width)`; 1 where words make up everything.
+        """
+        if unspoken_logits is None:
+            return torch.ones_like(property_logits[:, 0])
+        scores = self._scores(property_logits, unspoken_logits)
+        winner = self.class_logits(property_logits, unspoken_logits).argmax(dim=1)
+        rows = self.class_rows.to(scores.dtype)
+        named = self.class_property_matrix.shape[1]
+        parts = [
+            torch.einsum("bkhw,ck->bchw", scores[:, part], rows[:, part])
+            for part in (slice(named), slice(None))
+        ]
+        spoken, whole = (part.gather(1, winner[:, None])[:, 0] for part in parts)
+        return spoken / whole.clamp_min(EPSILON)
+
     def _rows(self, width: int) -> Tensor:
         """Rows of the classes for scores with or without the part that has no words."""
         rows = self.class_property_matrix
@@ -370,6 +393,16 @@ class DescribedClassesMixin(nn.Module):
                 norm = torch.linalg.vector_norm(scores, dim=1).flatten(1).clamp_min(EPSILON)
                 similarity = (rows @ scores.flatten(2)) / norm[:, None]
         return similarity.view(batch_size, -1, height, width)
+
+
+def _as_map(pixels: Tensor) -> Tensor:
+    """Pixels `(number, channels)` as one map `(1, channels, number, 1)`: one large product instead of many small."""
+    return pixels.t()[None, :, :, None]
+
+
+def _pixels(features: Tensor) -> Tensor:
+    """The inverse of `_as_map`."""
+    return features[0, :, :, 0].t()
 
 
 def _property_space_class() -> Any:
