@@ -15,6 +15,14 @@ EXTRAS = {
     "sentence-transformers": ["sentence-transformers>=5.2"],
     # Descriptions through an OpenAI-compatible endpoint.
     "describe": ["openai>=1.60", "gguf>=0.17"],
+    # Adapters (LoRA and others) on backbone, decoder and heads.
+    "peft": ["peft>=0.21"],
+    # GeoTIFFs and other TIFFs of more than three bands or 8 bits.
+    "geo": ["tifffile>=2024.8"],
+    # COCO's polygons and run lengths.
+    "formats": ["pycocotools>=2.0.8"],
+    # Video files in `prolab segment`.
+    "video": ["av>=13.0"],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
@@ -23,6 +31,7 @@ EXTRAS["test"] = [
     "hypothesis>=6.100",
     "fastapi>=0.110",
     "uvicorn>=0.30",
+    *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]
 
@@ -50,6 +59,7 @@ setup(
         "accelerate>=1.12",
         "evaluate>=0.4.3",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "numpy>=2.0",
         "Pillow>=11.0",
         "matplotlib>=3.9",

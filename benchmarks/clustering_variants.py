@@ -3,20 +3,24 @@
     python benchmarks/clustering_variants.py ade20k
     python benchmarks/clustering_variants.py cityscapes --seeds 3
 
-Prints one row per algorithm (means over the seeds) and one for the number of properties that the knee picks.
-K-Means stays the library's default unless another row is better in every column.
+Prints one row per way (means over the seeds): the package's two ("constrained", "kmeans"), those that won nothing
+(`kmeans_variants.py`), "auto", and the number of properties that the knee picks.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from unittest.mock import patch
 
+import numpy as np
+from kmeans_variants import balanced_kmeans, constrained_kmeans, spherical_kmeans, split_opposites
 from prolab_hf.property_spaces.build import SpaceSource, load_encoder, read_source
 from rich.console import Console
 from rich.table import Table
 
-from prolab_hf.label_space.clustering import Algorithm
+from prolab_hf.label_space import clustering
+from prolab_hf.label_space.constrained_clustering import agglomerate, refine
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.label_space.report.health import HealthReport
 from prolab_hf.label_space.text_encoder import TextEncoder
@@ -35,11 +39,43 @@ COLUMNS: dict[str, tuple[str, Callable[[HealthReport], float]]] = {
     "flip 20 %": ("{:.2f}", lambda report: 100 * report.figures["recovery_flip"]["0.20"]),
     "missing 50 %": ("{:.2f}", lambda report: 100 * report.figures["recovery_missing"]["0.50"]),
     "super-cat.": ("{:.2f} x", lambda report: report.figures["taxonomy"]["ratio"]),
-    "opposites": (
-        "{:.1f}",
-        lambda report: sum(finding.kind == "merged_opposites" for finding in report.findings),
-    ),
+    "conflicts": ("{:.1f}", lambda report: report.figures["conflicting_properties"]),
+    "fidelity %": ("{:.1f}", lambda report: 100 * report.figures["fidelity"]),
     "Rand": ("{:.3f}", lambda report: report.figures["stability"]["adjusted_rand_mean"]),
+}
+
+
+def _average_linkage(vectors, number, *, weights, texts, rules, seed):
+    conflicts = rules.matrix(texts)
+    labels = agglomerate(vectors, number, weights, conflicts, "average")
+    return refine(vectors, labels, weights, conflicts)
+
+
+def _constrained_kmeans(vectors, number, *, weights, texts, rules, seed):
+    return constrained_kmeans(vectors, number, weights=weights, seed=seed, conflicts=rules.matrix(texts))
+
+
+def _spherical(vectors, number, *, weights, texts, rules, seed):
+    return spherical_kmeans(vectors, number, weights=weights, seed=seed, n_init=10)
+
+
+def _balanced(vectors, number, *, weights, texts, rules, seed):
+    return balanced_kmeans(vectors, number, weights=weights, seed=seed, n_init=10)
+
+
+def _split_opposites(vectors, number, *, weights, texts, rules, seed):
+    def grouped(count: int) -> np.ndarray:
+        return clustering.kmeans_labels(vectors, count, weights, seed=seed, n_init=10)[0]
+
+    return split_opposites(vectors, texts, number, weights=weights, kmeans=grouped)
+
+
+VARIANTS = {
+    "constrained K-Means": _constrained_kmeans,
+    "constrained average linkage": _average_linkage,
+    "spherical": _spherical,
+    "balanced": _balanced,
+    "split_opposites": _split_opposites,
 }
 
 
@@ -82,16 +118,15 @@ def main() -> None:
     encoder = cached(load_encoder())
     table = Table("clustering", *COLUMNS, "CPU s", title=f"{source.name}, {arguments.seeds} seeds")
     seeds = range(arguments.seeds)
-    for algorithm in Algorithm:
-        _add(
-            table,
-            algorithm.value,
-            source,
-            encoder,
-            seeds,
-            {"algorithm": algorithm, "num_properties": source.num_properties},
-        )
-    _add(table, "kmeans, knee", source, encoder, seeds, {"num_properties": "knee"})
+    fixed = {"num_properties": source.num_properties}
+    _add(table, "constrained (Ward)", source, encoder, range(1), fixed)
+    _add(table, "kmeans", source, encoder, seeds, fixed | {"algorithm": "kmeans"})
+    for name, labels_of in VARIANTS.items():
+        # The variants take the place of the package's constrained clustering for the length of a row.
+        with patch.object(clustering, "constrained_labels", labels_of):
+            _add(table, name, source, encoder, seeds, fixed)
+    _add(table, "kmeans, knee", source, encoder, seeds, {"num_properties": "knee", "algorithm": "kmeans"})
+    _add(table, "auto", source, encoder, range(1), {"num_properties": "auto"})
     Console(width=200).print(table)
 
 

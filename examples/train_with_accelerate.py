@@ -17,10 +17,9 @@ from transformers import AutoModelForSemanticSegmentation, ResNetConfig
 from prolab_hf import ProLabForSemanticSegmentation
 from prolab_hf.data.source_from_name import open_source
 from prolab_hf.data.transforms import collate
-from prolab_hf.evaluation.metrics import SegmentationCounts
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.model.resize_prolab import resize_argmax
-from prolab_hf.training.from_recipe import eval_dataset, image_processor, train_dataset
+from prolab_hf.training.from_recipe import image_processor, train_dataset
 from prolab_hf.training.optimization import build_optimizer, build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 
@@ -51,7 +50,9 @@ def main() -> None:
 
     torch.manual_seed(0)
     recipe = TrainingRecipe(
-        max_iterations=options.steps, batch_size=8, learning_rate=2e-3, crop_size=96, scale_range=(0.75, 1.5)
+        schedule={"max_iterations": options.steps, "batch_size": 8},
+        optimizer={"learning_rate": 2e-3},
+        data={"crop_size": 96, "scale_range": (0.75, 1.5)},
     )
     space = PropertySpace.from_pretrained(options.space)
     sources = {
@@ -65,7 +66,7 @@ def main() -> None:
     accelerator = Accelerator()
     dataset = train_dataset(sources["train"], recipe, processor)
     # The last batch is left out where it is smaller: batch normalization needs more than one image.
-    batch_size = min(recipe.batch_size, len(dataset))
+    batch_size = min(recipe.schedule.batch_size, len(dataset))
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=True, drop_last=True, collate_fn=collate)
     optimizer = build_optimizer(model, recipe)
     scheduler = build_scheduler(optimizer, recipe, options.steps)
@@ -89,15 +90,9 @@ def main() -> None:
         epoch += 1
 
     # Every process takes its share of the images; counts are summed, never logits.
-    counts = SegmentationCounts(space.num_classes)
-    test = eval_dataset(sources["validation"], recipe, processor)
-    trained = accelerator.unwrap_model(model).eval()
-    for index in range(accelerator.process_index, len(test), accelerator.num_processes):
-        example = test[index]
-        with torch.no_grad():
-            logits = trained(pixel_values=example["pixel_values"][None].to(accelerator.device)).logits
-        counts.update(resize_argmax(logits, tuple(example["labels"].shape))[0], example["labels"])
-    accelerator.print(f"mean IoU {counts.reduce(accelerator).scores().mean_iou:.4f}")
+    trained = accelerator.unwrap_model(model)
+    scores = evaluate(trained, processor, sources["validation"], accelerator=accelerator)
+    accelerator.print(f"mean IoU {scores['mean_iou']:.4f}")
 
     if accelerator.is_main_process:
         trained.save_pretrained(options.out)

@@ -31,7 +31,9 @@ def main() -> None:
 
     torch.manual_seed(0)
     recipe = TrainingRecipe(
-        max_iterations=options.steps, batch_size=8, learning_rate=2e-3, crop_size=96, scale_range=(0.75, 1.5)
+        schedule={"max_iterations": options.steps, "batch_size": 8},
+        optimizer={"learning_rate": 2e-3},
+        data={"crop_size": 96, "scale_range": (0.75, 1.5)},
     )
     sources = {
         split: open_source(f"scenes:{number}", split)
@@ -54,7 +56,7 @@ def main() -> None:
         recipe,
         options.out,
         train_dataset=train_dataset(sources["train"], recipe, processor),
-        eval_dataset=eval_dataset(sources["validation"], recipe, processor),
+        eval_dataset=eval_dataset(sources["validation"], processor),
         processor=processor,
     )
     trainer.train()

@@ -1,42 +1,30 @@
-"""Semantic segmentation that answers in properties, for the Hugging Face ecosystem."""
+"""Semantic segmentation that answers in properties, for the Hugging Face ecosystem.
 
-from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
-from transformers.utils import is_torchvision_available
+The names below are loaded when they are first used, so that `import prolab_hf` and `prolab --help` are quick.
+"""
 
-from prolab_hf.evaluation.inference import segment
-from prolab_hf.explanation.contributions import explain
-from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone, AdaptedNetworkConfig
-from prolab_hf.model.configuration_prolab import ProLabConfig
-from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
-from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
-from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
-from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
-from prolab_hf.solving.adapt import adapt
-from prolab_hf.solving.solve import solve
+import importlib
+from typing import TYPE_CHECKING, Any
 
-if is_torchvision_available():
+from prolab_hf.registration import announce
+
+if TYPE_CHECKING:
+    from prolab_hf.evaluation.evaluate import evaluate
+    from prolab_hf.evaluation.inference import segment
+    from prolab_hf.explanation.contributions import explain
+    from prolab_hf.label_space.property_space import PropertySpace
+    from prolab_hf.model.configuration_prolab import ProLabConfig
+    from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
+    from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
     from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
-else:
-    # transformers' torchvision backend can be constructed without torchvision and fails at the first image.
-    ProLabImageProcessor = ProLabImageProcessorPil  # type: ignore[assignment,misc]
+    from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+    from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
+    from prolab_hf.solving.adapt import adapt
+    from prolab_hf.solving.solve import solve
+    from prolab_hf.training.recipe import TrainingRecipe
+    from prolab_hf.training.trainer import train
 
 __version__ = "0.1.0"
-
-AutoConfig.register("prolab", ProLabConfig, exist_ok=True)
-AutoConfig.register("vit_adapter", ViTAdapterConfig, exist_ok=True)
-AutoConfig.register("adapted_network", AdaptedNetworkConfig, exist_ok=True)
-AutoBackbone.register(AdaptedNetworkConfig, AdaptedNetworkBackbone, exist_ok=True)
-AutoBackbone.register(ViTAdapterConfig, ViTAdapterBackbone, exist_ok=True)
-AutoModelForSemanticSegmentation.register(ProLabConfig, ProLabForSemanticSegmentation, exist_ok=True)
-AutoImageProcessor.register(
-    ProLabConfig,
-    image_processor_classes={
-        "pil": ProLabImageProcessorPil,
-        **({"torchvision": ProLabImageProcessor} if is_torchvision_available() else {}),
-    },
-    exist_ok=True,
-)
 
 __all__ = [
     "ProLabConfig",
@@ -44,10 +32,57 @@ __all__ = [
     "ProLabImageProcessor",
     "ProLabImageProcessorPil",
     "PropertySpace",
+    "TrainingRecipe",
     "ViTAdapterBackbone",
     "ViTAdapterConfig",
     "adapt",
+    "evaluate",
     "explain",
     "segment",
     "solve",
+    "train",
 ]
+
+_MODULES = {
+    "AdaptedNetworkBackbone": "prolab_hf.model.adapted_network_prolab",
+    "AdaptedNetworkConfig": "prolab_hf.model.adapted_network_prolab",
+    "ProLabConfig": "prolab_hf.model.configuration_prolab",
+    "ProLabForSemanticSegmentation": "prolab_hf.model.modeling_prolab",
+    "ProLabImageProcessor": "prolab_hf.model.image_processing_prolab",
+    "ProLabImageProcessorPil": "prolab_hf.model.image_processing_pil_prolab",
+    "PropertySpace": "prolab_hf.label_space.property_space",
+    "TrainingRecipe": "prolab_hf.training.recipe",
+    "ViTAdapterBackbone": "prolab_hf.model.modeling_vit_adapter",
+    "ViTAdapterConfig": "prolab_hf.model.configuration_vit_adapter",
+    "adapt": "prolab_hf.solving.adapt",
+    "evaluate": "prolab_hf.evaluation.evaluate",
+    "explain": "prolab_hf.explanation.contributions",
+    "segment": "prolab_hf.evaluation.inference",
+    "solve": "prolab_hf.solving.solve",
+    "train": "prolab_hf.training.trainer",
+}
+
+announce(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    attribute = _without_torchvision(name)
+    module = importlib.import_module(_MODULES[attribute])
+    value = getattr(module, attribute)
+    globals()[name] = value  # found at once from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _without_torchvision(name: str) -> str:
+    """The torchvision backend of transformers can be constructed without torchvision and fails at the first image."""
+    if name == "ProLabImageProcessor":
+        from transformers.utils import is_torchvision_available
+
+        return name if is_torchvision_available() else "ProLabImageProcessorPil"
+    return name

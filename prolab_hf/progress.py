@@ -39,6 +39,23 @@ class Progress:
 
 
 @contextmanager
+def without_foreign_bars() -> Iterator[None]:
+    """While entered, transformers draws no bars of its own (`Loading weights`, `Writing model shards`).
+
+    There is one display per command, and in a log file every bar is a hundred lines.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
 def progress(show: bool, description: str, total: int = 0) -> Iterator[Progress]:
     """A progress bar with elapsed time and an estimate on the error stream, or nothing.
 

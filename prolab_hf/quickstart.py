@@ -23,14 +23,13 @@ from transformers import (
 )
 
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS, DrawnScenes
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.explanation.contributions import Explanation, explain
 from prolab_hf.explanation.overlays import class_colors, overlay
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
-from prolab_hf.training.from_recipe import eval_dataset, train_dataset
 from prolab_hf.training.published_recipes import get_recipe
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.trainer import train
@@ -49,7 +48,7 @@ class QuickstartResult:
     Attributes:
         output_dir: Folder of the trained model, loadable with `from_pretrained`.
         figure: The image that it painted.
-        test: Figures on test images of the trained classes (see `evaluate_model`).
+        test: Figures on test images of the trained classes (see `evaluate`).
         extended: The same on images that also contain the class added by description.
         held_out: Name of that class.
         explanation: Why one of its pixels was given to it.
@@ -97,25 +96,25 @@ def run_quickstart(
     say(f"2. Training on {num_train} drawn images, from random weights.")
     train(
         model,
-        train_dataset(DrawnScenes("train", num_train), recipe, processor),
-        eval_dataset(DrawnScenes("validation", NUM_VALIDATION), recipe, processor),
-        recipe,
-        output_dir,
-        processor,
+        DrawnScenes("train", num_train),
+        DrawnScenes("validation", NUM_VALIDATION),
+        recipe=recipe,
+        output_dir=output_dir,
+        processor=processor,
         overwrite=overwrite,
         show_progress=show_progress,
     )
     say(f"3. Saved to {output_dir}; reloading it with AutoModelForSemanticSegmentation.")
     loaded = AutoModelForSemanticSegmentation.from_pretrained(output_dir).eval()
     loaded_processor = AutoImageProcessor.from_pretrained(output_dir)
-    test = evaluate_model(loaded, loaded_processor, DrawnScenes("test", num_test))
+    test = evaluate(loaded, loaded_processor, DrawnScenes("test", num_test))
     say(f"4. Mean IoU on {num_test} new images: {test['mean_iou']:.3f}.")
     sample = DrawnScenes("test", num_test)[0]
     found = pipeline("image-segmentation", model=loaded, image_processor=loaded_processor)(sample.image)
     say(f'5. pipeline("image-segmentation") finds: {", ".join(item["label"] for item in found)}.')
     before = [segment(loaded, loaded_processor, scene.image).labels for scene in _shown_scenes()]
     extended = _add_held_out(loaded, say)
-    figures = evaluate_model(loaded, loaded_processor, DrawnScenes("test", num_test, include_held_out=True))
+    figures = evaluate(loaded, loaded_processor, DrawnScenes("test", num_test, include_held_out=True))
     iou = class_iou(figures, HELD_OUT_CLASS)
     say(f"   IoU of {HELD_OUT_CLASS!r}, never trained on: {iou:.3f}; all classes: {figures['mean_iou']:.3f}.")
     explanation = _explain_held_out(loaded, loaded_processor)
@@ -136,16 +135,16 @@ def new_model(
     model = ProLabForSemanticSegmentation.from_backbone(
         backbone,
         space,
-        hidden_size=recipe.hidden_size,
-        auxiliary_channels=recipe.hidden_size,
-        class_loss_weight=recipe.class_loss_weight,
+        hidden_size=recipe["config.hidden_size"],
+        auxiliary_channels=recipe["config.hidden_size"],
+        class_loss_weight=recipe["config.class_loss_weight"],
     )
     processor = ProLabImageProcessorPil.from_model_config(model.config, do_resize=False)
     return model, processor
 
 
 def class_iou(results: Mapping[str, Any], class_name: str) -> float:
-    """The IoU of one class in what `evaluate_model` returned."""
+    """The IoU of one class in what `evaluate` returned."""
     return next(entry["iou"] for entry in results["per_class"] if entry["name"] == class_name)
 
 

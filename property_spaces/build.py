@@ -48,7 +48,8 @@ class SpaceSource:
         seed: Seed of the clustering.
         descriptions: Class name -> sentences, in the order of the class ids.
         super_categories: Class name -> super-category; empty where there is no such table.
-        property_names: Name of a property -> the sentences that it stands for.
+        keep_apart: Pairs of phrases that must not share a property although they do not contradict each other:
+            together they would make two classes hard to tell apart.
     """
 
     name: str
@@ -56,7 +57,7 @@ class SpaceSource:
     seed: int
     descriptions: dict[str, list[str]]
     super_categories: dict[str, str]
-    property_names: dict[str, list[str]]
+    keep_apart: list[list[str]]
 
 
 def read_source(name: str) -> SpaceSource:
@@ -84,7 +85,7 @@ def read_source(name: str) -> SpaceSource:
         seed=fields["seed"],
         descriptions={key: list(texts) for key, texts in descriptions.items()},
         super_categories=super_categories,
-        property_names=fields["property_names"],
+        keep_apart=fields.get("keep_apart", []),
     )
 
 
@@ -118,57 +119,24 @@ def load_encoder() -> TextEncoder:
 
 
 def build(source: SpaceSource, encoder: Any) -> PropertySpace:
-    """Builds a space and gives its properties their names.
+    """Builds a space; every property is named after the phrase that most of its classes use.
 
     Args:
         source: The words.
         encoder: Anything that `PropertySpace.build` takes.
 
     Raises:
-        ValueError: A property has no name in the source.
+        ValueError: The number of properties cannot be met without a contradiction.
     """
-    space = PropertySpace.build(
+    return PropertySpace.build(
         source.descriptions,
         encoder=encoder,
         num_properties=source.num_properties,
         seed=source.seed,
+        conflicts={"always": source.keep_apart} if source.keep_apart else None,
         name=source.name,
         provenance=PROVENANCE,
     )
-    return space.replace(property_names=named(space, source.property_names))
-
-
-def named(space: PropertySpace, property_names: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names of the properties of a freshly built space, found by their most central sentences.
-
-    Args:
-        space: A space whose property names are its most central sentences.
-        property_names: Name -> the sentences that it stands for.
-
-    Raises:
-        ValueError: A property has no name, or two have the same one.
-    """
-    by_sentence = {sentence: name for name, sentences in property_names.items() for sentence in sentences}
-    members = members_of(space)
-    nameless = [central for central in space.property_names if central not in by_sentence]
-    if nameless:
-        held = ", ".join(repr(text) for text in members[nameless[0]])
-        raise ValueError(
-            f"{space.name}: {len(nameless)} properties have no name in sources/{space.name}.json; the first "
-            f"holds {held}. Add an entry with a short name and these sentences to its property_names."
-        )
-    names = [by_sentence[central] for central in space.property_names]
-    for central, name in zip(space.property_names, names):
-        if set(members[central]) != set(property_names[name]):
-            logger.warning(
-                "%s: %r now stands for %s; read its name again", space.name, name, members[central]
-            )
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(
-            f"{space.name}: two properties are named {repeated[0]!r}; give them different names."
-        )
-    return names
 
 
 def members_of(space: PropertySpace) -> dict[str, list[str]]:

@@ -1,21 +1,22 @@
 """The `prolab` command: thin functions that call the rooms of the library."""
 
-import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import typer
-from huggingface_hub.errors import StrictDataclassError
 
+from prolab_hf import __version__
 from prolab_hf.cli.adapt_command import adapt
 from prolab_hf.cli.check_data_command import check_data
 from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
+from prolab_hf.cli.errors import explained
 from prolab_hf.cli.evaluate_command import evaluate
 from prolab_hf.cli.explain_command import explain
+from prolab_hf.cli.import_data_command import import_data
 from prolab_hf.cli.quickstart_command import quickstart
 from prolab_hf.cli.segment_command import segment
 from prolab_hf.cli.share_commands import card, convert, push
@@ -25,15 +26,29 @@ from prolab_hf.cli.train_command import train
 
 app = typer.Typer(
     name="prolab",
-    help="Semantic segmentation that answers in properties: describe classes, train, evaluate, explain, share.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def prolab(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Semantic segmentation that answers in properties: describe classes, train, evaluate, explain, share."""
+    if version:
+        typer.echo(f"prolab_hf {__version__}")
+        raise typer.Exit
+
+
 WORDS, PIXELS, USE, SHARE = "Words", "Pixels", "Use a model", "Share"
 app.command("describe", rich_help_panel=WORDS)(describe)
 app.add_typer(space_app, name="space", rich_help_panel=WORDS)
+app.command("import-data", rich_help_panel=PIXELS)(import_data)
 app.command("check-data", rich_help_panel=PIXELS)(check_data)
 app.command("solve", rich_help_panel=PIXELS)(solve)
 app.command("adapt", rich_help_panel=PIXELS)(adapt)
@@ -46,18 +61,6 @@ app.command("quickstart", rich_help_panel=USE)(quickstart)
 app.command("card", rich_help_panel=SHARE)(card)
 app.command("push", rich_help_panel=SHARE)(push)
 app.command("convert", rich_help_panel=SHARE)(convert)
-
-# What a user can mend: bad values, paths and missing extras. Everything else is our failure or the machine's.
-USER_ERRORS = (
-    ValueError,
-    FileNotFoundError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-    PermissionError,
-    ImportError,
-    StrictDataclassError,
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,30 +89,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         return _complain("Stopped.", 1)
     except KeyboardInterrupt as error:
-        return _complain(str(error) or "Stopped.", 1)
-    except USER_ERRORS as error:
-        return _complain(_one_line(error), 2)
+        return _complain(str(error) or "Stopped.", getattr(error, "exit_code", 1))  # 143 after SIGTERM
     except Exception as error:
-        if hasattr(error, "format_message"):
-            return _complain(_usage(error), 2)
-        # Errors of the Hub and of a wrong model id come as OSError without a number.
-        user_mistake = isinstance(error, OSError) and error.errno is None
-        return _complain(_one_line(error), 2 if user_mistake else 1)
+        return _complain(*explained(error))
     return 0
-
-
-def _usage(error: Any) -> str:
-    """A wrong word on the command line (typer and click have a class each for it), and where to read on."""
-    text = " ".join(error.format_message().split()).rstrip(".")
-    command = getattr(getattr(error, "ctx", None), "command_path", None) or "prolab"
-    return f"{text}. See `{command} --help`."
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full: {error}. Free some space and run the same command again."
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
 
 
 def _complain(message: str, code: int) -> int:

@@ -1,6 +1,5 @@
 """`prolab check-data`: look at images and masks before a training run does."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from prolab_hf.cli.options import ChannelsOption, ValueRangeOption, read_value_range
 
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ def check_data(
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
     images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
     masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
+    mask_suffix: Annotated[
+        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
+    ] = "",
+    value_range: ValueRangeOption = None,
+    channels: ChannelsOption = 3,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read.")] = 4,
     limit: Annotated[int | None, typer.Option(min=1, help="Look only at the first images.")] = None,
     json_file: Annotated[
@@ -53,10 +59,11 @@ def check_data(
 ) -> None:
     """Check images and masks: ids, modes, sizes, void share, share per class, and all that is wrong.
 
-    Without --split, all splits that a folder holds are checked, one after the other. Ends with exit code 2 if a
-    image cannot be read or a label is outside the class space.
+    Without --split, all splits that a folder holds are checked, one after the other. Ends with exit code 2 if an
+    image cannot be read, a label is outside the class space, or the labels can teach nothing.
     """
     from prolab_hf.data.source_from_name import list_splits
+    from prolab_hf.files import write_json
 
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise FileNotFoundError(
@@ -69,6 +76,9 @@ def check_data(
         "image_column": image_column,
         "mask_column": mask_column,
         "folders": (images, masks),
+        "mask_suffix": mask_suffix,
+        "value_range": read_value_range(value_range),
+        "num_channels": channels,
     }
     found = [] if split is not None else list_splits(data, folders=(images, masks))
     splits: list[str | None] = [*found] or [split]
@@ -76,7 +86,7 @@ def check_data(
     contents = {name or data: report.to_dict() for name, report in reports.items()}
     if json_file is not None:
         content = {"splits": contents} if len(contents) > 1 else next(iter(contents.values()))
-        json_file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_json(json_file, content, indent=1)
     for name, report in reports.items():
         print_report(Console(), report, split=name if len(reports) > 1 else None)
     problems = [problem for report in reports.values() for problem in report.problems]
@@ -85,6 +95,10 @@ def check_data(
             f"{len(problems)} of {sum(report.num_images for report in reports.values())} images have "
             f"problems; the first: {problems[0].message}"
         )
+    for name, report in reports.items():
+        error = report.label_findings().error
+        if error is not None:
+            raise ValueError(error if name is None else f"Split {name}: {error}")
 
 
 def _check(
@@ -116,9 +130,11 @@ def _class_names(space: str | None, classes: str | None) -> list[str] | None:
         return list(PropertySpace.from_pretrained(space).class_names)
     if classes is None:
         return None
-    path = Path(classes)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else classes.split(",")
-    return [line.strip() for line in lines if line.strip()]
+    from prolab_hf.data.class_matching import class_names_from_lines, read_class_names
+
+    if Path(classes).is_file():
+        return read_class_names(classes)
+    return class_names_from_lines(classes.split(","), "--classes")
 
 
 def print_report(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from prolab_hf.cli.options import DeviceOption, load_model
+from prolab_hf.cli.options import DeviceOption, load_model, require_model
 
 
 def demo(
@@ -36,13 +36,15 @@ def demo(
     Nothing is downloaded, nothing leaves this machine, and the model's folder stays as it is. Stop it with
     Ctrl-C.
     """
-    from prolab_hf.demo import DemoSession, serve
-
     if not model.is_dir():
         raise FileNotFoundError(
             f"There is no model folder {model}; --model takes a folder into which a model and its image "
             "processor were saved (prolab quickstart and prolab train make one)."
         )
+    require_model(str(model))
+
+    from prolab_hf.demo import DemoSession, serve
+
     network, processor = load_model(str(model), device)
     name = model.resolve().name
     session = DemoSession(network, processor, name=name, encoder=encoder, max_side=max_side)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from prolab_hf.label_space.describing import ChatModel
+    from prolab_hf.label_space.description_writer import ChatModel
 
 
 def describe(
@@ -44,8 +44,8 @@ def describe(
     are checked (count, length, language, repetitions) and asked for again with the reason when they fail. Look
     through the file before you build a space from it: it is the label space of your model.
     """
-    from prolab_hf.label_space.describing import DescribeSettings, describe_classes
-    from prolab_hf.label_space.descriptions import DescriptionCache, DescriptionRules
+    from prolab_hf.label_space.description_prompt import DescriptionCache, DescriptionRules
+    from prolab_hf.label_space.description_writer import DescribeSettings, describe_classes
 
     names = read_class_names(classes)
     if out.exists() and not overwrite:
@@ -111,7 +111,7 @@ def read_class_names(path: Path) -> list[str]:
 def _chat_model(
     model: str, endpoint: str | None, local: bool, gguf_file: str | None, api_key: str | None, timeout: float
 ) -> "ChatModel":
-    from prolab_hf.label_space.describing import EndpointModel, LocalModel
+    from prolab_hf.label_space.description_writer import EndpointModel, LocalModel
 
     if local and endpoint:
         raise ValueError("--local and --endpoint exclude each other; give one of them.")

@@ -1,6 +1,5 @@
 """`prolab evaluate`: a trained model measured on labeled images."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +13,13 @@ from prolab_hf.cli.options import (
     DeviceOption,
     FlipOption,
     ModelOption,
-    ModeOption,
     ScalesOption,
     StrideOption,
     inference_options,
     load_model,
     require_writable,
 )
+from prolab_hf.files import write_json
 
 
 def evaluate(
@@ -43,6 +42,9 @@ def evaluate(
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
     images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
     masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
+    mask_suffix: Annotated[
+        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
+    ] = "",
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file for the results.")] = Path(
         "evaluation.json"
     ),
@@ -54,7 +56,13 @@ def evaluate(
         bool, typer.Option("--present-only", help="Average over classes present in the truth only.")
     ] = False,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
-    mode: ModeOption = "whole",
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="whole: one pass; slide: a window moved over the image; by default as the model was measured in "
+            "training."
+        ),
+    ] = None,
     crop_size: CropOption = None,
     stride: StrideOption = None,
     flip: FlipOption = False,
@@ -65,6 +73,13 @@ def evaluate(
         typer.Option(
             "--resize-twice",
             help="With mode whole: logits to the processed size, then to the image's, as published.",
+        ),
+    ] = False,
+    skip_broken: Annotated[
+        bool,
+        typer.Option(
+            "--skip-broken",
+            help="Leave out images that cannot be decoded and list them, instead of stopping.",
         ),
     ] = False,
     held_out: Annotated[
@@ -79,13 +94,18 @@ def evaluate(
 ) -> None:
     """Measure a model on labeled images: mean IoU, accuracies and a table per class.
 
-    Images are compared at their own size. Memory does not grow with their number.
+    Images are compared at their own size. Memory does not grow with their number. With the default options the
+    mean IoU is, to the last pixel, the one that training recorded for the exported model.
     """
     from prolab_hf.data.source_from_name import open_source
-    from prolab_hf.evaluation.evaluate import evaluate_model
+    from prolab_hf.evaluation.evaluate import evaluate as evaluate_network
     from prolab_hf.evaluation.report import class_table, means_table
 
-    options = inference_options(mode, crop_size, stride, flip, scales, batch_size, resize_twice)
+    is_recorded = mode is None and crop_size is None and stride is None
+    chosen = mode or ("whole" if is_recorded else "slide")
+    options = inference_options(chosen, crop_size, stride, flip, scales, batch_size, resize_twice)
+    if is_recorded:
+        del options["mode"]
     require_writable(out)
     network, processor = load_model(model, device)
     listed = (Path(data) / "classes.txt").is_file()
@@ -97,28 +117,36 @@ def evaluate(
         image_column=image_column,
         mask_column=mask_column,
         folders=(images, masks),
+        mask_suffix=mask_suffix,
+        num_channels=len(getattr(processor, "image_mean", None) or (0, 0, 0)),
+        value_range=getattr(processor, "value_range", None),
     )
     if held_out is not None:
         names = [name.strip() for name in held_out.split(",") if name.strip()]
         _held_out(network, processor, source, names, out)
         return
-    results = evaluate_model(
+    results = evaluate_network(
         network,
         processor,
         source,
         boundary_ratio=boundary,
         average="truth" if present_only else "union",
         num_workers=num_workers,
-        show_progress_bar=True,
+        show_progress=True,
+        skip_broken=skip_broken,
         **options,
     )
     results = {"model": model, "data": data, "split": split, **results}
-    out.write_text(
-        json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    write_json(out, results)
     console = Console()
     console.print(class_table(results))
     console.print(means_table(results))
+    if results.get("skipped"):
+        console.print(
+            f"{len(results['skipped'])} images were left out:", *results["skipped"], sep="\n", markup=False
+        )
+    if results["label_warning"] is not None:
+        console.print(f"[bold red]The labels measure nothing.[/] {escape(results['label_warning'])}")
     console.print(f"Wrote {escape(str(out))} ({results['seconds']:.1f} s)", highlight=False)
 
 
@@ -129,9 +157,7 @@ def _held_out(network: object, processor: object, source: object, names: list[st
     from prolab_hf.evaluation.unknown import evaluate_held_out
 
     results = evaluate_held_out(network, processor, source, names, show_progress=True)  # type: ignore[arg-type]
-    out.write_text(
-        json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    write_json(out, results)
     table = Table("rows", "seen IoU", "unseen IoU", "harmonic mean")
     for label, means in [("the words", results), *results["controls"].items()]:
         figures = (means[key] for key in ("seen_iou", "unseen_iou", "harmonic_mean_iou"))

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from prolab_hf.cli.options import DeviceOption, ModelOption, load_model, require_image_name
+from prolab_hf.cli.options import (
+    DeviceOption,
+    ModelOption,
+    load_model,
+    require_file,
+    require_image_name,
+    require_model,
+)
 
 
 def explain(
@@ -33,16 +40,20 @@ def explain(
     device: DeviceOption = "auto",
 ) -> None:
     """Explain a pixel or region: which properties make up its class score, and what decided."""
-    from prolab_hf.evaluation.inference import as_image
-    from prolab_hf.explanation.contributions import explain as explain_place
-
     if (point is None) == (region is None):
         raise ValueError("Give either --point X,Y or --region MASK.")
     place: dict[str, Any] = {}
     if point is not None:
         place["point"] = _point(point)
+    require_model(model)
+    for path in (image, *([region] if region else [])):
+        require_file(path, "image")
     if out is not None:
         require_image_name(out)
+
+    from prolab_hf.evaluation.inference import as_image
+    from prolab_hf.explanation.contributions import explain as explain_place
+
     upright = as_image(image)
     if region is not None:
         place["region"] = as_image(region).convert("L")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prolab_hf.cli.hub_client import ask_hub_once
+
 if TYPE_CHECKING:
     from prolab_hf.evaluation.inference import InferenceOptions
 
@@ -30,6 +32,34 @@ ScalesOption = Annotated[
 BatchOption = Annotated[
     int, typer.Option("--batch-size", min=1, help="Windows (or whole images) per forward pass.")
 ]
+ValueRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--value-range",
+        metavar="BLACK,WHITE",
+        help="Stored values of black and white, for images of more than 8 bits: 0,4095.",
+    ),
+]
+ChannelsOption = Annotated[int, typer.Option(min=1, help="Channels of the images: 3, or those of a raster.")]
+
+
+def read_value_range(text: str | None) -> tuple[float, float] | None:
+    """The two numbers of `--value-range`.
+
+    Raises:
+        ValueError: If they are not two numbers, the smaller first.
+    """
+    if text is None:
+        return None
+    try:
+        black, white = (float(part) for part in text.split(","))
+    except ValueError:
+        black = white = 0.0
+    if not black < white < float("inf"):
+        raise ValueError(
+            f"--value-range is {text!r}; give the values of black and white, for example 0,4095."
+        )
+    return black, white
 
 
 def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[Any, Any]:
@@ -44,23 +74,15 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
         FileNotFoundError: If it is neither a folder nor a model that can be reached, or the folder lacks a file.
         ValueError: If the device does not exist or a file is damaged.
     """
+    require_model(name)
+
     import torch
     from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
     from transformers.utils import logging as transformers_logging
 
-    import prolab_hf  # noqa: F401  # the Auto classes know ProLab from here on
-
+    ask_hub_once()
     folder = Path(name)
-    if folder.is_dir():
-        for file in ("config.json", "preprocessor_config.json"):
-            if not (folder / file).is_file():
-                raise FileNotFoundError(
-                    f"The folder {name} has no {file}; --model takes a folder into which both the model and "
-                    "its image processor were saved."
-                )
-    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        raise FileNotFoundError(f"There is no model folder {name}.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     showed_bars = transformers_logging.is_progress_bar_enabled()
@@ -128,6 +150,58 @@ def inference_options(
     }
     InferenceSettings(**options)
     return options
+
+
+def require_model(name: str) -> None:
+    """A missing folder is known before the seconds that loading torch takes.
+
+    Args:
+        name: Folder, or Hub id, which is not looked up here.
+
+    Raises:
+        FileNotFoundError: It is no folder and cannot be a Hub id, or the folder lacks a file.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        for file in ("config.json", "preprocessor_config.json"):
+            if not (folder / file).is_file():
+                _name_checkpoint(folder)
+                raise FileNotFoundError(
+                    f"The folder {name} has no {file}; --model takes a folder into which both the model and "
+                    "its image processor were saved."
+                )
+    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
+        raise FileNotFoundError(f"There is no model folder {name}.")
+
+
+def _name_checkpoint(folder: Path) -> None:
+    """A run that was stopped has no model yet, but its checkpoints are models.
+
+    Raises:
+        FileNotFoundError: The folder is such a run's; its newest checkpoint is named.
+    """
+    from prolab_hf.training.checkpoints import newest_valid_checkpoint
+
+    checkpoint = newest_valid_checkpoint(folder / "checkpoints")
+    if checkpoint is not None:
+        raise FileNotFoundError(
+            f"The training run in {folder} was stopped before its end, so there is no model in it yet; go on with "
+            f"`prolab train ... --resume`, or take its newest checkpoint: --model {checkpoint}"
+        )
+
+
+def require_file(path: Path, what: str) -> None:
+    """Say before anything is loaded that a file is not there.
+
+    Args:
+        path: The file.
+        what: What it should be, for the message.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {what} {path}.")
 
 
 def require_writable(path: Path) -> None:

@@ -6,7 +6,27 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.hub_client import ask_hub_once
+from prolab_hf.cli.options import require_file
+
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
+
+
+def require_model_folder(folder: Path, *more: str) -> None:
+    """Before anything is loaded: is this the folder of a model?
+
+    Args:
+        folder: The folder.
+        more: Files that must be in it beside `config.json`.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+    """
+    for name in ("config.json", *more):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no complete model: {name} is missing. Give the folder of a run."
+            )
 
 
 def card(
@@ -22,6 +42,8 @@ def card(
 
     Text outside of the generated parts, and header fields that you added, are kept.
     """
+    require_model_folder(folder)
+
     from prolab_hf.hub.model_card import write_model_card
 
     metadata = {"license": license_, "datasets": dataset, "base_model": base_model, "language": language}
@@ -50,7 +72,11 @@ def push(
 
     Checkpoints, optimizer state and logs are never uploaded.
     """
+    require_model_folder(folder, "preprocessor_config.json")
+
     from prolab_hf.hub.pushing import push_model_folder
+
+    ask_hub_once()
 
     url = push_model_folder(
         folder,
@@ -86,6 +112,8 @@ def convert(
     Nothing in the file is executed. Every tensor is renamed and its shape checked; missing or unexpected ones are
     named and nothing is written.
     """
+    require_file(checkpoint, "checkpoint")
+
     from prolab_hf.hub.conversion import convert_checkpoint
 
     model = convert_checkpoint(checkpoint, space, recipe, out, descriptions=descriptions, overwrite=overwrite)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prolab_hf.label_space.property_space import PropertySpace
 
 NO_SPLIT = "none"
+EVAL_SPLITS = ("val", "validation")
 STATISTICS = {"none": False, "total": True, "per-class": "per_class"}
 
 
@@ -156,13 +157,13 @@ def _solve(
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    from prolab_hf.cli.train_command import _align
+    from prolab_hf.data.class_matching import match_space
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.solving.solve import SolveSettings, new_model, solve_head
 
     space = PropertySpace.from_pretrained(space_name)
     source = _source(data, splits[0], space, opening)
-    space = _align(space, source, data)
+    space = match_space(space, source.class_names, data=data)
     try:
         network, processor = new_model(backbone, space, context=context, image_size=image_size)
     except LocalEntryNotFoundError as error:
@@ -244,6 +245,20 @@ def _say(network: Any, out: Path) -> None:
     )
 
 
+def _evaluation_source(
+    location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
+) -> Any:
+    """The named split; without a name the one of two usual names that there is, or `None`."""
+    if split is not None:
+        return _source(location, split, space, opening)
+    for usual in EVAL_SPLITS:
+        try:
+            return _source(location, usual, space, opening)
+        except (ValueError, FileNotFoundError):
+            continue  # another name, or none at all
+    return None
+
+
 def _evaluate(
     network: Any,
     processor: Any,
@@ -253,28 +268,22 @@ def _evaluate(
     out: Path,
     options: dict[str, Any],
 ) -> None:
-    import json
-
-    from prolab_hf.cli.train_command import _open
-    from prolab_hf.evaluation.evaluate import evaluate_model
+    from prolab_hf.evaluation.evaluate import evaluate
     from prolab_hf.evaluation.report import class_table, means_table
+    from prolab_hf.files import write_json
 
     if split == NO_SPLIT:
         return
-    try:
-        source = _open(data, split, network.property_space, opening)
-    except (ValueError, FileNotFoundError):
-        if split is not None:
-            raise
+    source = _evaluation_source(data, split, network.property_space, opening)
+    if source is None:
         Console().print("There is no split val or validation, so nothing was evaluated (--eval-split).")
         return
     accelerator = options["accelerator"]
-    results = evaluate_model(
-        network, processor, source, accelerator=accelerator, show_progress_bar=options["show_progress"]
+    results = evaluate(
+        network, processor, source, accelerator=accelerator, show_progress=options["show_progress"]
     )
     if accelerator is None or accelerator.is_main_process:
-        text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (out / "evaluation.json").write_text(text, encoding="utf-8")
+        write_json(out / "evaluation.json", results)
         console = Console()
         console.print(class_table(results))
         console.print(means_table(results))

@@ -1,17 +1,23 @@
 """`prolab train`."""
 
 import json
+import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.options import ValueRangeOption, read_value_range
+
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
-    from prolab_hf.data.sources import SegmentationSource
+    from prolab_hf.data.image_files import SegmentationSource
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.training.recipe import TrainingRecipe
+
+logger = logging.getLogger(__name__)
 
 NO_SPLIT = "none"
 EVAL_SPLITS = ("val", "validation")
@@ -60,6 +66,10 @@ def train(
     mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
     images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
     masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
+    mask_suffix: Annotated[
+        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
+    ] = "",
+    value_range: ValueRangeOption = None,
     epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per device and pass.")] = None,
@@ -67,12 +77,31 @@ def train(
     num_workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of the recipe; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Any other field of the recipe, such as data.crop_size=384 or config.hidden_size=128; may be "
+            "repeated.",
+        ),
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="With --dry-run: number of devices to plan for.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard the run in --out.")] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="With --resume: go on although data or classes are not those that the run was started with.",
+        ),
+    ] = False,
+    skip_broken: Annotated[
+        bool,
+        typer.Option(
+            "--skip-broken",
+            help="Leave out images that cannot be decoded and list them, instead of stopping.",
+        ),
+    ] = False,
     list_recipes: Annotated[
         bool, typer.Option("--list-recipes", help="Print the names of all recipes.")
     ] = False,
@@ -81,7 +110,8 @@ def train(
     """Train a segmentation model on properties.
 
     Checkpoints are whole or not there: Ctrl-C stops after the current step and writes one, and the same command
-    with --resume goes on exactly where it was. On several devices start it through `accelerate launch`.
+    with --resume goes on exactly where it was. SIGTERM (timeout, SLURM, systemd) does the same and ends with exit
+    code 143. On several devices start it through `accelerate launch`.
 
     Examples:
       prolab train data/street --space cityscapes --backbone convnext_tiny --epochs 40 --out runs/street
@@ -92,23 +122,26 @@ def train(
         _print_recipes()
         return
     changes = {
-        "epochs": epochs,
-        "max_iterations": max_iterations,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "num_workers": num_workers,
-        "backbone": backbone,
-        "property_space": space,
-        "label_coding": coding,
+        "schedule.epochs": epochs,
+        "schedule.max_iterations": max_iterations,
+        "schedule.batch_size": batch_size,
+        "optimizer.learning_rate": learning_rate,
+        "data.num_workers": num_workers,
+        "model.backbone": backbone,
+        "model.property_space": space,
+        "data.label_coding": coding,
     }
     chosen = _choose_recipe(recipe, out if resume else None, changes, set_ or [])
-    if chosen.property_space is None:
-        raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
+    if chosen.model.property_space is None:
+        _require_space(out if resume else None)
     opening = {
-        "coding": chosen.label_coding,
+        "coding": chosen.data.label_coding,
         "image_column": image_column,
         "mask_column": mask_column,
         "folders": (images, masks),
+        "mask_suffix": mask_suffix,
+        "value_range": read_value_range(value_range),
+        "num_channels": len(chosen.image_mean or (0, 0, 0)),
     }
     if dry_run:
         _print_plan(data, train_split, chosen, opening, devices)
@@ -118,20 +151,62 @@ def train(
     splits: dict[str, tuple[str, str | None]] = {"train": (data, train_split)}
     if eval_split != NO_SPLIT:
         splits["eval"] = (eval_data or data, eval_split)
-    _run(chosen, splits, opening, out, pretrained=pretrained, resume=resume, overwrite=overwrite, quiet=quiet)
+    switches = {"resume": resume, "overwrite": overwrite, "accept_changes": accept_changes}
+    _run(
+        chosen,
+        splits,
+        opening,
+        out,
+        pretrained=pretrained,
+        **switches,
+        skip_broken=skip_broken,
+        quiet=quiet,
+    )
+
+
+def _require_space(resumed: Path | None) -> None:
+    """There is no property space: say what to do about it."""
+    from prolab_hf.training.run_folder import holds_run
+
+    if resumed is not None and not holds_run(resumed):
+        raise FileNotFoundError(
+            f"There is no run to resume in {resumed}; check --out, or start one there by naming the property space "
+            "with --space."
+        )
+    raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
 
 
 def _choose_recipe(
     name: str | None, resumed: Path | None, changes: dict[str, Any], assignments: list[str]
 ) -> "TrainingRecipe":
     """The named recipe, or that of the run to resume, with the changes of the command line."""
-    from prolab_hf.training.checkpoints import RECIPE_FILE
     from prolab_hf.training.published_recipes import get_recipe
 
-    if name is None and resumed is not None and (resumed / RECIPE_FILE).is_file():
-        name = str(resumed / RECIPE_FILE)
     given = {field: value for field, value in changes.items() if value is not None}
-    return get_recipe(name or "small").replace(**{**given, **dict(map(_assignment, assignments))})
+    given |= dict(map(_assignment, assignments))
+    chosen = _recipe_of_run(resumed) if name is None and resumed is not None else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the names of before are fine in a command
+        return (chosen or get_recipe(name or "small")).replace(**given)
+
+
+def _recipe_of_run(folder: Path) -> "TrainingRecipe | None":
+    """The recipe of a run: its own file, or, where that is damaged, the newest checkpoint's record of it."""
+    from prolab_hf.training.checkpoints import newest_valid_checkpoint
+    from prolab_hf.training.recipe import TrainingRecipe
+    from prolab_hf.training.run_folder import CHECKPOINTS_FOLDER, RECIPE_FILE, holds_run
+    from prolab_hf.training.training_state import load_progress
+
+    if not holds_run(folder):
+        return None
+    try:
+        return TrainingRecipe.from_json(folder / RECIPE_FILE)
+    except (ValueError, FileNotFoundError) as error:
+        checkpoint = newest_valid_checkpoint(folder / CHECKPOINTS_FOLDER)
+        if checkpoint is None:
+            raise
+        logger.warning("%s The recipe is taken from the checkpoint %s.", error, checkpoint)
+        return TrainingRecipe.from_dict(load_progress(checkpoint).recipe)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -147,7 +222,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 def _load_space(recipe: "TrainingRecipe") -> "PropertySpace":
     from prolab_hf.label_space.property_space import PropertySpace
 
-    return PropertySpace.from_pretrained(recipe.property_space or "")
+    return PropertySpace.from_pretrained(recipe.model.property_space or "")
 
 
 def _open(
@@ -175,21 +250,6 @@ def _open(
             ) from error
 
 
-def _align(space: "PropertySpace", source: "SegmentationSource", location: str) -> "PropertySpace":
-    """The space with exactly the source's classes, in the source's order: class id = row."""
-    names = source.class_names
-    if names is None or list(names) == list(space.class_names):
-        return space
-    unknown = [name for name in names if name not in space.class_names]
-    if unknown:
-        raise ValueError(
-            f"The data {location} has {len(unknown)} classes that the property space {space.name!r} does not "
-            f"describe, such as {', '.join(map(repr, unknown[:5]))}; add them with `prolab space "
-            "add-class`, or choose the space of this data set."
-        )
-    return space.select_classes(list(names))
-
-
 def _run(
     recipe: "TrainingRecipe",
     splits: dict[str, tuple[str, str | None]],
@@ -199,46 +259,51 @@ def _run(
     pretrained: bool,
     resume: bool,
     overwrite: bool,
+    accept_changes: bool,
+    skip_broken: bool,
     quiet: bool,
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, check_output_folder, list_checkpoints
-    from prolab_hf.training.from_recipe import (
-        backbone_statistics,
-        build_model,
-        eval_dataset,
-        image_processor,
-        train_dataset,
-    )
+    from prolab_hf.data.class_matching import match_space, require_same_classes
+    from prolab_hf.data.data_report import require_teaching_labels
+    from prolab_hf.training.checkpoints import list_checkpoints
+    from prolab_hf.training.from_recipe import backbone_statistics, build_model, image_processor
+    from prolab_hf.training.run_folder import CHECKPOINTS_FOLDER, check_output_folder
     from prolab_hf.training.trainer import train as train_model
 
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
     space = _load_space(recipe)
     sources = {name: _open(*place, space, opening) for name, place in splits.items()}
-    space = _align(space, sources["train"], splits["train"][0])
-    if "eval" in sources and sources["eval"].class_names != sources["train"].class_names:
-        raise ValueError(f"The classes of {splits['eval'][0]} are not those of {splits['train'][0]}.")
+    require_teaching_labels(sources["train"], name=splits["train"][0])
+    train_names = sources["train"].class_names
+    space = match_space(space, train_names, data=splits["train"][0])
+    if "eval" in sources:
+        places = splits["train"][0], splits["eval"][0]
+        require_same_classes(train_names, sources["eval"].class_names, names=places)
     goes_on = resume and bool(list_checkpoints(out / CHECKPOINTS_FOLDER))
     try:
         model = build_model(recipe, space, pretrained=pretrained and not goes_on)
     except LocalEntryNotFoundError as error:
         raise FileNotFoundError(
-            f"The weights of the backbone {recipe.backbone} are not on this machine and cannot be fetched; give a "
-            "folder, or --random to start without them."
+            f"The weights of the backbone {recipe.model.backbone} are not on this machine and cannot be fetched; give "
+            "a folder, or --random to start without them."
         ) from error
     mean, std = backbone_statistics(recipe)
-    processor = image_processor(recipe, model.config, image_mean=list(mean), image_std=list(std))
+    statistics = {"image_mean": list(mean), "image_std": list(std), "value_range": opening["value_range"]}
+    processor = image_processor(recipe, model.config, **statistics)
     model.config.semantic_loss_ignore_index = sources["train"].ignore_index
     result = train_model(
         model,
-        train_dataset(sources["train"], recipe, processor),
-        eval_dataset(sources["eval"], recipe, processor) if "eval" in sources else None,
-        recipe,
-        out,
-        processor,
+        sources["train"],
+        sources.get("eval"),
+        recipe=recipe,
+        output_dir=out,
+        processor=processor,
         resume=resume,
         overwrite=overwrite,
+        accept_changes=accept_changes,
+        skip_broken=skip_broken,
         show_progress=not quiet,
     )
     console = Console()
@@ -252,6 +317,10 @@ def _run(
         else f", best mIoU {result.best_mean_iou:.4f} at step {result.best_step}"
     )
     console.print(f"Trained {result.step} steps{best}. The model is in {result.output_dir}.", markup=False)
+    if result.skipped:
+        console.print(
+            f"{len(result.skipped)} broken images were left out:", *result.skipped, sep="\n", markup=False
+        )
 
 
 def _print_plan(
@@ -260,13 +329,15 @@ def _print_plan(
     import torch
 
     from prolab_hf.training.from_recipe import build_model
-    from prolab_hf.training.planning import plan
+    from prolab_hf.training.planning import device_speed, plan
 
     space = _load_space(recipe)
     num_images = None if data is None else len(_open(data, split, space, opening))
     with torch.device("meta"):
         model = build_model(recipe, space, pretrained=False)
-    Console().print(plan(recipe, model, num_images=num_images, num_processes=devices).to_table())
+    with Console(stderr=True).status("Measuring how fast this device is"):
+        here = device_speed(recipe)
+    Console().print(plan(recipe, model, num_images=num_images, num_processes=devices, here=here).to_table())
 
 
 def _print_recipes() -> None:
@@ -275,5 +346,6 @@ def _print_recipes() -> None:
     console = Console()
     for name in recipe_names():
         recipe = get_recipe(name)
-        length = f"{recipe.max_iterations:,} steps" if recipe.max_iterations else f"{recipe.epochs:g} epochs"
-        console.print(f"{name:26} {recipe.backbone or '(any backbone)'}, {length}", highlight=False)
+        steps, epochs = recipe.schedule.max_iterations, recipe.schedule.epochs
+        length = f"{steps:,} steps" if steps else f"{epochs:g} epochs"
+        console.print(f"{name:26} {recipe.model.backbone or '(any backbone)'}, {length}", highlight=False)

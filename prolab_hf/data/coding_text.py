@@ -1,11 +1,14 @@
 """The written form of a label coding: command-line text, JSON files and their checks."""
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prolab_hf.files import parse_json, read_json
+
 Color = tuple[int, int, int]
+_INTEGER = re.compile(r"-?[0-9]{1,18}")  # int() would take "1_0", " 1" and digits of other scripts, too
 KINDS: tuple[str, ...] = ("ids", "shifted", "table", "palette")
 
 
@@ -21,23 +24,42 @@ def read_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(data) - allowed)
     if unknown:
         raise ValueError(f"label coding has unknown fields {unknown}; allowed are {sorted(allowed)}")
-    fields = dict(data)
-    try:
-        if fields.get("table") is not None:
-            pairs = _pairs(fields["table"])
-            fields["table"] = {int(raw): None if to is None else int(to) for raw, to in pairs}
-        if fields.get("palette") is not None:
-            pairs = _pairs(fields["palette"], listed_by_class=True)
-            fields["palette"] = {_color(raw): None if to is None else int(to) for raw, to in pairs}
-        if fields.get("void_values") is not None:
-            fields["void_values"] = tuple(int(value) for value in fields["void_values"])
-        if "ignore_index" in fields:
-            fields["ignore_index"] = int(fields["ignore_index"])
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"label coding is malformed: {error}") from error
-    if "kind" not in fields:
+    if "kind" not in data:
         raise ValueError(f"label coding has no kind; choose one of {', '.join(KINDS)}")
+    fields: dict[str, Any] = dict(data)
+    if fields.get("table") is not None:
+        fields["table"] = _unique(
+            [(_raw_id(raw), to) for raw, to in _pairs(fields["table"])], "table", "the raw id"
+        )
+    if fields.get("palette") is not None:
+        pairs = _pairs(fields["palette"], listed_by_class=True)
+        fields["palette"] = _unique([(_color(raw), to) for raw, to in pairs], "palette", "the color")
+    if fields.get("void_values") is not None:
+        values = fields["void_values"]
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise ValueError(
+                f"void_values is {values!r}; it must be a list of whole numbers, for example [255]"
+            )
+        fields["void_values"] = tuple(values)
     return fields
+
+
+def _unique(pairs: list[tuple[Any, Any]], field: str, what: str) -> dict[Any, Any]:
+    """A mapping of the pairs; the last one of two equal keys would win without a word."""
+    mapping: dict[Any, Any] = {}
+    for key, target in pairs:
+        if key in mapping:
+            raise ValueError(f"{field} lists {what} {key} twice; list each once")
+        mapping[key] = target
+    return mapping
+
+
+def _raw_id(raw: object) -> int:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and _INTEGER.fullmatch(raw):
+        return int(raw)
+    raise ValueError(f'table lists the raw id {raw!r}; raw ids are whole numbers, for example "7"')
 
 
 def split_declaration(text: str) -> Any:
@@ -49,7 +71,7 @@ def split_declaration(text: str) -> Any:
     """
     text = text.strip()
     if text.startswith("{"):
-        return _load_json(text, "the label coding given as text")
+        return _load_json(text)
     kind, _, rest = text.partition(":")
     if kind not in KINDS:
         if text.endswith(".json"):
@@ -83,38 +105,34 @@ def _pairs(mapping: Any, *, listed_by_class: bool = False) -> list[tuple[Any, An
     raise ValueError(f"label coding expects a mapping, received {type(mapping).__name__}")
 
 
-def _color(text: Any) -> Color:
+def _color(text: object) -> Color:
+    parts: list[Any]
     if isinstance(text, str):
-        digits = text.removeprefix("#")
-        if text.startswith("#") and len(digits) == 6:
-            try:
-                return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
-            except ValueError:
-                raise ValueError(f"palette color {text!r} is not of the form #rrggbb") from None
-        parts: Sequence[Any] = text.strip("()[] ").split(",")
+        if text.startswith("#"):
+            if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+                raise ValueError(f"palette color {text!r} is not of the form #rrggbb")
+            return int(text[1:3], 16), int(text[3:5], 16), int(text[5:], 16)
+        parts = [part.strip() for part in text.strip("()[] ").split(",")]
+        parts = [int(part) if _INTEGER.fullmatch(part) else part for part in parts]
     else:
-        parts = list(text)
-    if len(parts) != 3:
-        raise ValueError(f"palette color {text!r} is not three numbers; use '#rrggbb' or 'r,g,b'")
-    red, green, blue = (int(part) for part in parts)
-    return red, green, blue
+        parts = list(text) if isinstance(text, Sequence) else [text]
+    if len(parts) != 3 or any(isinstance(part, bool) or not isinstance(part, int) for part in parts):
+        raise ValueError(f"palette color {text!r} is not three whole numbers; use '#rrggbb' or 'r,g,b'")
+    return parts[0], parts[1], parts[2]
 
 
 def _whole_number(text: str, option: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"label coding option {option!r} expects whole numbers, received {text!r}") from None
+    if not _INTEGER.fullmatch(text.strip()):
+        raise ValueError(f"label coding option {option!r} expects whole numbers, received {text!r}")
+    return int(text)
 
 
 def _read_json(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"label coding file {path} does not exist")
-    return _load_json(path.read_text(encoding="utf-8"), str(path))
+    return read_json(path, what="label coding")
 
 
-def _load_json(text: str, name: str) -> Any:
+def _load_json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{name} is not valid JSON: {error}") from error
+        return parse_json(text, "the text", what="label coding")
+    except ValueError as error:
+        raise ValueError(f"the label coding given as text is not valid JSON: {error}") from error

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from prolab_hf.data.image_files import SegmentationSource
+from prolab_hf.data.image_files import SegmentationSource, image_size
+from prolab_hf.data.label_checks import MANY_VOID, LabelFindings, check_label_counts
 
-_MANY_VOID = 0.5
 _MOST_IDS = 300
 
 
@@ -78,13 +78,8 @@ class DataReport:
 
     def remarks(self) -> list[str]:
         """What is no error but worth a look."""
-        remarks = []
-        absent = [name for name, count in zip(self.class_names, self.class_images) if count == 0]
-        if absent and not self.problems:
-            remarks.append(
-                f"{len(absent)} of {len(self.class_names)} classes never occur: {', '.join(absent[:12])}"
-            )
-        if self.void_share > _MANY_VOID:
+        remarks = [] if self.problems else list(self.label_findings().warnings)
+        if self.problems and self.void_share > MANY_VOID:
             remarks.append(
                 f"{self.void_share:.0%} of all pixels are void; is the label coding the right one?"
             )
@@ -92,6 +87,17 @@ class DataReport:
         if empty:
             remarks.append(f"{empty} images hold nothing but void; they teach nothing")
         return remarks
+
+    def label_findings(self) -> LabelFindings:
+        """Whether the labels can teach anything; see `check_label_counts`."""
+        return check_label_counts(
+            self.class_pixels,
+            self.void_pixels,
+            class_names=self.class_names,
+            class_images=self.class_images,
+            num_images=self.num_images,
+            raw_ids=self.raw_ids,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready data."""
@@ -113,6 +119,7 @@ class DataReport:
                 )
             ],
             "remarks": self.remarks(),
+            "error": self.label_findings().error,
             "problems": [{"index": p.index, "kind": p.kind, "message": p.message} for p in self.problems],
         }
 
@@ -161,6 +168,37 @@ def check_source(
     return report
 
 
+def require_teaching_labels(source: SegmentationSource, *, name: str = "data set") -> None:
+    """Stop before a training run whose labels can teach nothing.
+
+    Masks are read until two classes were seen, which usually takes one or two; only suspicious data is read to its
+    end. Images that cannot be read are left to whoever reads them next.
+
+    Args:
+        source: Any data source.
+        name: What to call it in messages.
+
+    Raises:
+        ValueError: If all pixels are void, or all labeled ones are of one of several classes; the message names the
+            label coding that was probably meant.
+    """
+    names = list(source.class_names or [f"class {index}" for index in range(source.num_classes)])
+    enough = min(2, len(names))
+    total = DataReport(0, names, class_pixels=np.zeros(len(names), dtype=np.int64))
+    total.class_images = np.zeros(len(names), dtype=np.int64)
+    # Not in order: neighbors are often frames of one video.
+    for index in np.random.default_rng(0).permutation(len(source)).tolist():
+        found = _examine(source, index)
+        if found.problem is not None:
+            return
+        _add(total, found)
+        if np.count_nonzero(total.class_pixels) >= enough:
+            return
+    error = total.label_findings().error
+    if error is not None:
+        raise ValueError(f"The labels of the {name} teach nothing. {error}")
+
+
 def _in_parallel(
     work: Callable[[int], _Findings], indices: Iterable[int], workers: int
 ) -> Iterator[_Findings]:
@@ -178,12 +216,12 @@ def _examine(source: Any, index: int) -> _Findings:
     try:
         if hasattr(source, "read_raw"):
             raw = source.read_raw(index)
-            found.modes, found.size = (raw.image_mode, raw.mask_mode), raw.image.size
+            found.modes, found.size = (raw.image_mode, raw.mask_mode), image_size(raw.image)
             found.raw_ids = _count_raw(raw.raw_mask)
             mask = raw.decode(source.coding, source.num_classes).mask
         else:
             sample = source[index]
-            found.size, mask = sample.image.size, sample.mask
+            found.size, mask = image_size(sample.image), sample.mask
             found.raw_ids = _count_raw(mask)
     except (ValueError, OSError) as error:
         kind = "unreadable" if found.size is None else "label"

@@ -6,11 +6,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from prolab_hf.data.image_files import SegmentationSource
+from prolab_hf.model.image_conversion_prolab import StandardImage
 
 Example = dict[str, Tensor]
 
@@ -18,8 +18,8 @@ Example = dict[str, Tensor]
 class Transform(Protocol):
     """What turns an image and its mask into tensors."""
 
-    def __call__(self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator) -> Example:
-        """Tensors `pixel_values` `(3, height, width)` and `labels` `(height, width)`."""
+    def __call__(self, image: StandardImage, mask: NDArray[np.int32], rng: np.random.Generator) -> Example:
+        """Tensors `pixel_values` `(num_channels, height, width)` and `labels` `(height, width)`."""
         ...
 
 
@@ -68,11 +68,11 @@ def collate(examples: Sequence[Mapping[str, Tensor]], *, ignore_index: int = 255
     with `ignore_index`.
 
     Args:
-        examples: `pixel_values` `(3, height, width)` and `labels` `(height, width)` each.
+        examples: `pixel_values` `(num_channels, height, width)` and `labels` `(height, width)` each.
         ignore_index: Label of padded pixels.
 
     Returns:
-        `pixel_values` `(batch_size, 3, height, width)` and `labels` `(batch_size, height, width)`.
+        `pixel_values` `(batch_size, num_channels, height, width)` and `labels` `(batch_size, height, width)`.
 
     Raises:
         ValueError: If sizes differ in the batch and labels do not have their image's size, because
@@ -85,11 +85,11 @@ def collate(examples: Sequence[Mapping[str, Tensor]], *, ignore_index: int = 255
     if any(image.shape[1:] != label.shape for image, label in zip(images, labels)):
         raise ValueError(
             "a batch holds images of different sizes whose labels have other sizes than the images; use "
-            "batch size 1, or EvalTransform(resize_labels=True)"
+            "batch size 1"
         )
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)
-    batch = torch.zeros(len(images), 3, height, width)
+    batch = torch.zeros(len(images), images[0].shape[0], height, width)
     targets = torch.full((len(labels), height, width), ignore_index, dtype=torch.int64)
     for row, (image, label) in enumerate(zip(images, labels)):
         batch[row, :, : image.shape[1], : image.shape[2]] = image

@@ -1,29 +1,25 @@
 """Images and masks from `datasets` sets: on the Hub, saved to disk, or built in memory."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from PIL import Image
 
-from prolab_hf.data.image_files import RawSample, Sample, class_space, read_raw
-from prolab_hf.data.label_coding import LabelCoding
-
-_NEEDS_DATASETS = "reading `datasets` sets needs the package datasets: pip install datasets"
+from prolab_hf.data.image_files import CodedSource, RawSample, SourceOptions
+from prolab_hf.model.image_conversion_prolab import ImageContent
 
 
-class HubSource:
+class HubSource(CodedSource):
     """A `datasets` data set with an image column and a mask column.
 
     Args:
-        dataset: A `datasets.Dataset` (one split).
+        dataset: A `datasets.Dataset` (one split) in any format, or an `IterableDataset`, which is read once and held
+            as it is stored (compressed).
         image_column: Column with images (`Image` feature, bytes, paths or arrays).
         mask_column: Column with masks (the same kinds, or integer arrays `(height, width)`).
         name_column: Column with a name for messages; row numbers by default.
-        coding: Declared meaning of the mask's values.
-        class_names: Names in class order.
-        num_classes: Size of the class space where names are not known.
+        **options: See `SourceOptions`.
 
     Raises:
         ValueError: If a column is missing (the message lists those that exist) or a `DatasetDict` was passed.
@@ -36,26 +32,26 @@ class HubSource:
         image_column: str = "image",
         mask_column: str = "label",
         name_column: str | None = None,
-        coding: LabelCoding | None = None,
-        class_names: Sequence[str] | None = None,
-        num_classes: int | None = None,
+        **options: Unpack[SourceOptions],
     ) -> None:
         if isinstance(dataset, dict):
             raise ValueError(f"a DatasetDict was passed; take one of its splits: {sorted(dataset)}")
-        columns = list(dataset.column_names)
-        for column in (image_column, mask_column, *([name_column] if name_column else [])):
+        needed = [image_column, mask_column, *([name_column] if name_column else [])]
+        rows: Any = _undecoded(dataset, [image_column, mask_column])
+        if not hasattr(rows, "__len__"):
+            rows = list(rows)
+        columns = list(dataset.column_names or (rows[0] if len(rows) else []))
+        for column in needed:
             if column not in columns:
                 raise ValueError(
                     f"the data set has no column {column!r}; its columns are {columns} (--image-column and "
                     "--mask-column name others)"
                 )
-        if len(dataset) == 0:
+        if len(rows) == 0:
             raise ValueError("the data set holds no rows")
-        self.coding = coding or LabelCoding()
-        self.class_names, self.num_classes = class_space(class_names, num_classes)
-        self.coding.check_classes(self.num_classes)
+        super().__init__(**options)
         self.image_column, self.mask_column, self.name_column = image_column, mask_column, name_column
-        self.dataset = _undecoded(dataset, [image_column, mask_column])
+        self.dataset = rows
 
     @classmethod
     def load(
@@ -77,16 +73,8 @@ class HubSource:
         revision = kwargs.pop("revision", None)
         return cls(_load_dataset(str(name_or_path), split, config_name, revision), **kwargs)
 
-    @property
-    def ignore_index(self) -> int:
-        """Value of void pixels in the masks that this source gives."""
-        return self.coding.ignore_index
-
     def __len__(self) -> int:
         return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.read_raw(index).decode(self.coding, self.num_classes)
 
     def read_raw(self, index: int) -> RawSample:
         """Image and mask as the data set holds them, for `prolab check-data`."""
@@ -98,19 +86,43 @@ class HubSource:
             name = f"{row[self.name_column]} ({name})"
         elif isinstance(image, dict) and image.get("path"):
             name = f"{Path(image['path']).name} ({name})"
+        elif isinstance(image, str):
+            name = f"{Path(image).name} ({name})"
         if image is None or mask is None:
             raise ValueError(f"{name} of the data set has no {'image' if image is None else 'mask'}")
-        names = {"name": name, "mask_name": f"{self.mask_column} of {name}"}
-        return read_raw(_content(image, image=True), _content(mask), coding=self.coding, **names)
+        mask_name = f"{self.mask_column} of {name}"
+        return self.read_pair(
+            _content(image, name, "image"), _content(mask, mask_name, "mask"), name, mask_name
+        )
 
 
-def _content(value: Any, *, image: bool = False) -> Any:
+def _content(value: Any, name: str, what: str) -> ImageContent:
     """The content of a cell: undecoded `Image` features are dictionaries of bytes and path."""
     if isinstance(value, dict) and ("bytes" in value or "path" in value):
-        return value["path"] if value.get("bytes") is None else value["bytes"]
-    if image and isinstance(value, np.ndarray | list):
-        return Image.fromarray(np.asarray(value, dtype=np.uint8))
-    return value
+        value = value["path"] if value.get("bytes") is None else value["bytes"]
+    if isinstance(value, str | bytes | Image.Image):
+        return value
+    if hasattr(value, "detach"):  # columns in torch format
+        value = value.detach().cpu().numpy()
+    if isinstance(value, list | tuple | np.ndarray):
+        try:
+            array = np.asarray(value)
+        except ValueError as error:  # rows of different lengths
+            raise ValueError(f"{what} {name} is a list that is no array: {error}") from error
+        small = what == "image" and np.issubdtype(array.dtype, np.integer) and array.size
+        if small and array.min() >= 0 and array.max() <= 255:
+            array = array.astype(np.uint8)  # lists come back from Arrow as 64-bit numbers
+        if (
+            what == "image"
+            and array.ndim == 3
+            and array.shape[0] in (1, 3)
+            and array.shape[2] not in (1, 3, 4)
+        ):
+            array = np.moveaxis(array, 0, -1)
+        return array
+    raise ValueError(
+        f"{what} {name} is a {type(value).__name__}; a cell holds an image, the path or content of a file, or an array"
+    )
 
 
 def _undecoded(dataset: Any, columns: list[str]) -> Any:
@@ -121,8 +133,11 @@ def _undecoded(dataset: Any, columns: list[str]) -> Any:
         raise ImportError(
             "reading `datasets` sets needs the package datasets: pip install datasets"
         ) from error
+    # Formats (torch, numpy) would decode again; a transform of the user's own is theirs to keep.
+    if (getattr(dataset, "format", None) or {}).get("type") not in (None, "custom"):
+        dataset = dataset.with_format(None)
     for column in columns:
-        if isinstance(dataset.features.get(column), ImageFeature):
+        if isinstance((dataset.features or {}).get(column), ImageFeature):
             dataset = dataset.cast_column(column, ImageFeature(decode=False))
     return dataset
 

@@ -1,16 +1,24 @@
 """Reading one pair of image and mask, with one clear error for whatever is wrong with it."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from prolab_hf.data.label_coding import LabelCoding
+from prolab_hf.model.image_conversion_prolab import (
+    BrokenImageError as BrokenImageError,
+)
+from prolab_hf.model.image_conversion_prolab import (
+    ImageContent,
+    StandardImage,
+    checked_range,
+    read_image,
+)
+from prolab_hf.model.label_maps_prolab import open_mask
 
 
 @dataclass(frozen=True)
@@ -18,12 +26,13 @@ class Sample:
     """One image with its labels.
 
     Attributes:
-        image: RGB image, upright (EXIF orientation applied).
+        image: RGB image, upright (EXIF orientation applied); an array `(height, width, num_channels)` of stored values
+            where the source has other channels than three or a declared `value_range`.
         mask: `(height, width)` class ids; void pixels hold the coding's `ignore_index`.
         name: File or row that it comes from.
     """
 
-    image: Image.Image
+    image: StandardImage
     mask: NDArray[np.int32]
     name: str
 
@@ -53,7 +62,7 @@ class RawSample:
     """An image and its mask before the label coding is applied.
 
     Attributes:
-        image: RGB image, upright.
+        image: As in `Sample`.
         raw_mask: `(height, width)` numbers, or `(height, width, 3)` colors for a palette.
         image_mode: Mode of the image file.
         mask_mode: Mode of the mask file; `array` where the mask was no image.
@@ -61,8 +70,8 @@ class RawSample:
         mask_name: Name of the mask.
     """
 
-    image: Image.Image
-    raw_mask: NDArray[Any]
+    image: StandardImage
+    raw_mask: NDArray[np.generic]
     image_mode: str
     mask_mode: str
     name: str
@@ -78,100 +87,122 @@ class RawSample:
         return Sample(self.image, mask, self.name)
 
 
-def read_raw(image: Any, mask: Any, *, coding: LabelCoding, name: str, mask_name: str) -> RawSample:
+def image_size(image: StandardImage) -> tuple[int, int]:
+    """Width and height of an image."""
+    return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+
+
+def read_raw(
+    image: ImageContent,
+    mask: ImageContent,
+    *,
+    coding: LabelCoding,
+    name: str,
+    mask_name: str,
+    num_channels: int = 3,
+    value_range: tuple[float, float] | None = None,
+) -> RawSample:
     """Read one pair of image and mask.
 
     Args:
-        image: Path, bytes or PIL image.
+        image: Path, bytes, PIL image or array.
         mask: Path, bytes, PIL image or integer array `(height, width)`.
         coding: Decides whether a mask is read as numbers or as colors.
         name: Name of the image, for messages.
         mask_name: Name of the mask, for messages.
+        num_channels: Channels that the image must have.
+        value_range: Stored values of black and white, for images of more than 8 bits.
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If one of both cannot be decoded or the sizes differ.
+        ValueError: If one of both cannot be decoded, the mask's format changes ids, or the sizes differ.
     """
-    opened = open_image(image, name=name, what="image")
-    upright = _upright_rgb(opened, name)
-    if isinstance(mask, np.ndarray | list):
-        raw, mask_mode = np.asarray(mask), "array"
+    image_mode = image.mode if isinstance(image, Image.Image) else None
+    upright = read_image(image, name=name, num_channels=num_channels, value_range=value_range)
+    opened = mask if isinstance(mask, np.ndarray) else open_mask(mask, name=mask_name)
+    if isinstance(opened, Image.Image):
+        raw, mask_mode = coding.read_mask(opened, name=mask_name), opened.mode
     else:
-        mask_image = open_image(mask, name=mask_name, what="mask")
-        raw, mask_mode = coding.read_mask(mask_image, name=mask_name), mask_image.mode
-    if raw.shape[:2] != (upright.height, upright.width):
+        raw, mask_mode = opened, "array"
+    width, height = image_size(upright)
+    if raw.shape[:2] != (height, width):
         size = f"{raw.shape[1]}x{raw.shape[0]}" if raw.ndim >= 2 else f"of shape {raw.shape}"
         raise ValueError(
-            f"mask {mask_name} is {size}, but its image {name} is {image.width}x{image.height} "
+            f"mask {mask_name} is {size}, but its image {name} is {width}x{height} "
             "(width x height, after EXIF orientation); both must have the same size"
         )
-    return RawSample(upright, raw, opened.mode, mask_mode, name, mask_name)
+    return RawSample(upright, raw, image_mode or _mode(upright), mask_mode, name, mask_name)
 
 
-def read_image(content: Any, *, name: str) -> Image.Image:
-    """Decode an image completely and make it upright RGB.
+def _mode(image: StandardImage) -> str:
+    return image.mode if isinstance(image, Image.Image) else f"{image.shape[2]} channels of {image.dtype}"
+
+
+class SourceOptions(TypedDict, total=False):
+    """What every source over files takes.
+
+    Attributes:
+        coding: Declared meaning of the masks' values; `ids` with void 255 by default.
+        class_names: Names in class order.
+        num_classes: Size of the class space where names are not known.
+        num_channels: Channels of the images; 3 by default. Images with others are errors.
+        value_range: Stored values that mean black and white, for images of more than 8 bits: `(0, 4095)`. One for the
+            whole data set; give it to the image processor, too.
+    """
+
+    coding: LabelCoding | None
+    class_names: Sequence[str] | None
+    num_classes: int | None
+    num_channels: int
+    value_range: tuple[float, float] | None
+
+
+class CodedSource:
+    """What sources over files share: how images are read and what the numbers in masks mean.
 
     Args:
-        content: Path, bytes, or an opened PIL image.
-        name: File or row, for messages.
+        **options: See `SourceOptions`.
 
     Raises:
-        FileNotFoundError: If the path does not exist.
-        ValueError: If the image cannot be decoded.
+        ValueError: If the class space is unknown or does not fit the coding, or the range is none.
     """
-    return _upright_rgb(open_image(content, name=name, what="image"), name)
 
+    def __init__(self, **options: Unpack[SourceOptions]) -> None:
+        unknown = options.keys() - SourceOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} got unexpected arguments {sorted(unknown)}")
+        self.coding = options.get("coding") or LabelCoding()
+        names, count = options.get("class_names"), options.get("num_classes")
+        self.class_names, self.num_classes = class_space(names, count)
+        self.coding.check_classes(self.num_classes)
+        if self.class_names is not None:
+            self.coding.check_names(self.class_names)
+        self.num_channels = options.get("num_channels", 3)
+        self.value_range = checked_range(options.get("value_range"))
 
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "F":
-            # PIL would clip at 255 and round: images with values from 0 to 1 would silently turn black.
-            raise ValueError("it holds floating-point values, whose range is unknown; save it with 8 bits")
-        if image.mode.startswith("I"):
-            # 16-bit gray: PIL's own conversion clips everything above 255 to white.
-            values = np.asarray(image).astype(np.int64)
-            shift = 8 if values.max(initial=0) > 255 else 0
-            image = Image.fromarray((values >> shift).astype(np.uint8))
-        if image.mode == "P" and "transparency" in image.info:
-            image = image.convert("RGBA")
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"image {name} cannot be decoded: {error}; replace or remove the file") from error
+    @property
+    def ignore_index(self) -> int:
+        """Value of void pixels in the masks that this source gives."""
+        return self.coding.ignore_index
 
+    def __getitem__(self, index: int) -> Sample:
+        return self.read_raw(index).decode(self.coding, self.num_classes)
 
-def open_image(content: Any, *, name: str, what: str) -> Image.Image:
-    """Open and fully load an image, with one kind of error for all that can be wrong with its content.
+    def read_raw(self, index: int) -> RawSample:
+        """Image and mask as they are stored, for `prolab check-data`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how a pair is read")
 
-    Args:
-        content: Path, bytes or PIL image.
-        name: File or row, for messages.
-        what: `image` or `mask`, for messages.
-
-    Raises:
-        FileNotFoundError: If the path does not exist.
-        ValueError: If the content cannot be decoded.
-    """
-    try:
-        if isinstance(content, bytes | bytearray):
-            image: Image.Image = Image.open(io.BytesIO(content))
-        elif isinstance(content, Image.Image):
-            image = content
-        else:
-            with Path(content).open("rb") as file:
-                image = Image.open(io.BytesIO(file.read()))
-        image.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{what} {name} does not exist") from None
-    except UnidentifiedImageError as error:
-        # PIL's own message names an object in memory.
-        raise ValueError(
-            f"{what} {name} cannot be decoded: it is empty or no image of a known format; replace or remove "
-            "the file"
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{what} {name} cannot be decoded: {error}; replace or remove the file") from error
-    return image
+    def read_pair(self, image: ImageContent, mask: ImageContent, name: str, mask_name: str) -> RawSample:
+        """One pair under the declarations of this source; see `read_raw`."""
+        return read_raw(
+            image,
+            mask,
+            coding=self.coding,
+            name=name,
+            mask_name=mask_name,
+            num_channels=self.num_channels,
+            value_range=self.value_range,
+        )
 
 
 def class_space(class_names: Sequence[str] | None, num_classes: int | None) -> tuple[list[str] | None, int]:

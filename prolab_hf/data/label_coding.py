@@ -70,11 +70,35 @@ class LabelCoding:
             raise ValueError(
                 "label coding 'palette' takes void colors as entries (color -> null), not void values"
             )
+        for name, kind in (("table", "table"), ("palette", "palette")):
+            if getattr(self, name) is not None and self.kind != kind:
+                raise ValueError(f"label coding {self.kind!r} would ignore its {name}; use kind {kind!r}")
+        if self.unlisted == "void" and self.kind not in ("table", "palette"):
+            raise ValueError(
+                f"label coding {self.kind!r} lists nothing, so that unlisted='void' means nothing; name the void values"
+            )
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """Whole numbers everywhere: 1.5, true and "255" would be read as something else than was meant."""
+        _require_whole(self.ignore_index, "ignore_index")
+        void = self.void_values
+        if void is not None and (isinstance(void, str) or not isinstance(void, Sequence)):
+            raise ValueError(
+                f"void_values is {void!r}; it must be a list of whole numbers, for example [255]"
+            )
+        for value in void or ():
+            _require_whole(value, "void_values")
         for color in self.palette or ():
-            if len(color) != 3 or not all(0 <= channel <= 255 for channel in color):
+            if len(color) != 3 or not all(_is_whole(channel) and 0 <= channel <= 255 for channel in color):
                 raise ValueError(f"palette color {color!r} is not three numbers from 0 to 255")
+        for raw in self.table or ():
+            _require_whole(raw, "table")
         for raw, target in [*(self.table or {}).items(), *(self.palette or {}).items()]:
-            if target is not None and target < 0:
+            if target is None:
+                continue
+            _require_whole(target, f"the class id of {raw!r}")
+            if target < 0:
                 raise ValueError(f"class id {target} of {raw!r} is negative; use null (None) for void")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -145,6 +169,22 @@ class LabelCoding:
                 f"0 to {num_classes - 1}"
             )
         self._lookups[num_classes] = self._build_lookup(num_classes)
+
+    def check_names(self, class_names: Sequence[str]) -> None:
+        """Check that as many classes are named as a table or palette tells apart.
+
+        Raises:
+            ValueError: If there are more or fewer names.
+        """
+        if self.kind not in ("table", "palette"):
+            return
+        targets = [*(self.table or {}).values(), *(self.palette or {}).values()]
+        listed = sorted({target for target in targets if target is not None})
+        if len(listed) != len(class_names):
+            raise ValueError(
+                f"label coding {self.kind!r} lists {len(listed)} classes ({_ranges(listed)}), but there are "
+                f"{len(class_names)} class names; list every class in both, in the same order"
+            )
 
     def raw_classes(self, num_classes: int) -> dict[int, int | None]:
         """Every declared raw id and the class it means (`None` for void); for all kinds but `palette`."""
@@ -314,6 +354,15 @@ class LabelCoding:
             FileNotFoundError: If a named file does not exist.
         """
         return cls.from_dict(coding_text.split_declaration(text))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _require_whole(value: object, field: str) -> None:
+    if not _is_whole(value):
+        raise ValueError(f"label coding: {field} holds {value!r}; it must be a whole number")
 
 
 def _shorten(values: Sequence[Any]) -> str:

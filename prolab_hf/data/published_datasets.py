@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prolab_hf.data.file_pairs import match_by_stem
 from prolab_hf.data.hub_source import HubSource
 from prolab_hf.data.label_coding import LabelCoding
-from prolab_hf.data.sources import PairSource, match_by_stem
+from prolab_hf.data.sources import PairSource
 
 # Numbers of the COCO paper's 91 things that no image was labeled with; raw masks count from 0.
 _COCO_UNUSED = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})

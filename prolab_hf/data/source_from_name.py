@@ -1,25 +1,45 @@
 """From what a user types to a source: the one place where commands turn names and paths into data."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
+from prolab_hf.data.file_pairs import folder_splits, train_first
+from prolab_hf.data.hub_source import HubSource
+from prolab_hf.data.image_files import SegmentationSource, SourceOptions
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.published_datasets import BENCHMARKS, get_benchmark
 from prolab_hf.data.scenes import DrawnScenes
-from prolab_hf.data.sources import (
-    FolderSource,
-    HubSource,
-    MetadataSource,
-    SegmentationSource,
-    folder_splits,
-    train_first,
-)
+from prolab_hf.data.sources import METADATA_SUFFIXES, FolderSource, MetadataSource
+from prolab_hf.files import read_json
 
 SCENES_NAME = "scenes"
-_METADATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 # What `save_to_disk` of a `Dataset` and of a `DatasetDict` writes.
 _ONE_SPLIT, _ALL_SPLITS = "state.json", "dataset_dict.json"
+
+
+class OpeningOptions(TypedDict, total=False):
+    """What `open_source` takes beside the place and the coding.
+
+    Attributes:
+        class_names: Names in class order.
+        num_classes: Number of classes where names are not known.
+        image_column: Column with images (`image` by default).
+        mask_column: Column with masks (`mask` in files, `label` in `datasets` sets by default).
+        folders: Names of the folders with images and masks (`images` and `masks` by default).
+        mask_suffix: Text that mask names have after the image's name, for example `_mask`.
+        num_channels: Channels of the images; 3 by default.
+        value_range: Stored values that mean black and white, for images of more than 8 bits.
+    """
+
+    class_names: Sequence[str] | None
+    num_classes: int | None
+    image_column: str | None
+    mask_column: str | None
+    folders: tuple[str, str]
+    mask_suffix: str
+    num_channels: int
+    value_range: tuple[float, float] | None
 
 
 def open_source(
@@ -27,11 +47,7 @@ def open_source(
     split: str | None = None,
     *,
     coding: str | LabelCoding = "ids",
-    class_names: Sequence[str] | None = None,
-    num_classes: int | None = None,
-    image_column: str | None = None,
-    mask_column: str | None = None,
-    folders: tuple[str, str] = ("images", "masks"),
+    **options: Unpack[OpeningOptions],
 ) -> SegmentationSource:
     """Open a data source.
 
@@ -40,20 +56,20 @@ def open_source(
             `scenes` or `scenes:NUMBER` (the drawn data set, NUMBER images),
             `BENCHMARK:FOLDER` or `BENCHMARK/VARIANT:FOLDER` (`ade20k:data/ade`,
             `cityscapes/train_ids:data/city`; coding and class names are the benchmark's own),
-            a metadata file (`.csv`, `.tsv`, `.jsonl`), a folder with images and masks, a folder written by
-            `datasets`, or the name of a `datasets` set.
+            a metadata file (`.csv`, `.tsv`, `.jsonl`), a folder with images and masks, an image folder with a
+            `metadata.jsonl` or `metadata.csv`, a folder written by `datasets`, or the name of a `datasets` set.
+            Exports of labeling tools (CVAT, COCO, VOC, ...) become such folders by `prolab import-data`.
         split: Name of the split; needed for `datasets` sets on the Hub.
         coding: Declared meaning of the masks' values, as `LabelCoding.parse` reads it.
-        class_names: Names in class order.
-        num_classes: Number of classes where names are not known.
-        image_column: Column with images (`image` by default).
-        mask_column: Column with masks (`mask` in files, `label` in `datasets` sets by default).
-        folders: Names of the folders with images and masks.
+        **options: See `OpeningOptions`.
 
     Raises:
         FileNotFoundError: If a path does not exist.
         ValueError: If something does not fit; the message says what.
     """
+    unknown = options.keys() - OpeningOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"open_source got unexpected arguments {sorted(unknown)}")
     text = str(location)
     kind, _, rest = text.partition(":")
     benchmark, _, variant = kind.partition("/")
@@ -61,46 +77,51 @@ def open_source(
         return DrawnScenes(split or "train", _number(rest, 200))
     if benchmark in BENCHMARKS and rest:
         return get_benchmark(benchmark).open(rest, split or "train", variant=variant or None)
-    if isinstance(coding, str):
-        coding = LabelCoding.parse(coding)
     path = Path(text)
-    if path.suffix.lower() in _METADATA_SUFFIXES:
+    shared: SourceOptions = {
+        "coding": LabelCoding.parse(coding) if isinstance(coding, str) else coding,
+        "class_names": options.get("class_names"),
+        "num_classes": options.get("num_classes"),
+        "num_channels": options.get("num_channels", 3),
+        "value_range": options.get("value_range"),
+    }
+    image_column = options.get("image_column") or "image"
+    mask_column = options.get("mask_column")
+    table, its_split = _metadata_file(path, split)
+    if table is not None:
         return MetadataSource(
-            path,
-            image_column=image_column or "image",
-            mask_column=mask_column or "mask",
-            split=split,
-            coding=coding,
-            class_names=class_names,
-            num_classes=num_classes,
+            table, image_column=image_column, mask_column=mask_column or "mask", split=its_split, **shared
         )
     if path.is_dir() and not _written_by_datasets(path):
-        return FolderSource(
-            path,
-            split,
-            coding=coding,
-            class_names=class_names,
-            num_classes=num_classes,
-            images=folders[0],
-            masks=folders[1],
-        )
+        images, masks = options.get("folders", ("images", "masks"))
+        suffix = options.get("mask_suffix", "")
+        return FolderSource(path, split, images=images, masks=masks, mask_suffix=suffix, **shared)
     if path.is_absolute() and not path.exists():
         raise FileNotFoundError(f"data folder {path} does not exist")
     if path.is_file():
         raise ValueError(
-            f"{text} is a file, but no metadata file ({', '.join(_METADATA_SUFFIXES)}); give one, or a folder"
+            f"{text} is a file, but no metadata file ({', '.join(METADATA_SUFFIXES)}); give one, or a folder"
         )
     if split is None and not (path / _ONE_SPLIT).is_file():
         raise ValueError(f"{_what_it_is(path)} needs the name of a split (--split)")
     return HubSource.load(
-        text,
-        split or "",
-        image_column=image_column or "image",
-        mask_column=mask_column or "label",
-        coding=coding,
-        class_names=class_names,
-        num_classes=num_classes,
+        text, split or "", image_column=image_column, mask_column=mask_column or "label", **shared
     )
+
+
+def _metadata_file(path: Path, split: str | None) -> tuple[Path | None, str | None]:
+    """The metadata file that a location means, and the split that its rows are to be chosen by.
+
+    An image folder of `datasets` has one in the folder of each split, or one for all.
+    """
+    if path.suffix.lower() in METADATA_SUFFIXES:
+        return path, split
+    for folder in [path / split, path] if split else [path]:
+        for suffix in (".jsonl", ".csv"):
+            table = folder / f"metadata{suffix}"
+            if table.is_file():
+                return table, None if folder != path else split
+    return None, None
 
 
 def list_splits(location: str | Path, *, folders: tuple[str, str] = ("images", "masks")) -> list[str]:
@@ -116,7 +137,7 @@ def list_splits(location: str | Path, *, folders: tuple[str, str] = ("images", "
     path = Path(location)
     if (path / _ALL_SPLITS).is_file():
         try:
-            names = json.loads((path / _ALL_SPLITS).read_text(encoding="utf-8"))["splits"]
+            names = [str(name) for name in read_json(path / _ALL_SPLITS)["splits"]]
         except (ValueError, KeyError, TypeError):
             return []  # opening it gives the error
         return train_first(names)

@@ -1,4 +1,4 @@
-"""From a sample to tensors: joint augmentation of image and mask, and the geometry of evaluation.
+"""From a sample to tensors: joint augmentation of image and mask. Evaluation goes through the image processor.
 
 Augmentation follows the recipe of the paper: random resize, random crop that avoids crops of a single class,
 flip, photometric distortion. Random numbers come only from the generator that is passed in, which the data
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from prolab_hf.data.dataset import Example, SegmentationDataset, Transform, collate
+from prolab_hf.model.image_conversion_prolab import StandardImage, as_bytes_scale, checked_range
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -47,25 +48,34 @@ class PhotometricDistortion:
     hue: float = 36.0
     probability: float = 0.5
 
-    def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw one distortion as a `(3, 4)` matrix: three columns for RGB and one shift."""
-        total = np.eye(4)
+    def draw(self, rng: np.random.Generator, num_channels: int = 3) -> NDArray[np.float64]:
+        """Draw one distortion as a `(num_channels, num_channels + 1)` matrix: a column per channel and one shift.
+
+        Saturation and hue are those of RGB; with other channels only brightness and contrast change.
+
+        Args:
+            rng: Generator of all random numbers; as many are drawn for any number of channels.
+            num_channels: Channels of the image.
+        """
+        total = np.eye(num_channels + 1)
         for step in rng.permutation(4):
             applied, amount = rng.random(2)
             if applied >= self.probability:
                 continue
-            matrix = np.eye(4)
+            matrix = np.eye(num_channels + 1)
             if step == 0:
-                matrix[:3, 3] = (2 * amount - 1) * self.brightness
+                matrix[:-1, -1] = (2 * amount - 1) * self.brightness
             elif step == 1:
-                matrix[:3, :3] *= _between(self.contrast, amount)
+                matrix[:-1, :-1] *= _between(self.contrast, amount)
+            elif num_channels != 3:
+                continue
             elif step == 2:
                 factor = _between(self.saturation, amount)
                 matrix[:3, :3] = factor * np.eye(3) + (1 - factor) * _LUMA
             else:
                 matrix[:3, :3] = _rotation_about_gray(math.radians((2 * amount - 1) * self.hue))
             total = matrix @ total
-        return total[:3]
+        return total[:-1]
 
 
 def _between(limits: tuple[float, float], amount: float) -> float:
@@ -84,38 +94,52 @@ def checked_statistics(
     """Mean and standard deviation as tuples.
 
     Raises:
-        ValueError: If they are not three numbers each, or a deviation is not positive.
+        ValueError: If they are not as many numbers, one per channel, or a deviation is not positive.
     """
-    if len(mean) != 3 or len(std) != 3 or any(value <= 0 for value in std):
-        raise ValueError(f"mean {tuple(mean)} and std {tuple(std)} must hold three numbers each, std above 0")
+    if not mean or len(mean) != len(std) or any(value <= 0 for value in std):
+        raise ValueError(
+            f"mean {tuple(mean)} and std {tuple(std)} must hold a number per channel each, std above 0"
+        )
     return tuple(mean), tuple(std)
 
 
 def to_normalized_tensor(
-    image: Image.Image, mean: Sequence[float], std: Sequence[float], color: NDArray[np.float64] | None = None
+    image: StandardImage,
+    mean: Sequence[float],
+    std: Sequence[float],
+    color: NDArray[np.float64] | None = None,
 ) -> Tensor:
     """Image to a normalized tensor, with an optional affine color map before.
 
-    Written with PIL and numpy instead of torch on purpose: operations this small run in one thread there,
-    while torch's thread pool collapses when training or other processes use the same cores.
+    The arithmetic is that of the image processors, to the last bit. Written with PIL and numpy instead of torch on
+    purpose: operations this small run in one thread there, while torch's thread pool collapses when training or
+    other processes use the same cores.
 
     Args:
-        image: RGB image.
+        image: RGB image, or array `(height, width, channels)` on its scale of 0 ... 255.
         mean: Mean per channel in 0 ... 1.
         std: Standard deviation per channel in 0 ... 1.
-        color: `(3, 4)` affine map of RGB values in 0 ... 255; its result is clipped to 0 ... 255.
+        color: `(channels, channels + 1)` affine map of values in 0 ... 255; its result is clipped to 0 ... 255.
 
     Returns:
-        `(3, height, width)` float32.
+        `(channels, height, width)` float32.
+
+    Raises:
+        ValueError: If the image has not as many channels as there are means.
     """
-    if color is not None:
-        image = image.convert("RGB", tuple(color.ravel().tolist()))
+    if isinstance(image, Image.Image) and color is not None:
+        image, color = image.convert("RGB", tuple(color.ravel().tolist())), None
     array = np.asarray(image)
-    pixels = np.empty((3, image.height, image.width), dtype=np.float32)
-    for channel in range(3):
-        scale = 1 / (255 * std[channel])
-        np.multiply(array[..., channel], np.float32(scale), out=pixels[channel])
-        pixels[channel] -= np.float32(mean[channel] / std[channel])
+    if array.ndim != 3 or array.shape[2] != len(mean):
+        raise ValueError(
+            f"an image of shape {array.shape} does not fit the {len(mean)} means of its channels"
+        )
+    if color is not None:
+        array = (array @ color[:, :-1].T.astype(np.float32) + color[:, -1].astype(np.float32)).clip(0, 255)
+    pixels = np.empty((len(mean), *array.shape[:2]), dtype=np.float32)
+    for channel in range(len(mean)):
+        np.subtract(array[..., channel], np.float32(mean[channel]) * np.float32(255), out=pixels[channel])
+        pixels[channel] /= np.float32(std[channel]) * np.float32(255)
     return torch.from_numpy(pixels)
 
 
@@ -135,9 +159,10 @@ class TrainTransform:
             labeled pixels or more; 1 switches this off.
         flip_probability: Probability of a horizontal flip.
         photometric: Color distortion, `None` for none.
-        mean: Mean per channel in 0 ... 1; padding has this color.
+        mean: Mean per channel in 0 ... 1; padding has this color. There are as many channels as means.
         std: Standard deviation per channel in 0 ... 1.
         ignore_index: Label of padded pixels.
+        value_range: Stored values of black and white, for images of more than 8 bits; that of the image processor.
 
     Raises:
         ValueError: If a number is outside its range.
@@ -155,6 +180,7 @@ class TrainTransform:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         ignore_index: int = 255,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         self.crop_size = _pair(crop_size, "crop_size")
         self.scale = scale
@@ -170,19 +196,22 @@ class TrainTransform:
         self.photometric = photometric
         self.mean, self.std = checked_statistics(mean, std)
         self.ignore_index = ignore_index
+        self.value_range = checked_range(value_range)
 
-    def __call__(self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator) -> Example:
+    def __call__(self, image: StandardImage, mask: NDArray[np.int32], rng: np.random.Generator) -> Example:
         """Augment one sample.
 
         Args:
-            image: RGB image.
+            image: RGB image, or array `(height, width, channels)` of stored values.
             mask: `(height, width)` class ids.
             rng: Generator that all random numbers come from.
 
         Returns:
-            `pixel_values` `(3, crop height, crop width)` float32 and `labels` `(crop height, crop width)`
+            `pixel_values` `(channels, crop height, crop width)` float32 and `labels` `(crop height, crop width)`
             int64.
         """
+        if self.value_range is not None:
+            image = as_bytes_scale(np.asarray(image), self.value_range)
         ratio = rng.uniform(*self.ratio_range)
         size = _scaled_size(mask.shape, self.scale, ratio)
         top, left = self._choose_crop(mask, size, rng)
@@ -191,9 +220,13 @@ class TrainTransform:
         rows, columns = _nearest_rows(mask.shape, size, window)
         labels = mask[rows][:, columns]
         if rng.random() < self.flip_probability:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            image = (
+                image[:, ::-1]
+                if isinstance(image, np.ndarray)
+                else image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            )
             labels = labels[:, ::-1]
-        color = None if self.photometric is None else self.photometric.draw(rng)
+        color = None if self.photometric is None else self.photometric.draw(rng, len(self.mean))
         return self._pad(to_normalized_tensor(image, self.mean, self.std, color), labels)
 
     def _choose_crop(
@@ -222,78 +255,10 @@ class TrainTransform:
         if labels.shape != (height, width):
             padded = np.full((height, width), self.ignore_index, dtype=np.int64)
             padded[: labels.shape[0], : labels.shape[1]] = labels
-            canvas = torch.zeros(3, height, width)  # zero is the mean after normalization
+            canvas = torch.zeros(pixels.shape[0], height, width)  # zero is the mean after normalization
             canvas[:, : labels.shape[0], : labels.shape[1]] = pixels
             return {"pixel_values": canvas, "labels": torch.from_numpy(padded)}
         return {"pixel_values": pixels, "labels": torch.from_numpy(labels.astype(np.int64, order="C"))}
-
-
-class EvalTransform:
-    """Deterministic resize and normalization.
-
-    Args:
-        scale: Long and short edge that the image is fitted into, or one number for the short edge;
-            `None` keeps the size.
-        keep_ratio: Whether the ratio is kept; otherwise `scale` must be a pair and is (height, width).
-        size_divisor: Both edges are enlarged to the next multiple of it (the published models use 32).
-        resize_labels: Whether labels get the image's new size (for batches); otherwise they keep the
-            original size, on which metrics are counted.
-        mean: Mean per channel in 0 ... 1.
-        std: Standard deviation per channel in 0 ... 1.
-
-    Raises:
-        ValueError: If a number is outside its range.
-    """
-
-    def __init__(
-        self,
-        *,
-        scale: int | tuple[int, int] | None = None,
-        keep_ratio: bool = True,
-        size_divisor: int | None = None,
-        resize_labels: bool = False,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-    ) -> None:
-        if not keep_ratio and (scale is None or isinstance(scale, int)):
-            raise ValueError(f"keep_ratio=False needs scale=(height, width), received {scale!r}")
-        if size_divisor is not None and size_divisor < 1:
-            raise ValueError(f"size_divisor {size_divisor} must be positive")
-        self.scale = scale
-        self.keep_ratio = keep_ratio
-        self.size_divisor = size_divisor
-        self.resize_labels = resize_labels
-        self.mean, self.std = checked_statistics(mean, std)
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that an image of the given size gets."""
-        size = (height, width)
-        if isinstance(self.scale, int):
-            factor = self.scale / min(size)
-            size = (int(height * factor + 0.5), int(width * factor + 0.5))
-        elif self.scale is not None:
-            size = _scaled_size(size, self.scale, 1.0) if self.keep_ratio else self.scale
-        if self.size_divisor:
-            size = tuple(math.ceil(edge / self.size_divisor) * self.size_divisor for edge in size)  # type: ignore[assignment]
-        return size
-
-    def __call__(
-        self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator | None = None
-    ) -> Example:
-        """Resize and normalize one sample; `rng` is not used.
-
-        Returns:
-            `pixel_values` `(3, new height, new width)` float32 and `labels` int64 of the original size (or of
-            the new size with `resize_labels`).
-        """
-        size = self.output_size(image.height, image.width)
-        if size != (image.height, image.width):
-            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        if self.resize_labels and size != mask.shape:
-            rows, columns = _nearest_rows(mask.shape, size, (0, 0, *size))
-            mask = mask[rows][:, columns]
-        pixels = to_normalized_tensor(image, self.mean, self.std)
-        return {"pixel_values": pixels, "labels": torch.from_numpy(mask.astype(np.int64))}
 
 
 def _pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
@@ -314,12 +279,15 @@ def _scaled_size(size: tuple[int, ...], scale: tuple[int, int] | None, ratio: fl
 
 
 def _resize_window(
-    image: Image.Image, size: tuple[int, int], window: tuple[int, int, int, int]
-) -> Image.Image:
+    image: StandardImage, size: tuple[int, int], window: tuple[int, int, int, int]
+) -> StandardImage:
     """Rows and columns `window` (top, left, height, width) of the image resized to `size`.
 
     PIL resamples only the box, with the same filter weights that resizing the whole image would use.
     """
+    if isinstance(image, np.ndarray):
+        bands = [Image.fromarray(image[..., band].astype(np.float32)) for band in range(image.shape[2])]
+        return np.stack([np.asarray(_resize_window(band, size, window)) for band in bands], axis=-1)
     top, left, height, width = window
     down, right = image.height / size[0], image.width / size[1]
     box = (
@@ -344,7 +312,6 @@ def _nearest_rows(
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
-    "EvalTransform",
     "PhotometricDistortion",
     "SegmentationDataset",
     "TrainTransform",

@@ -1,7 +1,9 @@
 """The classes of the demo: the model's own, and those that a visitor adds without training."""
 
+import copy
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
@@ -16,6 +18,14 @@ MAX_ADDED_CLASSES = 40
 MAX_NAME_LENGTH = 80
 MAX_SENTENCES = 40
 MAX_SENTENCE_LENGTH = 300
+
+
+@dataclass
+class _Shared:
+    """What the visitors of one model share."""
+
+    encoder: Any
+    active: PropertySpace | None = None
 
 
 class DemoClasses:
@@ -37,16 +47,30 @@ class DemoClasses:
 
     def __init__(self, model: ProLabForSemanticSegmentation, encoder: Any = None) -> None:
         self._model = model
+        # What visitors share: the encoder, and which space the model carries just now.
+        self._shared = _Shared(encoder)
         try:
             self.space = self._original = model.property_space
         except RuntimeError as error:
             raise ValueError(f"The model has no classes to show: {error}") from error
+        self._shared.active = self.space
         self.version = 0
-        self._encoder = encoder
         if encoder is not None:
-            self._encoder = self._loaded(encoder)
+            self._shared.encoder = self._loaded(encoder)
         elif _is_cached(self.space.encoder.get("name")):
-            self._encoder = self.space.encoder["name"]  # loaded when the first sentence comes
+            self._shared.encoder = self.space.encoder["name"]  # loaded when the first sentence comes
+
+    def of_another_visitor(self) -> "DemoClasses":
+        """The same model with its own classes only; what is added there is not seen here."""
+        other = copy.copy(self)
+        other.space, other.version = self._original, 0
+        return other
+
+    def activate(self) -> None:
+        """Gives the model these classes, if another visitor's are there."""
+        if self._shared.active is not self.space:
+            self._model.set_property_space(self.space)
+            self._shared.active = self.space
 
     def describe(self) -> dict[str, Any]:
         """The classes and properties with their colors, JSON-ready."""
@@ -61,7 +85,10 @@ class DemoClasses:
                 )
             ],
             "properties": space.property_names,
-            "encoder": {"available": self._encoder is not None, "name": space.encoder.get("name") or ""},
+            "encoder": {
+                "available": self._shared.encoder is not None,
+                "name": space.encoder.get("name") or "",
+            },
             "suggestion": _suggestion(space),
         }
 
@@ -111,7 +138,7 @@ class DemoClasses:
             raise ValueError(f"{name!r} is one of the model's own classes; only added ones can be removed.")
         if name not in self.space.class_names:
             raise ValueError(f"There is no class {name!r}.")
-        self._use(self.space.remove([name]))
+        self._use(self.space.remove_classes([name]))
 
     def restore(self) -> None:
         """Gives the model its own classes back."""
@@ -119,13 +146,14 @@ class DemoClasses:
 
     def _use(self, space: PropertySpace) -> None:
         self._model.set_property_space(space)
-        self.space = space
+        self.space = self._shared.active = space
         self.version += 1
 
     def _text_encoder(self) -> TextEncoder | None:
-        if self._encoder is not None and not isinstance(self._encoder, TextEncoder):
-            self._encoder = self._loaded(self._encoder)
-        return self._encoder
+        encoder = self._shared.encoder
+        if encoder is not None and not isinstance(encoder, TextEncoder):
+            encoder = self._shared.encoder = self._loaded(encoder)
+        return encoder
 
     def _loaded(self, encoder: Any) -> TextEncoder:
         facts = self.space.encoder

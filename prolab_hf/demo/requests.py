@@ -8,14 +8,15 @@ import json
 import logging
 import re
 import socket
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from prolab_hf.demo.pictures import MAX_UPLOAD_BYTES
 from prolab_hf.demo.routes import ROUTES, RequestError, Route
-from prolab_hf.demo.session import PictureGoneError
+from prolab_hf.demo.session import ImageGoneError
+from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ MAX_JSON_BYTES = 64 * 2**10
 MAX_DISCARDED_BYTES = 4 * MAX_UPLOAD_BYTES
 """Of a refused body: a browser shows our answer only after it could send what it wanted to send."""
 
+COOKIE = "prolab_demo"
 OWN_HOSTS = ("localhost", "127.0.0.1", "::1")
 SAFE_HEADERS = {
     "Cache-Control": "no-store",
@@ -41,10 +43,14 @@ class DemoHandler(BaseHTTPRequestHandler):
     server_version = "prolab-demo"
     sys_version = ""
     timeout = 30
+    MAX_SECONDS = 60.0
+    """For a whole content, however many pieces it comes in."""
+    DISCARD_SECONDS = 10.0
     disable_nagle_algorithm = True  # head and content are two writes; the second would wait 40 ms
 
     def do_GET(self) -> None:
         """Every request: finds the route, reads the body it allows, answers in JSON."""
+        self._cookie, self._held = "", 0
         self._body_is_read = "Transfer-Encoding" not in self.headers and self.headers.get(
             "Content-Length", "0"
         ) in ("", "0")
@@ -57,12 +63,11 @@ class DemoHandler(BaseHTTPRequestHandler):
                 self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8", page_headers)
                 return
             route, values = self._route(path)
-            with self.server.room:
-                answer = route.answer(self.server.session, values, self._body(route))
-            self._send_json(HTTPStatus.OK, answer)
+            answer = self._answer(route, values)
+            self._send_json(HTTPStatus.OK, answer, {"Set-Cookie": self._cookie})
         except RequestError as error:
             self._send_json(error.status, {"error": str(error)}, error.headers)
-        except PictureGoneError as error:
+        except ImageGoneError as error:
             self._send_json(HTTPStatus.GONE, {"error": str(error)})
         except (ValueError, FileNotFoundError, ImportError) as error:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": _one_line(error)})
@@ -81,9 +86,29 @@ class DemoHandler(BaseHTTPRequestHandler):
         status = HTTPStatus(code)
         self._send_json(status, {"error": message or status.phrase})
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """To the log of the library, not to the console."""
         logger.debug(format, *args)
+
+    def _answer(self, route: Route, values: list[str]) -> dict[str, Any]:
+        """What the visitor's session says."""
+        try:
+            # Before a place is taken: who sends slowly must not keep others waiting.
+            body = self._body(route)
+            with self.server.room:
+                token, session = self.server.visitor(self._token())
+                # For this server only, for as long as the browser runs, out of reach of scripts and other sites.
+                name = f"{COOKIE}_{self.server.server_port}"
+                self._cookie = f"{name}={token}; Path=/; HttpOnly; SameSite=Strict"
+                return route.answer(session, values, body)
+        finally:
+            self._release()
+
+    def _token(self) -> str | None:
+        """What the visitor was given before, if it has the right form."""
+        name = f"{COOKIE}_{self.server.server_port}"
+        found = re.search(rf"(?:^|;)\s*{name}=([0-9a-f]{{32}})\s*(?:;|$)", self.headers.get("Cookie", ""))
+        return found[1] if found else None
 
     # ---- asking --------------------------------------------------------------------------------------------
 
@@ -129,13 +154,13 @@ class DemoHandler(BaseHTTPRequestHandler):
         if route.body == "none":
             return None
         kind = self.headers.get_content_type()
-        is_picture = route.body == "picture"
-        if not (kind.startswith("image/") or kind == "application/octet-stream" if is_picture
+        is_upload = route.body == "picture"
+        if not (kind.startswith("image/") or kind == "application/octet-stream" if is_upload
                 else kind == "application/json"):  # fmt: skip
-            expected = "a picture (image/...)" if is_picture else "application/json"
+            expected = "a picture (image/...)" if is_upload else "application/json"
             raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The content must be {expected}.")
-        content = self._content(MAX_UPLOAD_BYTES if is_picture else MAX_JSON_BYTES)
-        if is_picture:
+        content = self._content(MAX_UPLOAD_BYTES if is_upload else MAX_JSON_BYTES)
+        if is_upload:
             return content
         try:
             return json.loads(content)
@@ -153,11 +178,42 @@ class DemoHandler(BaseHTTPRequestHandler):
             raise RequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The content is too large; the limit is {size}."
             )
-        content = self.rfile.read(int(length))
+        content = self._received(int(length))
         self._body_is_read = True
-        if len(content) < int(length):
-            raise ConnectionResetError("the sender left")
         return content
+
+    def _received(self, length: int) -> bytes:
+        """The content, counted as it comes; a slow sender holds little memory and no place."""
+        deadline = time.monotonic() + self.MAX_SECONDS
+        parts: list[bytes] = []
+        while self._held < length:
+            seconds = deadline - time.monotonic()
+            try:
+                self.connection.settimeout(max(0.01, min(seconds, self.timeout)))
+                part = self.rfile.read1(min(length - self._held, 2**16)) if seconds > 0 else None
+            except TimeoutError:
+                part = None
+            if part is None:
+                raise RequestError(
+                    HTTPStatus.REQUEST_TIMEOUT,
+                    f"The content did not arrive within {self.MAX_SECONDS:g} seconds; send it again.",
+                )
+            if not part:
+                raise ConnectionResetError("the sender left")
+            if not self.server.hold(len(part)):
+                raise RequestError(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "Too much is being sent at once; try again.",
+                    {"Retry-After": "5"},
+                )
+            self._held += len(part)
+            parts.append(part)
+        self.connection.settimeout(self.timeout)
+        return b"".join(parts)
+
+    def _release(self) -> None:
+        self.server.hold(-self._held)
+        self._held = 0
 
     # ---- answering -----------------------------------------------------------------------------------------
 
@@ -188,10 +244,10 @@ class DemoHandler(BaseHTTPRequestHandler):
     def _discard(self) -> None:
         """Reads and forgets the rest, so that the answer is not lost in a reset of the connection."""
         self.connection.settimeout(2)
-        rest = MAX_DISCARDED_BYTES
+        rest, deadline = MAX_DISCARDED_BYTES, time.monotonic() + self.DISCARD_SECONDS
         try:
             self.connection.shutdown(socket.SHUT_WR)
-            while rest > 0 and (part := self.rfile.read1(2**16)):
+            while rest > 0 and time.monotonic() < deadline and (part := self.rfile.read1(2**16)):
                 rest -= len(part)
         except OSError:
             logger.debug("the sender of %s left", self.requestline)

@@ -84,7 +84,7 @@ def _route(
     return Route(method, re.compile(path), body, answer)
 
 
-_PICTURE = r"/api/pictures/([0-9a-f]{16})"
+_IMAGE = r"/api/pictures/([0-9a-f]{16})"
 
 ROUTES = (
     _route("GET", "/api/state", lambda session, values, body: session.state()),
@@ -95,11 +95,11 @@ ROUTES = (
         lambda session, values, body: session.add_sample(read_field(body, "number", int)),
         "json",
     ),
-    _route("GET", _PICTURE, lambda session, values, body: session.result(values[0])),
-    _route("POST", _PICTURE + "/explain", _explain, "json"),
+    _route("GET", _IMAGE, lambda session, values, body: session.result(values[0])),
+    _route("POST", _IMAGE + "/explain", _explain, "json"),
     _route(
         "GET",
-        _PICTURE + r"/properties/([0-9]{1,6})",
+        _IMAGE + r"/properties/([0-9]{1,6})",
         lambda session, values, body: session.property_map(values[0], int(values[1])),
     ),
     _route("POST", "/api/classes", _add_class, "json"),

@@ -1,9 +1,11 @@
-"""What the demo page is about: a model, the last few pictures, and questions about them."""
+"""What the demo page is about: a model, a visitor's last few images, and questions about them."""
 
+import copy
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from prolab_hf.data.scenes import DrawnScenes
+from prolab_hf.demo.cached_model import CachedModel
 from prolab_hf.demo.classes import DemoClasses
-from prolab_hf.demo.pictures import (
+from prolab_hf.demo.uploads import (
     MAX_UPLOAD_BYTES,
     data_uri,
     heat_layer,
@@ -20,18 +23,17 @@ from prolab_hf.demo.pictures import (
     label_runs,
     read_upload,
 )
-from prolab_hf.demo.remembering_model import RememberingModel
 from prolab_hf.evaluation.inference import inference_state, model_output, prepare, segment
 from prolab_hf.explanation.contributions import Explanation, explain
 from prolab_hf.explanation.overlays import overlay
 from prolab_hf.model.label_maps_prolab import property_maps
 
-MAX_PICTURES = 4
+MAX_IMAGES = 4
 NUM_SAMPLES = 60
 OPACITY = 0.75
 
 
-class PictureGoneError(LookupError):
+class ImageGoneError(LookupError):
     """The picture is not kept any more."""
 
 
@@ -44,7 +46,7 @@ class _Shown:
 
 
 class DemoSession:
-    """State of the demo; every public method may be called from any thread, one runs at a time.
+    """What one visitor of the demo sees; every public method may be called from any thread, one runs at a time.
 
     Args:
         model: A `ProLabForSemanticSegmentation`. Its classes are changed in memory, never on disk.
@@ -61,17 +63,24 @@ class DemoSession:
     def __init__(
         self, model: nn.Module, processor: Any, *, name: str = "", encoder: Any = None, max_side: int = 1024
     ) -> None:
-        self._model = RememberingModel(model, MAX_PICTURES)
+        self._model = CachedModel(model, MAX_IMAGES)
         self._classes = DemoClasses(self._model.model, encoder)
         self._processor = processor
         self._name = name
         self._max_side = max_side
         self._lock = threading.Lock()
-        self._pictures: OrderedDict[str, _Shown] = OrderedDict()
+        self._images: OrderedDict[str, _Shown] = OrderedDict()
+
+    def of_another_visitor(self) -> "DemoSession":
+        """A session of its own on the same model: other images, other added classes, the same turn-taking."""
+        other = copy.copy(self)
+        other._classes = self._classes.of_another_visitor()
+        other._images = OrderedDict()
+        return other
 
     def state(self) -> dict[str, Any]:
         """Everything about the model that the page shows, JSON-ready."""
-        with self._lock:
+        with self._turn():
             return self._state()
 
     def add_upload(self, content: bytes) -> dict[str, Any]:
@@ -83,7 +92,7 @@ class DemoSession:
         Raises:
             ValueError: If it is no usable picture.
         """
-        with self._lock:
+        with self._turn():
             return self._add(_Shown(*read_upload(content, max_side=self._max_side)))
 
     def add_sample(self, number: int) -> dict[str, Any]:
@@ -92,24 +101,24 @@ class DemoSession:
         Args:
             number: From 0; counted around after `NUM_SAMPLES`.
         """
-        with self._lock:
+        with self._turn():
             scene = DrawnScenes("test", NUM_SAMPLES, include_held_out=True)[number % NUM_SAMPLES]
             return self._add(_Shown(scene.image, f"Drawn scene {number % NUM_SAMPLES + 1} of {NUM_SAMPLES}."))
 
-    def result(self, picture_id: str) -> dict[str, Any]:
+    def result(self, image_id: str) -> dict[str, Any]:
         """The picture segmented with the present classes.
 
         Raises:
-            PictureGoneError: If it is not kept any more.
+            ImageGoneError: If it is not kept any more.
         """
-        with self._lock:
-            return self._result(picture_id)
+        with self._turn():
+            return self._result(image_id)
 
-    def explain(self, picture_id: str, x: int, y: int, *, class_name: str | None = None) -> dict[str, Any]:
+    def explain(self, image_id: str, x: int, y: int, *, class_name: str | None = None) -> dict[str, Any]:
         """Why a pixel has its class, or why not another class.
 
         Args:
-            picture_id: The picture.
+            image_id: The picture.
             x: Column.
             y: Row.
             class_name: Class to explain; default: the one found there.
@@ -118,11 +127,11 @@ class DemoSession:
             `Explanation.to_dict()`, its properties also by number, with the runner-up's side of each.
 
         Raises:
-            PictureGoneError: If the picture is not kept any more.
+            ImageGoneError: If the picture is not kept any more.
             ValueError: If the point or class does not exist.
         """
-        with self._lock:
-            image = self._picture(picture_id).image
+        with self._turn():
+            image = self._kept(image_id).image
             found = explain(self._model, self._processor, image, point=(x, y), class_name=class_name)
             rival = found.runner_up
             if rival is None:
@@ -134,19 +143,19 @@ class DemoSession:
                 data = _with_rival(found, other)
             return data | {"version": self._classes.version}
 
-    def property_map(self, picture_id: str, index: int) -> dict[str, Any]:
+    def property_map(self, image_id: str, index: int) -> dict[str, Any]:
         """Where a property is seen in a picture.
 
         Args:
-            picture_id: The picture.
+            image_id: The picture.
             index: Of the property.
 
         Raises:
-            PictureGoneError: If the picture is not kept any more.
+            ImageGoneError: If the picture is not kept any more.
             ValueError: If there is no such property.
         """
-        with self._lock:
-            image = self._picture(picture_id).image
+        with self._turn():
+            image = self._kept(image_id).image
             names = self._classes.space.property_names
             if not 0 <= index < len(names):
                 raise ValueError(
@@ -170,13 +179,13 @@ class DemoSession:
         Returns:
             The new state, with `notes` on sentences that fit badly.
         """
-        with self._lock:
+        with self._turn():
             notes = self._classes.add(name, properties=properties, sentences=sentences)
             return self._state() | {"notes": notes}
 
     def remove_class(self, name: str) -> dict[str, Any]:
         """Removes an added class: see `DemoClasses.remove`. Returns the new state."""
-        with self._lock:
+        with self._turn():
             self._classes.remove(name)
             return self._state()
 
@@ -192,6 +201,13 @@ class DemoSession:
             finally:
                 self._lock.release()
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One question at a time, and the model has the classes of whoever asks."""
+        with self._lock:
+            self._classes.activate()
+            yield
+
     # ---- inside of the lock ------------------------------------------------------------------------------
 
     def _state(self) -> dict[str, Any]:
@@ -204,33 +220,33 @@ class DemoSession:
         return facts | self._classes.describe()
 
     def _add(self, shown: _Shown) -> dict[str, Any]:
-        picture_id = secrets.token_hex(8)
-        self._pictures[picture_id] = shown
+        image_id = secrets.token_hex(8)
+        self._images[image_id] = shown
         try:
-            result = self._result(picture_id) | {"image": data_uri(shown.image, "jpeg")}
+            result = self._result(image_id) | {"image": data_uri(shown.image, "jpeg")}
         except BaseException:
-            del self._pictures[picture_id]  # what the model cannot segment must not push out what it can
+            del self._images[image_id]  # what the model cannot segment must not push out what it can
             raise
-        while len(self._pictures) > MAX_PICTURES:
-            self._pictures.popitem(last=False)
+        while len(self._images) > MAX_IMAGES:
+            self._images.popitem(last=False)
         return result
 
-    def _picture(self, picture_id: str) -> _Shown:
-        if picture_id not in self._pictures:
-            raise PictureGoneError(
-                f"The picture is not kept any more (the server keeps the last {MAX_PICTURES}); choose it again."
+    def _kept(self, image_id: str) -> _Shown:
+        if image_id not in self._images:
+            raise ImageGoneError(
+                f"The picture is not kept any more (the server keeps the last {MAX_IMAGES}); choose it again."
             )
-        self._pictures.move_to_end(picture_id)
-        return self._pictures[picture_id]
+        self._images.move_to_end(image_id)
+        return self._images[image_id]
 
-    def _result(self, picture_id: str) -> dict[str, Any]:
-        shown = self._picture(picture_id)
+    def _result(self, image_id: str) -> dict[str, Any]:
+        shown = self._kept(image_id)
         found = segment(self._model, self._processor, shown.image)
         ids, names = found.labels.numpy(), found.class_names
         painted = overlay(shown.image, ids, names, legend=False, opacity=OPACITY)
         means = self._property_maps(shown.image).flatten(1).mean(dim=1)
         return {
-            "picture": picture_id,
+            "picture": image_id,
             "version": self._classes.version,
             "width": shown.image.width,
             "height": shown.image.height,
@@ -276,4 +292,4 @@ def _with_rival(explanation: Explanation, other: Explanation) -> dict[str, Any]:
     return data
 
 
-__all__ = ["DemoSession", "PictureGoneError"]
+__all__ = ["DemoSession", "ImageGoneError"]

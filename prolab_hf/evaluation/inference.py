@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -15,33 +16,37 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from prolab_hf.data.image_files import read_image
+from prolab_hf.data.image_files import image_size
 from prolab_hf.evaluation.settings import InferenceOptions, InferenceSettings
 from prolab_hf.evaluation.sliding_window import (
     LogitsFunction,
+    Rows,
+    StripedPixels,
     count_windows,
     resized_blocks,
     slide_bands,
     slide_logits,
 )
+from prolab_hf.model.image_conversion_prolab import StandardImage, read_image
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.progress import Progress, progress
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
 
-ImageLike = str | Path | Image.Image | np.ndarray
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
+
+STRIPED_PIXELS = 2**24
+"""Images from this many pixels on are prepared a strip at a time in mode `"slide"`, if they keep their size."""
 
 
-def prepare(processor: Any, image: Image.Image, **overrides: Any) -> Tensor:
-    """Pixel values `(1, 3, height, width)` of an image, from an image processor or a transform."""
+def prepare(processor: Any, image: StandardImage, **overrides: Any) -> Tensor:
+    """Pixel values `(1, num_channels, height, width)` of an image, from an image processor or a transform."""
     if is_processor(processor):
         values = processor(images=image, return_tensors="pt", **overrides)["pixel_values"]
     else:
-        values = processor(image, np.zeros((image.height, image.width), np.int32))["pixel_values"][None]
+        width, height = image_size(image)
+        values = processor(image, np.zeros((height, width), np.int32))["pixel_values"][None]
     return values
 
 
@@ -50,30 +55,35 @@ def is_processor(processor: Any) -> bool:
     return hasattr(processor, "preprocess")
 
 
-def as_image(image: ImageLike) -> Image.Image:
-    """An upright RGB image from a path, PIL image or array.
+def as_image(
+    image: ImageLike, processor: object | None = None, *, max_pixels: float | None = None
+) -> StandardImage:
+    """An upright image with the channels that a processor takes: RGB, or an array of the values that are stored.
+
+    Args:
+        image: A path, PIL image or array `(height, width, channels)`.
+        processor: Its number of means and its `value_range` are followed; RGB of 8 bits without one.
+        max_pixels: The largest image; `None` for the limit of the library.
 
     Raises:
-        ValueError: If it cannot be decoded or the array is not an image.
+        ValueError: If it cannot be decoded, the array is not an image, or it has other channels or values.
         TypeError: If it is something else.
         FileNotFoundError: If the path does not exist.
     """
-    if isinstance(image, str | Path):
-        return read_image(image, name=str(image))
     if isinstance(image, Image.Image):
-        return read_image(image, name=getattr(image, "filename", "") or "(in memory)")
-    if isinstance(image, np.ndarray):
-        if (
-            image.dtype != np.uint8
-            or image.ndim not in (2, 3)
-            or (image.ndim == 3 and image.shape[2] not in (3, 4))
-        ):
-            raise ValueError(
-                f"The array has shape {image.shape} and type {image.dtype}; an image is uint8 of shape "
-                "(height, width, 3)."
-            )
-        return Image.fromarray(image).convert("RGB")
-    raise TypeError(f"An image is a path, a PIL image or a uint8 array; received {type(image).__name__}.")
+        name = getattr(image, "filename", "") or "(in memory)"
+    elif isinstance(image, np.ndarray):
+        name = "(array)"
+    elif isinstance(image, str | os.PathLike):
+        name = os.fspath(image)
+    else:
+        raise TypeError(f"An image is a path, a PIL image or an array; received {type(image).__name__}.")
+    means = getattr(processor, "image_mean", None)
+    num_channels = len(means) if isinstance(means, list | tuple) else 3
+    value_range = getattr(processor, "value_range", None)
+    return read_image(
+        image, name=str(name), num_channels=num_channels, value_range=value_range, max_pixels=max_pixels
+    )
 
 
 def model_output(model: nn.Module, pixel_values: Tensor) -> Any:
@@ -114,16 +124,18 @@ class Run:
     """An image prepared at one scale.
 
     Args:
-        image: RGB image.
+        image: As `as_image` gives it.
         processor: Image processor or evaluation transform.
         scale: Factor of the size that the processor gives the image.
 
     Attributes:
-        pixel_values: `(1, 3, height, width)` float32.
+        pixel_values: `(1, num_channels, height, width)` float32.
         processor: The processor, which knows the default window.
     """
 
-    def __init__(self, image: Image.Image, processor: Any, scale: float = 1.0) -> None:
+    pixel_values: Tensor
+
+    def __init__(self, image: StandardImage, processor: Any, scale: float = 1.0) -> None:
         self.processor = processor
         self.pixel_values = prepare(processor, image)
         if scale != 1.0:
@@ -140,10 +152,38 @@ class Run:
                 )
 
 
+class StripedRun:
+    """As `Run` for a large image that keeps its size: pixel values are made when their window comes.
+
+    Args:
+        image: As `as_image` gives it.
+        processor: Image processor that does not resize.
+
+    Attributes:
+        pixel_values: The strips.
+        processor: The processor.
+    """
+
+    pixel_values: StripedPixels
+
+    def __init__(self, image: StandardImage, processor: Any) -> None:
+        width, height = image_size(image)
+
+        def strip(top: int, bottom: int) -> Tensor:
+            rows = image[top:bottom] if isinstance(image, np.ndarray) else image.crop((0, top, width, bottom))
+            return prepare(processor, rows)
+
+        self.processor = processor
+        self.pixel_values = StripedPixels(strip, (height, width))
+
+
+PreparedRun = Run | StripedRun
+
+
 @torch.no_grad()
 def predict(
     function: LogitsFunction,
-    runs: Sequence[Run],
+    runs: Sequence[PreparedRun],
     size: tuple[int, int],
     settings: InferenceSettings,
     *,
@@ -163,7 +203,7 @@ def predict(
     Returns:
         Labels, int64 `(height, width)`, and probabilities `(num_classes, height, width)` or `None`.
     """
-    if settings.is_plain and not return_scores:
+    if settings.is_plain and not return_scores and isinstance(runs[0], Run):
         return resize_argmax(function(runs[0].pixel_values), size)[0], None
     flips = (False, True) if settings.flip else (False,)
     streams = [_blocks(function, run, size, settings, flip, bar) for run in runs for flip in flips]
@@ -185,14 +225,14 @@ def predict(
 
 def _blocks(
     function: LogitsFunction,
-    run: Run,
+    run: PreparedRun,
     size: tuple[int, int],
     settings: InferenceSettings,
     flip: bool,
     bar: Progress | None,
 ) -> Iterator[Tensor]:
     """Logits of one run at the size of the result, in blocks of rows, turned back if it was flipped."""
-    pixel_values = run.pixel_values.flip(-1) if flip else run.pixel_values
+    pixel_values: Rows = run.pixel_values.flip(-1) if flip else run.pixel_values
     advance = bar.advance if bar is not None else None
     source_size = (int(pixel_values.shape[-2]), int(pixel_values.shape[-1]))
     if settings.mode == "slide" or settings.resize_twice:
@@ -210,6 +250,7 @@ def _blocks(
             on_windows=advance,
         )
     else:
+        assert isinstance(pixel_values, Tensor)  # noqa: S101  # strips are made for mode "slide" only
         logits = function(pixel_values).float()
         source_size = (int(logits.shape[-2]), int(logits.shape[-1]))
         bands = iter([logits])
@@ -285,7 +326,9 @@ def segment(
     Args:
         model: A segmentation model (`ProLabForSemanticSegmentation` or any other with `logits`).
         processor: Its image processor, or an evaluation transform `(image, mask) -> {"pixel_values": ...}`.
-        image: An image of any size: PIL image, path, or array `(height, width, 3)` of uint8.
+        image: An image of any size: PIL image, path, or array `(height, width, channels)`. Channels and the range of
+            values are those of the processor (`image_mean`, `value_range`); RGB of 8 bits is the usual case. Images
+            above the pixel limit are read in mode `"slide"` only.
         return_scores: Whether class probabilities are returned as well (memory: classes x pixels).
         unknown: Label pixels that fit no class `"unknown"`, one class behind the others. A number is the share of
             the pixels of known classes that may get this label; `True` is 0.05. Needs a calibration sample.
@@ -307,26 +350,41 @@ def segment(
         ```
     """
     settings = InferenceSettings(**options)
-    upright = as_image(image)
+    # Who asks for windows wants them for large images, too.
+    upright = as_image(image, processor, max_pixels=math.inf if settings.mode == "slide" else None)
+    width, height = image_size(upright)
     with inference_state(model):
         names = class_names_of(model)
+        runs = _runs(upright, processor, settings)
         function = logits_function(model)
         if unknown is not False:
             from prolab_hf.evaluation.unknown import DEFAULT_SHARE, UNKNOWN, unknown_threshold, with_unknown
 
             share = DEFAULT_SHARE if unknown is True else float(unknown)
             function, names = with_unknown(function, unknown_threshold(model, share)), [*names, UNKNOWN]
-        runs = [Run(upright, processor, scale) for scale in settings.scales]
         with progress(show_progress_bar, "segmenting") as bar:
             labels, scores = predict(
                 function,
                 runs,
-                (upright.height, upright.width),
+                (height, width),
                 settings,
                 return_scores=return_scores,
                 bar=bar,
             )
     return Segmentation(labels.cpu(), names, None if scores is None else scores.cpu())
+
+
+def _runs(image: StandardImage, processor: Any, settings: InferenceSettings) -> list[PreparedRun]:
+    width, height = image_size(image)
+    keeps_size = is_processor(processor) and getattr(processor, "do_resize", True) is False
+    if (
+        settings.mode == "slide"
+        and settings.scales == (1.0,)
+        and keeps_size
+        and width * height > STRIPED_PIXELS
+    ):
+        return [StripedRun(image, processor)]
+    return [Run(image, processor, scale) for scale in settings.scales]
 
 
 __all__ = [

@@ -26,7 +26,7 @@ def class_table(results: Mapping[str, Any], *, title: str | None = None) -> Tabl
     """Per-class table with the means below, ready for `rich.console.Console.print`.
 
     Args:
-        results: Dictionary from `SegmentationScores.to_dict` or `evaluate_model` (or read back from its
+        results: Dictionary from `SegmentationScores.to_dict` or `evaluate` (or read back from its
             JSON file).
         title: Line above the table.
     """

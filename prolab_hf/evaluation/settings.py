@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict
 
 
 class InferenceOptions(TypedDict, total=False):
-    """Keyword arguments of `segment` and `evaluate_model`; see `InferenceSettings`."""
+    """Keyword arguments of `segment` and `evaluate`; see `InferenceSettings`."""
 
     mode: Literal["whole", "slide"]
     crop_size: int | tuple[int, int] | None
@@ -24,12 +24,12 @@ class InferenceSettings:
     Attributes:
         mode: `"whole"`: one forward pass, as the pipeline does. `"slide"`: a window moved over the image.
         crop_size: Window in pixels of the processed image, one number or `(height, width)`. Default: the
-            processor's `window_size`, else its `size["shortest_edge"]`.
-        stride: Step of the window, one number or two. Default: the processor's `window_stride` where the
+            processor's `crop_size`, else its `size["shortest_edge"]`.
+        stride: Step of the window, one number or two. Default: the processor's `stride` where the
             window is the processor's, too, else two thirds of the window.
         flip: Whether the mirrored image is run, too; class probabilities are averaged.
         scales: Factors of the processed size whose class probabilities are averaged.
-        batch_size: Windows, or in `evaluate_model` images of equal size, that are run together.
+        batch_size: Windows, or in `evaluate` images of equal size, that are run together.
         resize_twice: In mode `"whole"`, bring logits to the processed size first and from there to the size of
             the image, as the published evaluations do; needs memory for all classes at the processed size.
             Mode `"slide"` does so in any case.
@@ -81,9 +81,9 @@ class InferenceSettings:
         """
         crop_size, stride = self.crop_size, self.stride
         if crop_size is None:
-            crop_size = getattr(processor, "window_size", None)
+            crop_size, recorded_stride = recorded_window(processor)
             if crop_size is not None and stride is None:
-                stride = getattr(processor, "window_stride", None)
+                stride = recorded_stride
         if crop_size is None:
             size: Any = getattr(processor, "size", None)
             crop_size = size.get("shortest_edge") if hasattr(size, "get") else None
@@ -94,6 +94,23 @@ class InferenceSettings:
         crop = _pair(crop_size)
         step = _pair(stride) if stride is not None else tuple(max(1, 2 * c // 3) for c in crop)
         return crop, (step[0], step[1])
+
+
+def recorded_window(processor: object) -> tuple[Any, Any]:
+    """Crop size and stride that an image processor records, `None` where it does not.
+
+    Processors of the first version call them `window_size` and `window_stride`.
+    """
+    crop_size = getattr(processor, "crop_size", None)
+    if not isinstance(crop_size, int | tuple | list):  # other processors keep the size of a center crop there
+        crop_size = getattr(processor, "window_size", None)
+    return crop_size, getattr(processor, "stride", None) or getattr(processor, "window_stride", None)
+
+
+def recorded_mode(processor: object) -> Literal["whole", "slide"]:
+    """How a model was measured when it was trained, as its image processor records it."""
+    crop_size, stride = recorded_window(processor)
+    return "slide" if crop_size is not None and stride is not None else "whole"
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -56,10 +56,42 @@ def resized_blocks(
 
 
 LogitsFunction = Callable[[Tensor], Tensor]
-"""Images `(n, 3, height, width)` to logits `(n, num_classes, any height, any width)`."""
+"""Images `(n, num_channels, height, width)` to logits `(n, num_classes, any height, any width)`."""
 
 MAX_BAND_ROWS = 64
 """Rows per band that `slide_bands` gives."""
+
+
+class StripedPixels:
+    """Pixel values of one large image, prepared a strip of rows at a time.
+
+    Args:
+        strip: Gives the pixel values `(1, num_channels, rows, width)` from a first row to before a last one.
+        size: Height and width.
+        flipped: Whether the image is mirrored.
+    """
+
+    def __init__(
+        self, strip: Callable[[int, int], Tensor], size: tuple[int, int], *, flipped: bool = False
+    ) -> None:
+        self.strip = strip
+        self.shape = (1, 0, *size)  # how many channels there are is seen in a strip
+        self.flipped = flipped
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Pixel values `(1, num_channels, rows, width)` from row `top` to before `bottom`."""
+        values = self.strip(top, min(bottom, self.shape[2]))
+        return values.flip(-1) if self.flipped else values
+
+    def flip(self, axis: int) -> "StripedPixels":
+        """The mirrored image; `axis` must be that of the columns."""
+        if axis != -1:
+            raise ValueError(f"axis is {axis}; only columns (-1) can be mirrored strip by strip.")
+        return StripedPixels(self.strip, (self.shape[2], self.shape[3]), flipped=not self.flipped)
+
+
+Rows = Tensor | StripedPixels
+"""Pixel values whose rows are read from top to bottom."""
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
@@ -82,7 +114,7 @@ def count_windows(size: tuple[int, int], crop_size: tuple[int, int], stride: tup
 
 def slide_bands(
     logits_function: LogitsFunction,
-    pixel_values: Tensor,
+    pixel_values: Rows,
     crop_size: tuple[int, int],
     stride: tuple[int, int],
     *,
@@ -96,7 +128,7 @@ def slide_bands(
 
     Args:
         logits_function: Gives the logits of a batch of windows.
-        pixel_values: Images, `(batch_size, 3, height, width)`.
+        pixel_values: Images, `(batch_size, num_channels, height, width)`, or the strips of one large image.
         crop_size: Height and width of the window.
         stride: Vertical and horizontal distance between windows; at most `crop_size`.
         windows_per_batch: Windows of each image that are run together.
@@ -115,7 +147,12 @@ def slide_bands(
     down, across = _coverage(tops, crop_height, height), _coverage(lefts, crop_width, width)
     band = None  # (batch_size, num_classes, crop_height, width): sums of the rows below the current top
     for top, bottom in zip(tops, [*tops[1:], height]):
-        rows = pixel_values[:, :, top : top + crop_height]
+        bottom_row = top + crop_height
+        rows = (
+            pixel_values.rows(top, bottom_row)
+            if isinstance(pixel_values, StripedPixels)
+            else pixel_values[:, :, top:bottom_row]
+        )
         for first in range(0, len(lefts), windows_per_batch):
             chunk = lefts[first : first + windows_per_batch]
             logits = logits_function(torch.cat([rows[..., left : left + crop_width] for left in chunk]))

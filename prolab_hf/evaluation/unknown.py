@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prolab_hf.evaluation.inference import as_image, class_names_of, inference_state, model_output, prepare
+from prolab_hf.evaluation.evaluate import as_sample
+from prolab_hf.evaluation.inference import class_names_of, inference_state, model_output, prepare
 from prolab_hf.evaluation.metrics import SegmentationCounts
 from prolab_hf.evaluation.sliding_window import LogitsFunction
 from prolab_hf.model.resize_prolab import resize_argmax
@@ -167,7 +168,7 @@ def evaluate_held_out(
         variants[control] = _variant(
             model, _control_space(model, space, held_out, control, seed), claim_budget
         )
-    seen_only = _variant(model, space.remove(list(held_out)), None)
+    seen_only = _variant(model, space.remove_classes(list(held_out)), None)
     ignore = int(getattr(source, "ignore_index", model.config.semantic_loss_ignore_index))
     counts = {name: SegmentationCounts(len(names), ignore_index=ignore) for name in variants}
     histogram = ScoreHistogram(-1.0, 1.0)
@@ -175,12 +176,10 @@ def evaluate_held_out(
     outside = torch.tensor([name in held_out for name in names])
     with inference_state(model), progress(show_progress, "evaluating", len(source)) as bar:
         for index in range(len(source)):
-            item = source[index]
-            image, mask = item if isinstance(item, tuple | list) else (item.image, item.mask)
-            labels = torch.from_numpy(order(np.asarray(mask)))
-            answers = _class_logits(
-                model, prepare(processor, as_image(image)), [*variants.values(), seen_only]
-            )
+            sample = as_sample(source[index], index, processor)
+            labels = torch.from_numpy(order(sample.mask))
+            pixel_values = prepare(processor, sample.image)
+            answers = _class_logits(model, pixel_values, [*variants.values(), seen_only])
             size = (int(labels.shape[0]), int(labels.shape[1]))
             for name, logits in zip(variants, answers):
                 counts[name].update(resize_argmax(logits, size)[0], labels)

@@ -59,7 +59,7 @@ def original_model_cfg(recipe: TrainingRecipe, space: PropertySpace) -> dict[str
     Raises:
         ValueError: The recipe is not a published one.
     """
-    if not recipe.vit_adapter:
+    if not recipe.model.vit_adapter:
         raise ValueError(
             f"The recipe {recipe.name!r} is not one of the published runs, so no checkpoint of the reference "
             "belongs to it; see `prolab train --list-recipes`."
@@ -71,23 +71,27 @@ def original_model_cfg(recipe: TrainingRecipe, space: PropertySpace) -> dict[str
         "n_points": 4,
         "deform_ratio": 0.5,
         "cffn_ratio": 0.25,
-        "drop_path_rate": recipe.drop_path,
+        "drop_path_rate": recipe.model.drop_path,
     }
     if large:
-        backbone["img_size"] = recipe.backbone_image_size
+        backbone["img_size"] = recipe.model.backbone_image_size
     supervision = {
         "num_classes": space.embedding_dim,
-        "dropout_ratio": recipe.classifier_dropout_prob,
+        "dropout_ratio": recipe["config.classifier_dropout_prob"],
         "align_corners": False,
         "ignore_index": None,
         "loss_decode": {"type": "CosineSimilarityLoss"},
         "get_logit_mode": "cosine_similarity_with_sigmoid",
-        "sigmoid_temperature": recipe.temperature,
-        "image_embedding_normalize": recipe.normalize_pixel_embeddings,
+        "sigmoid_temperature": recipe["config.temperature"],
+        "image_embedding_normalize": recipe["config.normalize_pixel_embeddings"],
     }
     return {
         "backbone": backbone,
-        "decode_head": {"type": "UPerHead_cluster_embed", "channels": recipe.hidden_size, **supervision},
+        "decode_head": {
+            "type": "UPerHead_cluster_embed",
+            "channels": recipe["config.hidden_size"],
+            **supervision,
+        },
         "auxiliary_head": {
             "type": "FCNHead_cluster_embed",
             "in_index": 2,
@@ -133,13 +137,13 @@ def convert_checkpoint(
         raise FileExistsError(f"{output_dir} is not empty; choose another folder, or pass overwrite.")
     state_dict = _state_dict(load_tensors_safely(checkpoint), checkpoint)
     space = space if isinstance(space, PropertySpace) else _space(space, descriptions)
-    if recipe.num_properties not in (None, space.num_properties):
+    if recipe.model.num_properties not in (None, space.num_properties):
         # No weight depends on it, so that nothing else would show that the space is of another run.
         logger.warning(
             "The property space has %d properties, the run %r had %d; is it the space of that run?",
             space.num_properties,
             recipe.name,
-            recipe.num_properties,
+            recipe.model.num_properties,
         )
     config = config_from_original(original_model_cfg(recipe, space), space)
     weights = convert_original_state_dict(state_dict, config)

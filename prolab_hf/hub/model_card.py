@@ -16,17 +16,21 @@ from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
+from prolab_hf.files import read_text, write_text
 from prolab_hf.hub.card_text import (
     block,
-    escape_markdown,
     merged,
     percent,
-    read_json,
+    public_fields,
+    read_if_there,
     without_folders,
     without_header,
 )
 from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.markup import escape_markdown
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.training.recipe import FLAT_NAMES, flat_values
+from prolab_hf.training.reporting import read_log
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +92,9 @@ def write_model_card(
         )
     model = model or ProLabForSemanticSegmentation.from_pretrained(folder)
     path = folder / CARD
-    old = path.read_text("utf-8") if path.is_file() else ""
-    evaluation = read_json(folder / EVALUATION)
+    old = read_text(path, what="card") if path.is_file() else ""
+    evaluation = read_if_there(folder / EVALUATION, "evaluation")
+    evaluation = public_fields(evaluation) if evaluation is not None else None
     kept = _header(path, old)
     given = {"base_model": _base_model(model), **kept, **_given(metadata)}
     header = _metadata(given, evaluation, name or folder.name)
@@ -100,9 +105,7 @@ def write_model_card(
     except UndefinedError as error:
         raise ValueError(f"{folder / EVALUATION}: not what `prolab evaluate` writes ({error}).") from error
     text = merged(without_header(old), body)
-    path.write_text(
-        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{text}", "utf-8"
-    )
+    write_text(path, f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{text}")
     if evaluation:
         _write_eval_results(folder, header, evaluation)
     return path
@@ -154,7 +157,7 @@ def _render(
         parameters=model.num_parameters(),
         space=space,
         encoder=escape_markdown(str(space.encoder.get("name") or "an unrecorded text encoder")),
-        author=escape_markdown(str(space.provenance.get("author") or "a language model or a person")),
+        authors=_authors(space),
         shared=shared,
         snippet=SNIPPET.format(name=json.dumps(name)),
         evaluation=_evaluation_view(evaluation),
@@ -224,7 +227,7 @@ def _write_eval_results(folder: Path, header: Mapping[str, Any], evaluation: Map
     }
     path = folder / EVAL_RESULTS
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump([entry], sort_keys=False), "utf-8")
+    write_text(path, yaml.safe_dump([entry], sort_keys=False))
 
 
 def _conversion(given: Mapping[str, str] | None, old: str) -> Mapping[str, str] | None:
@@ -245,20 +248,21 @@ def _base_model(model: ProLabForSemanticSegmentation) -> str | None:
 def _facts(header: Mapping[str, Any], space: PropertySpace) -> list[tuple[str, str]]:
     """What a reader asks first, with a word where nobody said it."""
 
-    def shown(value: Any, unknown: str) -> str:
+    def shown(value: str | list[str] | None, unknown: str) -> str:
         values = [value] if isinstance(value, str) else list(value or [])
         return ", ".join(map(str, values)) or unknown
 
-    licence = shown(header.get("license"), "not stated")
-    of_descriptions = space.provenance.get("licence") or space.provenance.get("license")
+    license_name = shown(header.get("license"), "not stated")
+    # Spaces that were written before say "licence".
+    of_descriptions = space.provenance.get("license") or space.provenance.get("licence")
     return [
         ("task", "semantic segmentation (`image-segmentation`)"),
         ("library", "transformers with prolab_hf"),
         ("data sets", escape_markdown(shown(header.get("datasets"), "not stated"))),
         ("base model", escape_markdown(shown(header.get("base_model"), "none recorded"))),
         (
-            "licence",
-            escape_markdown(licence + (f"; descriptions: {of_descriptions}" if of_descriptions else "")),
+            "license",
+            escape_markdown(license_name + (f"; descriptions: {of_descriptions}" if of_descriptions else "")),
         ),
     ]
 
@@ -268,30 +272,33 @@ def _backbone_name(model: ProLabForSemanticSegmentation) -> str:
     return str(getattr(config, "backbone", None) or config.model_type)
 
 
+def _authors(space: PropertySpace) -> str | None:
+    """Who wrote the descriptions, where the space says so; before, one `author` could be named."""
+    named = space.provenance.get("authors") or space.provenance.get("author")
+    names = named if isinstance(named, list) else [named]
+    return escape_markdown(", ".join(str(name) for name in names if name)) or None
+
+
 def _evaluation_view(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
     if evaluation is None:
         return None
-    return {
-        "data": escape_markdown(without_folders(evaluation.get("data") or "")),
-        **{k: v for k, v in evaluation.items() if k != "data"},
-    }
+    return evaluation | {"data": escape_markdown(evaluation.get("data") or "")}
 
 
-def _recipe_rows(folder: Path) -> list[tuple[str, Any]]:
-    recipe = read_json(folder / RECIPE)
+def _recipe_rows(folder: Path) -> list[tuple[str, object]]:
+    recipe = read_if_there(folder / RECIPE, "recipe")
     if recipe is None:
         return []
+    values = flat_values(recipe)
     rows = [
-        (name.replace("_", " "), without_folders(recipe[name]))
+        (name.replace("_", " "), without_folders(values[FLAT_NAMES.get(name, name)]))
         for name in RECIPE_FIELDS
-        if recipe.get(name) not in (None, "")
+        if values.get(FLAT_NAMES.get(name, name)) not in (None, "")
     ]
     seconds = _training_seconds(folder / LOG)
     return [*rows, *([("training time", f"{seconds / 60:.1f} min")] if seconds else [])]
 
 
 def _training_seconds(path: Path) -> float | None:
-    if not path.is_file():
-        return None
-    found = re.findall(r'"train_seconds": ([\d.]+)', path.read_text("utf-8", errors="replace"))
+    found = [entry["train_seconds"] for entry in read_log(path) if "train_seconds" in entry]
     return float(found[-1]) if found else None

@@ -1,6 +1,5 @@
 """One commit that holds everything a stranger needs: model, processor, property space, card and results."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor
 
-from prolab_hf.hub.card_text import read_json, without_folders
+from prolab_hf.files import read_json_object, write_json
+from prolab_hf.hub.card_text import public_fields, without_folders
 from prolab_hf.hub.model_card import CARD, EVAL_RESULTS, EVALUATION, IMAGES, RECIPE, write_model_card
-from prolab_hf.label_space.space_push import upload_folder
 from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 
@@ -53,11 +53,16 @@ def push_model_folder(
 
     Raises:
         FileNotFoundError: The folder holds no model or no processor.
-        ValueError: The repository id is malformed, an option contradicts another or the repository (`private`
-            of a public one), or the folder holds another kind of model or damaged weights.
-        PermissionError: No token, or one that may not write there.
-        RuntimeError: The Hub could not be reached, or broke off; nothing was changed there.
+        ValueError: An option contradicts another or the repository (`private` of a public one), or the folder
+            holds another kind of model, damaged weights, or a link where a file would be uploaded as it is.
+        huggingface_hub.errors.HfHubHTTPError: The Hub refused; nothing was committed. Its client's other errors
+            (malformed id, no token, offline, no connection) come as they are, too.
     """
+    if create_pr and revision is not None:
+        raise ValueError(
+            f"A pull request always goes to the default branch: leave out the revision ({revision!r}), or commit "
+            "to that branch without a pull request."
+        )
     folder = Path(folder)
     for name in ("config.json", "preprocessor_config.json"):
         if not (folder / name).is_file():
@@ -67,15 +72,23 @@ def push_model_folder(
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary)
         stage(folder, staged, repo_id, remote_code=remote_code, max_shard_size=max_shard_size)
-        return upload_folder(
-            staged,
-            repo_id,
-            token=token,
-            private=private,
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if private and not api.repo_info(repo_id).private:
+            raise ValueError(
+                f"{repo_id!r} exists and is public, so nothing was uploaded: private repositories are made by "
+                "their first upload. Choose another name, or make this one private in its settings on the Hub."
+            )
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=staged,
+            commit_message=commit_message,
             revision=revision,
             create_pr=create_pr,
-            commit_message=commit_message,
         )
+    return str(commit.pr_url or commit.commit_url)
 
 
 def stage(
@@ -91,8 +104,11 @@ def stage(
         max_shard_size: Largest weight file.
 
     Raises:
-        ValueError: The folder holds another kind of model or damaged weights.
+        ValueError: The folder holds another kind of model or damaged weights, or a link where a file would be
+            uploaded as it is.
     """
+    for name in BESIDE_THE_MODEL:
+        _refuse_link(folder, name)
     model = _load(folder)
     processor = AutoImageProcessor.from_pretrained(folder)
     classes: list[tuple[type[Any], str]] = [
@@ -109,6 +125,7 @@ def stage(
             shutil.copyfile(folder / name, target / name)
     for name in (EVALUATION, RECIPE):
         _hide_folders(target / name)
+    _hide_sources(target / "config.json")
     write_model_card(target, model, name=repo_id)
 
 
@@ -126,12 +143,34 @@ def _load(folder: Path) -> ProLabForSemanticSegmentation:
         ) from error
 
 
+def _refuse_link(folder: Path, name: str) -> None:
+    """A link can lead out of the folder, to what its owner never meant to publish."""
+    for path in (folder / name, (folder / name).parent):
+        if path.is_symlink() and path != folder:
+            raise ValueError(
+                f"{path} is a link to {path.readlink()}; what a link leads to is not uploaded. Replace it with a "
+                "copy of the file, or remove it."
+            )
+
+
 def _hide_folders(path: Path) -> None:
     """Takes the folders of the author's machine out of a JSON file that goes to the Hub."""
     if path.is_file():
-        fields = read_json(path) or {}
-        public = {key: without_folders(value) for key, value in fields.items()}
-        path.write_text(json.dumps(public, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_json(path, public_fields(read_json_object(path)))
+
+
+def _hide_sources(path: Path) -> None:
+    """The same for the places that configurations came from; class and property names may look like paths."""
+
+    def hidden(value: object) -> object:
+        if isinstance(value, dict):
+            return {
+                key: without_folders(item) if key == "_name_or_path" else hidden(item)
+                for key, item in value.items()
+            }
+        return value
+
+    write_json(path, {key: hidden(value) for key, value in read_json_object(path).items()})
 
 
 @contextmanager

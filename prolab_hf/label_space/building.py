@@ -1,21 +1,60 @@
 """From class descriptions to a property space: encode, cluster, name, mark; and control spaces without meaning."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
-from prolab_hf.label_space.clustering import Algorithm, Clustering, cluster, knee
-from prolab_hf.label_space.operations import FAR_COSINE, equal_rows
-from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.label_space.space_content import checked_descriptions, checked_names, matrix_from_rows
+from prolab_hf.label_space.clustering import (
+    Algorithm,
+    Clustering,
+    by_first_appearance,
+    cluster,
+    knee,
+    member_means,
+)
+from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules
+from prolab_hf.label_space.constrained_clustering import TooFewProperties, identical_ideas, merge_anyway
+from prolab_hf.label_space.operations import equal_rows
+from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.placement import FAR_COSINE
+from prolab_hf.label_space.space_content import (
+    SpaceContent,
+    checked_descriptions,
+    checked_names,
+    matrix_from_rows,
+)
 from prolab_hf.label_space.text_encoder import TextEncoder
 
-Space = TypeVar("Space", bound=PropertySpace)
+Space = TypeVar("Space", bound=SpaceContent)
 
 # Descriptions of new classes that are further from every property than this share of the space's own
 # descriptions is from its property are worth a warning.
 FAR_QUANTILE = 0.01
+# Rounds of asking the judge; each keeps more pairs apart, so it ends, but a contrary judge could take long.
+_MAX_JUDGEMENTS = 8
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How descriptions are grouped.
+
+    Args:
+        num_properties: A number, `"auto"` (only what means the same becomes one property) or `"knee"`.
+        seed: Seed of the clustering.
+        algorithm: `"constrained"` (no property holds a contradiction) or `"kmeans"` (as in the paper); for a
+            number and `"knee"`.
+        rules: What contradicts what.
+        allow_conflicts: Whether contradictions may share a property where the number cannot be met otherwise.
+    """
+
+    num_properties: int | str = "auto"
+    seed: int = 0
+    algorithm: str = Algorithm.CONSTRAINED
+    rules: ConflictRules = BUILT_IN
+    allow_conflicts: bool = False
 
 
 def build_space(
@@ -23,7 +62,7 @@ def build_space(
     descriptions: Mapping[str, Sequence[str]],
     *,
     encoder: Any,
-    clustering: Mapping[str, Any],
+    options: BuildOptions,
     property_names: Sequence[str] | Mapping[str, str] | None = None,
     facts: Mapping[str, Any] | None = None,
     show_progress: bool = False,
@@ -34,7 +73,7 @@ def build_space(
         space_class: Class to make.
         descriptions: Class name -> sentences.
         encoder: Anything that `TextEncoder.load` takes.
-        clustering: `num_properties` (a number or `"knee"`), `seed`, `algorithm`.
+        options: How to group.
         property_names: Names in order, or a mapping from default names.
         facts: `name` and `provenance` of the space.
         show_progress: Whether encoding shows a progress bar.
@@ -45,33 +84,33 @@ def build_space(
     texts = checked_descriptions(descriptions, None)
     for class_name, sentences in texts.items():
         if not sentences:
-            raise ValueError(f"The class {class_name!r} has no description.")
+            raise ValueError(f"The class {class_name!r} has no description; write what can be seen of it.")
     flat = [sentence for sentences in texts.values() for sentence in sentences]
     text_encoder = TextEncoder.load(encoder)
     unique, inverse, counts = _unique_texts(flat, text_encoder.lower_case)
-    num_properties = clustering["num_properties"]
-    _check_count(num_properties, len(unique))
-    Algorithm.named(clustering.get("algorithm", Algorithm.KMEANS))  # before the texts are encoded
+    _check_count(options.num_properties, len(unique))
+    Algorithm.named(options.algorithm)  # before the texts are encoded
     vectors = text_encoder.encode(unique, show_progress=show_progress)
-    groups = _clustered(vectors, counts, unique, clustering)
+    groups = _grouped(vectors, counts, unique, options)
     labels = groups.labels[inverse]
     bounds = np.cumsum([len(sentences) for sentences in texts.values()])[:-1]
     assignments = {name: part.tolist() for name, part in zip(texts, np.split(labels, bounds))}
     matrix = matrix_from_rows(list(assignments.values()), len(groups.centers))
-    twins = equal_rows(list(texts), matrix)
-    if twins:
-        raise ValueError(
-            f"The classes {twins[0][0]!r} and {twins[0][1]!r} have equal rows, so no image could tell them "
-            f"apart ({len(twins)} such pair{'s' if len(twins) > 1 else ''}). Describe what only one of them "
-            "shows, or ask for more properties."
-        )
+    refuse_equal_rows(texts, assignments, matrix)
     cosine = np.einsum("nd,nd->n", vectors, groups.centers[groups.labels])
     cosine /= np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
-    info = groups.info | {"far_cosine": round(min(FAR_COSINE, float(np.quantile(cosine, FAR_QUANTILE))), 4)}
+    shared = np.bincount(groups.labels)[groups.labels] > 1
+    info = groups.info | {
+        "far_cosine": round(min(FAR_COSINE, float(np.quantile(cosine, FAR_QUANTILE))), 4),
+        # Of the phrases that share a property with others; the others are their property.
+        "phrase_cosines": {
+            unique[row].lower(): round(float(cosine[row]), 4) for row in np.flatnonzero(shared)
+        },
+    }
     facts = facts or {}
     return space_class(
         class_names=list(texts),
-        property_names=_named(medoid_names(vectors, groups, unique), property_names),
+        property_names=_named(common_names(vectors, groups, unique, counts), property_names),
         property_embeddings=groups.centers,
         class_property_matrix=matrix,
         descriptions=texts,
@@ -83,11 +122,49 @@ def build_space(
     )
 
 
+def refuse_equal_rows(
+    texts: Mapping[str, Sequence[str]], assignments: Mapping[str, Sequence[int]], matrix: torch.Tensor
+) -> None:
+    """Stops where two classes have the same properties, and says what would separate them.
+
+    Args:
+        texts: Class name -> sentences.
+        assignments: Class name -> property of each sentence.
+        matrix: `(num_classes, num_properties)`.
+
+    Raises:
+        ValueError: Two rows are equal.
+    """
+    twins = equal_rows(list(texts), matrix)
+    if not twins:
+        return
+    first, second = twins[0]
+    fell = [
+        f"{one!r} and {two!r}"
+        for one, index in zip(texts[first], assignments[first])
+        for two, other in zip(texts[second], assignments[second])
+        if index == other and same_wording(one) != same_wording(two)
+    ]
+    advice = (
+        f"these fell into one property: {'; '.join(fell[:3])}. Word them so that they say how they differ, or "
+        "ask for more properties"
+        if fell
+        else "their phrases say the same. Describe what only one of them shows"
+    )
+    more = f" {len(twins)} such pairs in all." if len(twins) > 1 else ""
+    raise ValueError(
+        f"The classes {first!r} ({', '.join(map(repr, texts[first]))}) and {second!r} "
+        f"({', '.join(map(repr, texts[second]))}) have equal rows, so no image could tell them apart: {advice}.{more}"
+    )
+
+
 def _check_count(num_properties: int | str, available: int) -> None:
-    if num_properties == "knee":
+    if num_properties in ("auto", "knee"):
         return
     if isinstance(num_properties, bool) or not isinstance(num_properties, int) or num_properties < 1:
-        raise ValueError(f'num_properties must be a positive integer or "knee", got {num_properties!r}.')
+        raise ValueError(
+            f'num_properties must be a positive integer, "auto" or "knee", got {num_properties!r}.'
+        )
     if num_properties > available:
         raise ValueError(
             f"num_properties is {num_properties}, but there are only {available} different descriptions; ask "
@@ -95,20 +172,90 @@ def _check_count(num_properties: int | str, available: int) -> None:
         )
 
 
-def _clustered(
-    vectors: np.ndarray, counts: np.ndarray, texts: Sequence[str], wanted: Mapping[str, Any]
+def _grouped(
+    vectors: np.ndarray, counts: np.ndarray, texts: Sequence[str], options: BuildOptions
 ) -> Clustering:
-    options = {"weights": counts, "seed": wanted.get("seed", 0)}
-    num_properties = wanted["num_properties"]
-    curve = None
-    if num_properties == "knee":
-        num_properties, curve = knee(vectors, **options)
-    groups = cluster(
-        vectors, num_properties, texts=texts, algorithm=wanted.get("algorithm", "kmeans"), **options
-    )
+    """The grouping, asked again while the judge finds contradictions in it."""
+    rules = options.rules
+    for _ in range(_MAX_JUDGEMENTS):
+        groups = _grouped_once(vectors, counts, texts, replace(options, rules=rules))
+        refused = _refused_by_judge(groups.labels, texts, rules)
+        if not refused or options.algorithm == Algorithm.KMEANS:
+            break
+        rules = replace(rules, always=rules.always | refused)
+    return groups
+
+
+def _grouped_once(
+    vectors: np.ndarray, counts: np.ndarray, texts: Sequence[str], options: BuildOptions
+) -> Clustering:
+    if options.num_properties == "auto":
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return _as_clustering(
+            vectors, identical_ideas(unit, texts, options.rules), counts, {"algorithm": "auto"}
+        )
+    number, curve = options.num_properties, None
+    if number == "knee":
+        number, curve = knee(vectors, weights=counts, seed=options.seed)
+    number = int(number)
+    try:
+        groups = cluster(
+            vectors,
+            number,
+            weights=counts,
+            texts=texts,
+            seed=options.seed,
+            algorithm=options.algorithm,
+            rules=options.rules,
+        )
+    except TooFewProperties as error:
+        if number == options.num_properties and not options.allow_conflicts:
+            raise TooFewProperties(
+                f'{error} Ask for that many, for "auto", or allow contradictions (allow_conflicts=True, '
+                "--allow-conflicts).",
+                error.smallest,
+            ) from error
+        groups = cluster(
+            vectors,
+            error.smallest,
+            weights=counts,
+            texts=texts,
+            seed=options.seed,
+            algorithm=options.algorithm,
+            rules=options.rules,
+        )
+        if options.allow_conflicts:
+            labels = merge_anyway(vectors, groups.labels, number, counts)
+            info = groups.info | {"num_properties": number, "smallest_without_conflict": error.smallest}
+            groups = _as_clustering(vectors, labels, counts, info)
     if curve is not None:
         groups.info["knee_curve"] = [[size, round(error, 6)] for size, error in curve]
     return groups
+
+
+def _as_clustering(
+    vectors: np.ndarray, labels: np.ndarray, counts: np.ndarray, info: dict[str, Any]
+) -> Clustering:
+    labels = by_first_appearance(labels)
+    return Clustering(
+        labels, member_means(vectors, labels, counts), info | {"num_properties": int(labels.max()) + 1}
+    )
+
+
+def _refused_by_judge(
+    labels: np.ndarray, texts: Sequence[str], rules: ConflictRules
+) -> frozenset[frozenset[str]]:
+    if rules.judge is None:
+        return frozenset()
+    refused = set()
+    for group in range(int(labels.max()) + 1):
+        members = [texts[row] for row in np.flatnonzero(labels == group)]
+        for position, first in enumerate(members):
+            for second in members[position + 1 :]:
+                pair = frozenset((same_wording(first), same_wording(second)))
+                if len(pair) == 2 and pair not in rules.always | rules.never and rules.judge(first, second):
+                    refused.add(pair)
+    return frozenset(refused)
 
 
 def _unique_texts(texts: Sequence[str], lower_case: bool) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -126,20 +273,24 @@ def _unique_texts(texts: Sequence[str], lower_case: bool) -> tuple[list[str], np
     return shown, positions, np.bincount(positions).astype(np.float64)
 
 
-def medoid_names(vectors: np.ndarray, groups: Clustering, texts: Sequence[str]) -> list[str]:
-    """Default name of each property: its most central description, numbered where that repeats.
+def common_names(
+    vectors: np.ndarray, groups: Clustering, texts: Sequence[str], counts: np.ndarray
+) -> list[str]:
+    """Default name of each property: the phrase most of its classes use, numbered where that repeats.
 
     Args:
         vectors: `(N, embedding_dim)`.
         groups: Their clustering.
         texts: The N descriptions.
+        counts: `(N,)`, how many classes use each.
     """
     # Rounded: the two members of a pair are equally central, and the last bits must not choose between them.
     cosine = np.einsum("nd,nd->n", vectors, groups.centers[groups.labels]).round(9)
     names: list[str] = []
     for index in range(len(groups.centers)):
         members = np.flatnonzero(groups.labels == index)
-        name = texts[members[int(cosine[members].argmax())]].strip()[:200]
+        best = max(members.tolist(), key=lambda row: (counts[row], cosine[row], -row))
+        name = texts[best].strip()[:200]
         number, unique = 2, name
         while unique in names:
             unique, number = f"{name} ({number})", number + 1

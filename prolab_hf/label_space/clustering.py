@@ -1,4 +1,4 @@
-"""Sentence vectors in, properties out: K-Means, and the door to the variants it was compared with."""
+"""Sentence vectors in, groups out: K-Means as in the paper, or groups that hold no contradiction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ import numpy as np
 import sklearn
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from prolab_hf.label_space.clustering_variants import balanced_kmeans, spherical_kmeans, split_opposites
+from prolab_hf.label_space.conflicts import ConflictRules
+from prolab_hf.label_space.constrained_clustering import constrained_labels
 
 N_INIT = 10
 # Vectors x clusters x dimensions above which a full K-Means with ten starts would take many minutes; a
@@ -22,12 +23,8 @@ class Algorithm(StrEnum):
 
     KMEANS = "kmeans"
     """Euclidean K-Means, as in the paper."""
-    SPHERICAL = "spherical"
-    """K-Means by cosine: centers are scaled to unit length in every step."""
-    BALANCED = "balanced"
-    """K-Means in which no cluster may take more than 1.5 times its share of the descriptions."""
-    SPLIT_OPPOSITES = "split_opposites"
-    """K-Means whose clusters are split where they hold opposite words such as "small" and "large"."""
+    CONSTRAINED = "constrained"
+    """Ward's agglomeration that never puts contradicting descriptions together, refined by K-Means moves."""
 
     @classmethod
     def named(cls, name: "Algorithm | str") -> "Algorithm":
@@ -67,6 +64,7 @@ def cluster(
     seed: int = 0,
     algorithm: Algorithm | str = Algorithm.KMEANS,
     n_init: int = N_INIT,
+    rules: ConflictRules | None = None,
 ) -> Clustering:
     """Groups vectors; the same input gives the same output.
 
@@ -74,13 +72,15 @@ def cluster(
         vectors: `(N, embedding_dim)`, finite, different from each other.
         num_clusters: From 1 to N.
         weights: `(N,)` positive, how often each vector counts; 1 by default.
-        texts: The N descriptions; `"split_opposites"` reads them.
+        texts: The N descriptions; `"constrained"` reads them.
         seed: Seed of the starts.
         algorithm: One of `Algorithm`.
         n_init: Number of starts, of which the best is kept; very large inputs use one start on mini-batches.
+        rules: What contradicts what, for `"constrained"`; the built-in rules by default.
 
     Raises:
-        ValueError: The sizes do not fit or a number is not finite.
+        ValueError: The sizes do not fit, a number is not finite, or (`TooFewProperties`) descriptions that
+            contradict each other would share a group.
     """
     vectors = np.asarray(vectors, dtype=np.float64)
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
@@ -91,25 +91,18 @@ def cluster(
         )
     weights = np.ones(len(vectors)) if weights is None else np.asarray(weights, dtype=np.float64)
     kind = Algorithm.named(algorithm)
-    info = {
+    info: dict[str, Any] = {
         "algorithm": kind.value,
         "num_properties": num_clusters,
         "seed": seed,
-        "n_init": n_init,
         "library": f"scikit-learn {sklearn.__version__}",
     }
-    if kind is Algorithm.SPHERICAL:
-        labels = spherical_kmeans(vectors, num_clusters, weights=weights, seed=seed, n_init=n_init)
-    elif kind is Algorithm.BALANCED:
-        labels = balanced_kmeans(vectors, num_clusters, weights=weights, seed=seed, n_init=n_init)
-    elif kind is Algorithm.SPLIT_OPPOSITES:
+    if kind is Algorithm.CONSTRAINED:
         if texts is None:
-            raise ValueError('The clustering "split_opposites" needs the texts of the vectors.')
-
-        def grouped(count: int) -> np.ndarray:
-            return kmeans_labels(vectors, count, weights, seed=seed, n_init=n_init)[0]
-
-        labels = split_opposites(vectors, texts, num_clusters, weights=weights, kmeans=grouped)
+            raise ValueError('The clustering "constrained" needs the texts of the vectors.')
+        labels = constrained_labels(
+            vectors, num_clusters, weights=weights, texts=texts, rules=ConflictRules.load(rules), seed=seed
+        )
     else:
         labels, solver = kmeans_labels(vectors, num_clusters, weights, seed=seed, n_init=n_init)
         info |= {"solver": solver, "n_init": n_init if solver == "lloyd" else 1}

@@ -1,23 +1,25 @@
-"""Operations on property spaces: each takes a space and returns a new one with the same properties."""
+"""Operations on property spaces: each takes a space and returns a new one; all but two keep the properties."""
 
-import difflib
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from prolab_hf.label_space.space_content import checked_descriptions, checked_names, matrix_from_rows
+from prolab_hf.label_space.conflicts import ConflictRules
+from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.placement import Placement, check_same_encoder, place_phrases
+from prolab_hf.label_space.space_content import (
+    SpaceContent,
+    checked_descriptions,
+    checked_names,
+    matrix_from_rows,
+)
+from prolab_hf.label_space.text_encoder import TextEncoder
+from prolab_hf.suggestions import did_you_mean
 
-if TYPE_CHECKING:
-    from prolab_hf.label_space.property_space import PropertySpace
-    from prolab_hf.label_space.text_encoder import TextEncoder
-
-Space = TypeVar("Space", bound="PropertySpace")
-
-# Cosine below which a description counts as far from a property, for spaces that recorded no quantile.
-FAR_COSINE = 0.5
+Space = TypeVar("Space", bound=SpaceContent)
 
 
 def equal_rows(class_names: Sequence[str], matrix: torch.Tensor) -> list[tuple[str, str]]:
@@ -36,7 +38,7 @@ def equal_rows(class_names: Sequence[str], matrix: torch.Tensor) -> list[tuple[s
     return pairs
 
 
-def class_indices(space: "PropertySpace", names: Sequence[str]) -> list[int]:
+def class_indices(space: SpaceContent, names: Sequence[str]) -> list[int]:
     """Rows of the named classes.
 
     Args:
@@ -51,12 +53,15 @@ def class_indices(space: "PropertySpace", names: Sequence[str]) -> list[int]:
     position = {name: index for index, name in enumerate(space.class_names)}
     for name in names:
         if name not in position:
-            near = difflib.get_close_matches(str(name), space.class_names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" The space has {len(position)} classes."
-            raise ValueError(f"Unknown class {name!r}.{hint}")
+            raise ValueError(_unknown("class", name, space.class_names, "classes"))
     if len(set(names)) != len(names):
         raise ValueError(f"Class names must not repeat, got {list(names)}.")
     return [position[name] for name in names]
+
+
+def _unknown(kind: str, name: object, known: Sequence[str], plural: str) -> str:
+    near = did_you_mean(name, known).replace("; did", "Did", 1)
+    return f"Unknown {kind} {name!r}. {near or f'The space has {len(known)} {plural}.'}"
 
 
 def _rebuilt(space: Space, names: Sequence[str], matrix: torch.Tensor, **texts: Any) -> Space:
@@ -72,7 +77,7 @@ def _rebuilt(space: Space, names: Sequence[str], matrix: torch.Tensor, **texts: 
     )
 
 
-def _refuse_new_twins(before: "PropertySpace", after: "PropertySpace", advice: str) -> None:
+def _refuse_new_twins(before: SpaceContent, after: SpaceContent, advice: str) -> None:
     old = set(equal_rows(before.class_names, before.class_property_matrix))
     for twins in equal_rows(after.class_names, after.class_property_matrix):
         if twins not in old:
@@ -113,7 +118,7 @@ def rename_classes(space: Space, names: Mapping[str, str]) -> Space:
     )
 
 
-def property_indices(space: "PropertySpace", properties: Sequence[str | int]) -> list[int]:
+def property_indices(space: SpaceContent, properties: Sequence[str | int]) -> list[int]:
     """Columns of the given properties.
 
     Args:
@@ -130,11 +135,7 @@ def property_indices(space: "PropertySpace", properties: Sequence[str | int]) ->
     for item in properties:
         if isinstance(item, str):
             if item not in position:
-                near = difflib.get_close_matches(item, space.property_names, n=1)
-                hint = (
-                    f" Did you mean {near[0]!r}?" if near else f" The space has {len(position)} properties."
-                )
-                raise ValueError(f"Unknown property {item!r}.{hint}")
+                raise ValueError(_unknown("property", item, space.property_names, "properties"))
             indices.append(position[item])
         elif (
             isinstance(item, bool) or not isinstance(item, int | np.integer) or not 0 <= item < len(position)
@@ -185,7 +186,7 @@ def merge_classes(space: Space, groups: Mapping[str, Sequence[str]]) -> Space:
 
 
 def _merged_texts(
-    space: "PropertySpace", parts: Mapping[str, Sequence[int]]
+    space: SpaceContent, parts: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
     descriptions: dict[str, list[str]] = {}
     assignments: dict[str, list[int]] = {}
@@ -204,109 +205,121 @@ def _merged_texts(
     return descriptions, assignments
 
 
-def add_classes(space: Space, descriptions: Mapping[str, Sequence[str]], encoder: Any) -> Space:
+def add_classes(
+    space: Space,
+    descriptions: Mapping[str, Sequence[str]],
+    encoder: Any,
+    rules: ConflictRules,
+    new_properties: bool = False,
+) -> Space:
     """See `PropertySpace.add_classes`."""
+    texts = checked_new_classes(space, descriptions)
+    if not texts:
+        return space
+    placed = place_phrases(space, texts, encoder, rules)
+    strangers = [item for item in placed if not item.fits]
+    grown = space
+    if strangers and new_properties:
+        grown = _with_columns(space, list(dict.fromkeys(item.phrase for item in strangers)), encoder)
+        placed = place_phrases(grown, texts, encoder, rules)
+    elif strangers:
+        _warn_strangers(strangers, len(placed))
+    assignments: dict[str, list[int]] = {name: [] for name in texts}
+    for item in placed:
+        assignments[item.class_name].append(item.property_index)
+    for item in placed:
+        for index in item.also:
+            # A sentence has one property; the further ones it names are added in the words of the property.
+            if index not in assignments[item.class_name]:
+                assignments[item.class_name].append(index)
+                texts[item.class_name] = [*texts[item.class_name], grown.property_names[index]]
+    new_rows = matrix_from_rows(list(assignments.values()), grown.num_properties)
+    result = grown.replace(
+        class_names=[*grown.class_names, *texts],
+        class_property_matrix=torch.cat([grown.class_property_matrix, new_rows]),
+        descriptions=grown.descriptions | texts,
+        assignments=grown.assignments | assignments,
+    )
+    _refuse_new_twins(
+        grown, result, "Describe what only one of them shows, or give it a property by hand with set_row."
+    )
+    return result
+
+
+def checked_new_classes(
+    space: SpaceContent, descriptions: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """The descriptions of classes that the space does not have yet.
+
+    Args:
+        space: The space.
+        descriptions: New class name -> sentences.
+
+    Raises:
+        ValueError: A name exists already, or a class has no description.
+    """
     texts = checked_descriptions(descriptions, None)
     for name, sentences in texts.items():
         if name in space.class_names:
             raise ValueError(f"The class {name!r} exists already; change its row with set_row or rename it.")
         if not sentences:
-            raise ValueError(f"The class {name!r} has no description.")
-    if not texts:
-        return space
-    known_only = encoder is None
-    assignments = (
-        _known_assignments(space, texts) if known_only else _nearest_assignments(space, texts, encoder)
+            raise ValueError(f"The class {name!r} has no description; write what can be seen of it.")
+    return texts
+
+
+def _warn_strangers(strangers: Sequence[Placement], total: int) -> None:
+    shown = "; ".join(map(str, sorted(strangers, key=lambda item: item.cosine)[:5]))
+    more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
+    warnings.warn(
+        f"{len(strangers)} of {total} descriptions are far from every property that does not contradict them: "
+        f"{shown}{more}. Make new properties of them (new_properties=True, --new-properties), reword them, or "
+        "build the space anew with them.",
+        stacklevel=4,
     )
-    new_rows = matrix_from_rows(list(assignments.values()), space.num_properties)
-    grown = space.replace(
-        class_names=[*space.class_names, *texts],
-        class_property_matrix=torch.cat([space.class_property_matrix, new_rows]),
-        descriptions=space.descriptions | texts,
-        assignments=space.assignments | assignments,
-    )
-    _refuse_new_twins(
-        space, grown, "Describe what only one of them shows, or give it a property by hand with set_row."
-    )
-    return grown
 
 
-def _known_assignments(space: "PropertySpace", texts: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-    """Properties of sentences that already describe other classes: no text encoder is needed for those."""
-    known = {name.lower(): index for index, name in enumerate(space.property_names)}
-    for name, indices in space.assignments.items():
-        known |= {text.lower(): index for text, index in zip(space.descriptions[name], indices)}
-    for name, sentences in texts.items():
-        for sentence in sentences:
-            if sentence.lower() not in known:
-                raise ValueError(
-                    f"The description {sentence!r} of {name!r} is new to the space, so it takes the text "
-                    f"encoder that the space was built with ({space.encoder.get('name', 'not recorded')}): "
-                    "give encoder=. Without one, only property names and descriptions of existing classes "
-                    "can be used."
-                )
-    return {name: [known[sentence.lower()] for sentence in sentences] for name, sentences in texts.items()}
+def add_property(space: Space, phrase: str, class_names: Sequence[str], encoder: Any) -> Space:
+    """See `PropertySpace.add_property`."""
+    rows = class_indices(space, class_names)
+    if not rows:
+        raise ValueError(f"Name at least one class that has the property {phrase!r}.")
+    grown = _with_columns(space, [phrase], encoder)
+    name = grown.property_names[-1]
+    matrix = grown.class_property_matrix.clone()
+    matrix[rows, -1] = 1
+    descriptions, assignments = dict(grown.descriptions), dict(grown.assignments)
+    for class_name in class_names:
+        if class_name in assignments or class_name not in descriptions:
+            if class_name not in descriptions and grown.class_properties[grown.class_names.index(class_name)]:
+                continue  # a row without words: a description would not make it up
+            descriptions[class_name] = [*descriptions.get(class_name, []), name]
+            assignments[class_name] = [*assignments.get(class_name, []), grown.num_properties - 1]
+    return grown.replace(class_property_matrix=matrix, descriptions=descriptions, assignments=assignments)
 
 
-def _nearest_assignments(
-    space: "PropertySpace", texts: Mapping[str, Sequence[str]], encoder: Any
-) -> dict[str, list[int]]:
-    """The property nearest by cosine to each sentence."""
-    from prolab_hf.label_space.text_encoder import TextEncoder
-
+def _with_columns(space: Space, phrases: Sequence[str], encoder: Any) -> Space:
+    """The space with further properties that no class has yet, embedded by the space's encoder."""
+    known = {same_wording(name) for name in space.property_names}
+    known |= {same_wording(text) for users in space.phrases_by_property.values() for text in users}
+    for phrase in phrases:
+        if same_wording(phrase) in known:
+            raise ValueError(f"The space has {phrase!r} already; give it to a class with set_row.")
+    if encoder is None:
+        raise ValueError(
+            f"A new property {phrases[0]!r} needs the text encoder that the space was built with "
+            f"({space.encoder.get('name', 'not recorded')}): give encoder=."
+        )
     text_encoder = TextEncoder.load(encoder)
-    _check_same_encoder(space, text_encoder)
-    sentences = [sentence for group in texts.values() for sentence in group]
-    vectors = text_encoder.encode(sentences)
+    check_same_encoder(space, text_encoder)
+    vectors = torch.from_numpy(text_encoder.encode(list(phrases))).float()
     if vectors.shape[1] != space.embedding_dim:
         raise ValueError(
-            f"The encoder gives vectors of length {vectors.shape[1]}, the space has {space.embedding_dim}; "
-            f"use the encoder that the space was built with ({space.encoder.get('name', 'not recorded')})."
+            f"The encoder gives vectors of length {vectors.shape[1]}, the space has {space.embedding_dim}; use "
+            "the encoder that the space was built with."
         )
-    similarity = _unit(vectors) @ space.property_embeddings.numpy().astype(np.float64).T
-    nearest = similarity.argmax(axis=1)
-    _warn_far(space, sentences, similarity.max(axis=1), nearest)
-    counts = np.cumsum([len(group) for group in texts.values()])[:-1]
-    return {name: part.tolist() for name, part in zip(texts, np.split(nearest, counts))}
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def _check_same_encoder(space: "PropertySpace", encoder: "TextEncoder") -> None:
-    """Vectors of two encoders do not compare even where their lengths agree."""
-    for field in ("pooling", "lower_case"):
-        then, now = space.encoder.get(field), encoder.info.get(field)
-        if then is not None and now is not None and then != now:
-            raise ValueError(f"The space was built with {field}={then!r}, this encoder has {field}={now!r}.")
-    then, now = space.encoder.get("fingerprint"), encoder.info.get("fingerprint")
-    if not then or not now or then == now:
-        return
-    names = space.encoder.get("name"), encoder.info.get("name")
-    if names[0] != names[1]:
-        raise ValueError(
-            f"The space was built with the encoder {names[0]!r}, got {names[1]!r} with other weights; "
-            "vectors of two encoders do not compare."
-        )
-    warnings.warn(
-        f"The encoder {names[1]!r} has other weights than the one the space was built with (another revision "
-        "or number format?); the nearest properties may differ.",
-        stacklevel=5,
+    return space.replace(
+        property_names=[*space.property_names, *(phrase.strip() for phrase in phrases)],
+        property_embeddings=torch.cat([space.property_embeddings, vectors]),
+        class_property_matrix=torch.nn.functional.pad(space.class_property_matrix, (0, len(phrases))),
+        clustering=space.clustering | {"num_properties": space.num_properties + len(phrases)},
     )
-
-
-def _warn_far(space: "PropertySpace", sentences: list[str], cosine: np.ndarray, nearest: np.ndarray) -> None:
-    limit = float(space.clustering.get("far_cosine", FAR_COSINE))
-    far = [index for index in np.argsort(cosine, kind="stable") if cosine[index] < limit]
-    if far:
-        shown = "; ".join(
-            f"{sentences[index]!r} -> {space.property_names[nearest[index]]!r} ({cosine[index]:.2f})"
-            for index in far[:5]
-        )
-        more = f" and {len(far) - 5} more" if len(far) > 5 else ""
-        warnings.warn(
-            f"{len(far)} of {len(sentences)} descriptions are far from every property (cosine below "
-            f"{limit:.2f}): {shown}{more}. Reword them, or build the space anew with them.",
-            stacklevel=5,
-        )

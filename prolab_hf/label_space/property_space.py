@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,6 +11,8 @@ from prolab_hf.label_space import operations, space_files
 from prolab_hf.label_space.space_content import Descriptions, SpaceContent
 
 if TYPE_CHECKING:
+    from prolab_hf.label_space.conflicts import ConflictRules
+    from prolab_hf.label_space.placement import Placement
     from prolab_hf.label_space.report.health import HealthReport
 
 
@@ -30,7 +33,7 @@ class PropertySpace(SpaceContent):
         name: Short name of the space.
         encoder: Facts about the text encoder (JSON values).
         clustering: Facts about the clustering (JSON values).
-        provenance: Who wrote the descriptions, licence (JSON values).
+        provenance: Who wrote the descriptions, license (JSON values).
 
     Raises:
         ValueError: Shapes, names or values do not fit together; the message names the field.
@@ -44,9 +47,11 @@ class PropertySpace(SpaceContent):
         descriptions: Descriptions,
         *,
         encoder: Any,
-        num_properties: int | str,
+        num_properties: int | str = "auto",
         seed: int = 0,
-        algorithm: str = "kmeans",
+        algorithm: str = "constrained",
+        conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
+        allow_conflicts: bool = False,
         property_names: Sequence[str] | Mapping[str, str] | None = None,
         name: str = "",
         provenance: Mapping[str, Any] | None = None,
@@ -59,31 +64,39 @@ class PropertySpace(SpaceContent):
             encoder: A `TextEncoder`, the name or folder of a transformers or sentence-transformers model, a
                 loaded `SentenceTransformer`, or a function from a list of N texts to an `(N, embedding_dim)`
                 array.
-            num_properties: Number of clusters, at most the number of different descriptions; `"knee"` looks
-                for the bend of the clustering error.
+            num_properties: `"auto"` merges only descriptions that mean the same, and the number falls out; a
+                number asks for that many properties, at most the number of different descriptions; `"knee"`
+                looks for the bend of the clustering error.
             seed: Seed of the clustering.
-            algorithm: `"kmeans"`, `"spherical"`, `"balanced"` or `"split_opposites"`
-                (`clustering.Algorithm`).
-            property_names: Names in the order of the properties, or a mapping from default names (the most
-                central description of each cluster) to better ones.
+            algorithm: For a number: `"constrained"` never puts two descriptions that contradict each other
+                into one property, `"kmeans"` is the paper's clustering, which does.
+            conflicts: What contradicts what: `conflicts.ConflictRules`, or a mapping or JSON file with words
+                of your own (`ConflictRules.extended`). The built-in rules by default.
+            allow_conflicts: Whether a number that cannot be met without a contradiction is met with one.
+            property_names: Names in the order of the properties, or a mapping from default names (the
+                description that most classes of the property use) to better ones.
             name: Short name of the space.
-            provenance: Who wrote the descriptions, prompt version, licence.
+            provenance: Who wrote the descriptions, prompt version, license.
             show_progress: Whether encoding shows a progress bar.
 
         Returns:
             A space whose `assignments` say which property each description fell into.
 
         Raises:
-            ValueError: A class without description, more properties than descriptions, two classes with equal
-                rows, or vectors that are not finite.
+            ValueError: A class without description, more properties than descriptions, fewer than contradictions
+                allow (the message says the smallest number), two classes with equal rows, or vectors that are
+                not finite.
         """
-        from prolab_hf.label_space.building import build_space
+        from prolab_hf.label_space.building import BuildOptions, build_space
+        from prolab_hf.label_space.conflicts import ConflictRules
 
         return build_space(
             cls,
             descriptions,
             encoder=encoder,
-            clustering={"num_properties": num_properties, "seed": seed, "algorithm": algorithm},
+            options=BuildOptions(
+                num_properties, seed, algorithm, ConflictRules.load(conflicts), allow_conflicts
+            ),
             property_names=property_names,
             facts={"name": name, "provenance": provenance},
             show_progress=show_progress,
@@ -205,7 +218,7 @@ class PropertySpace(SpaceContent):
             ValueError: The repository id is malformed, or an option contradicts another or the repository.
             RuntimeError: The Hub could not be reached or refused for another reason.
         """
-        from prolab_hf.label_space.space_push import upload_folder
+        from prolab_hf.uploading import upload_folder
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
@@ -223,24 +236,74 @@ class PropertySpace(SpaceContent):
 
     # --------------------------------------------------------------------------------------- operations
 
-    def add_classes(self, descriptions: Descriptions, *, encoder: Any = None) -> Self:
-        """Adds classes to the same properties: each description goes to the nearest property by cosine.
+    def add_classes(
+        self,
+        descriptions: Descriptions,
+        *,
+        encoder: Any = None,
+        conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
+        new_properties: bool = False,
+    ) -> Self:
+        """Adds classes: each description goes to the nearest property that does not contradict it.
 
-        Nothing is trained, and a model's learned weights stay valid.
+        Nothing is trained. Without new properties a model's learned weights stay valid.
 
         Args:
             descriptions: New class name -> sentences.
             encoder: The encoder the space was built with, in any form that `build` takes. `None` is enough
                 where every sentence is a property name or already describes another class.
+            conflicts: What contradicts what, as in `build`.
+            new_properties: Whether a description that fits no property becomes one. A trained model does not
+                know it: use the space for training.
 
         Warns:
-            UserWarning: A description is far from every property.
+            UserWarning: A description fits no property; it went to the nearest one all the same.
 
         Raises:
             ValueError: A name exists already, the encoder does not fit or is needed, or a new row equals an
                 existing one.
         """
-        return operations.add_classes(self, descriptions, encoder)
+        from prolab_hf.label_space.conflicts import ConflictRules
+
+        return operations.add_classes(
+            self, descriptions, encoder, ConflictRules.load(conflicts), new_properties
+        )
+
+    def place(
+        self,
+        descriptions: Descriptions,
+        *,
+        encoder: Any = None,
+        conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
+    ) -> "list[Placement]":
+        """Says for each sentence of new classes which property it would fall into, and how sure that is.
+
+        Args:
+            descriptions: New class name -> sentences.
+            encoder: As in `add_classes`.
+            conflicts: What contradicts what, as in `build`.
+
+        Raises:
+            ValueError: As `add_classes`.
+        """
+        from prolab_hf.label_space.conflicts import ConflictRules
+        from prolab_hf.label_space.placement import place_phrases
+
+        texts = operations.checked_new_classes(self, descriptions)
+        return place_phrases(self, texts, encoder, ConflictRules.load(conflicts))
+
+    def add_property(self, phrase: str, class_names: Sequence[str], *, encoder: Any) -> Self:
+        """Adds a property, a new column, and gives it to classes. A model has to be trained with it.
+
+        Args:
+            phrase: What can be seen, as in a description; also its name.
+            class_names: Classes that show it.
+            encoder: The encoder the space was built with, in any form that `build` takes.
+
+        Raises:
+            ValueError: A class is unknown, the phrase is in the space already, or the encoder does not fit.
+        """
+        return operations.add_property(self, phrase, class_names, encoder)
 
     def select_classes(self, class_names: Sequence[str]) -> Self:
         """Keeps the named classes, in the order given; all properties stay.
@@ -250,7 +313,7 @@ class PropertySpace(SpaceContent):
         """
         return operations.select_classes(self, class_names)
 
-    def remove(self, class_names: str | Sequence[str]) -> Self:
+    def remove_classes(self, class_names: str | Sequence[str]) -> Self:
         """Drops classes; all properties stay.
 
         Args:
@@ -258,13 +321,31 @@ class PropertySpace(SpaceContent):
         """
         return operations.remove_classes(self, class_names)
 
-    def rename(self, names: Mapping[str, str]) -> Self:
+    def rename_classes(self, names: Mapping[str, str]) -> Self:
         """Renames classes.
 
         Args:
             names: Present name -> new name.
         """
         return operations.rename_classes(self, names)
+
+    def remove(self, class_names: str | Sequence[str]) -> Self:
+        """Former name of `remove_classes`.
+
+        Args:
+            class_names: One name or several.
+        """
+        warnings.warn("remove is now remove_classes.", DeprecationWarning, stacklevel=2)
+        return self.remove_classes(class_names)
+
+    def rename(self, names: Mapping[str, str]) -> Self:
+        """Former name of `rename_classes`.
+
+        Args:
+            names: Present name -> new name.
+        """
+        warnings.warn("rename is now rename_classes.", DeprecationWarning, stacklevel=2)
+        return self.rename_classes(names)
 
     def set_row(self, class_name: str, properties: Sequence[str | int]) -> Self:
         """Replaces the properties of one class; its assignments, no longer true, are dropped.
@@ -302,6 +383,7 @@ class PropertySpace(SpaceContent):
         encoder: Any = None,
         seed: int = 0,
         num_trials: int = 100,
+        conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
     ) -> "HealthReport":
         """Judges the space: findings with what to do, and the figures of `prolab_hf.label_space.report.health`.
 
@@ -311,10 +393,15 @@ class PropertySpace(SpaceContent):
                 measured too (it needs the vectors of the descriptions).
             seed: Seed of the random trials.
             num_trials: Noisy copies per class for each noise level.
+            conflicts: What contradicts what, as in `build`.
         """
+        from prolab_hf.label_space.conflicts import ConflictRules
         from prolab_hf.label_space.report.health import check_space
 
-        return check_space(self, taxonomy=taxonomy, encoder=encoder, seed=seed, num_trials=num_trials)
+        rules = ConflictRules.load(conflicts)
+        return check_space(
+            self, taxonomy=taxonomy, encoder=encoder, seed=seed, num_trials=num_trials, rules=rules
+        )
 
     # ----------------------------------------------------------------------------------------- controls
 

@@ -292,6 +292,39 @@ class SpaceContent:
         return [row.nonzero().flatten().tolist() for row in self.class_property_matrix]
 
     @cached_property
+    def phrases_by_property(self) -> dict[int, dict[str, list[str]]]:
+        """For each described property its phrases as their authors wrote them, each with the classes that use it.
+
+        The phrase that most classes use comes first.
+        """
+        found: dict[int, dict[str, list[str]]] = {}
+        first: dict[tuple[int, str], str] = {}
+        for class_name, indices in self.assignments.items():
+            for text, index in zip(self.descriptions[class_name], indices):
+                shown = first.setdefault((index, text.lower()), text)
+                found.setdefault(index, {}).setdefault(shown, []).append(class_name)
+        return {
+            index: dict(sorted(users.items(), key=lambda item: -len(item[1])))
+            for index, users in found.items()
+        }
+
+    def phrase(self, class_name: str, property_index: int) -> str:
+        """What the author of a class wrote for one of its properties; the property's name where that is unknown.
+
+        Args:
+            class_name: A class.
+            property_index: Index of a property.
+        """
+        mine = [
+            text
+            for text, index in zip(
+                self.descriptions.get(class_name, ()), self.assignments.get(class_name, ())
+            )
+            if index == property_index
+        ]
+        return "; ".join(mine) or self.property_names[property_index]
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over names, arrays, descriptions and assignments, not over `name` and the fact sheets."""
         texts = [self.class_names, self.property_names, self.descriptions, self.assignments]

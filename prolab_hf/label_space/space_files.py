@@ -5,20 +5,20 @@ and provenance). Everything read here may come from strangers, so every field is
 every complaint names the file and the field.
 """
 
-import difflib
 import importlib.resources
 import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-if TYPE_CHECKING:
-    from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.files import parse_json, read_text, write_bytes, write_text
+from prolab_hf.label_space.space_content import SpaceContent
+from prolab_hf.suggestions import did_you_mean
 
 FORMAT_VERSION = 1
 JSON_NAME = "property_space.json"
@@ -28,9 +28,6 @@ ALIASES = {"bdd100k": "cityscapes"}
 
 # Far above any real vocabulary; they only keep a hostile file from exhausting the memory.
 MAX_JSON_BYTES = 256 * 2**20
-MAX_CLASSES = 1_000_000
-MAX_PROPERTIES = 100_000
-MAX_DIM = 100_000
 MAX_CELLS = 2**31
 
 _TEXT_LIST_FIELDS = ("class_names", "property_names")
@@ -100,8 +97,8 @@ def find_space_files(name: str | os.PathLike[str], **hub_options: Any) -> tuple[
 
 def _unknown_name_message(name: str) -> str:
     known = bundled_names()
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = did_you_mean(name.replace("-", "_"), known)
+    hint = near.replace("; did", " Did", 1)
     return (
         f"No property space {name!r}: it is neither a bundled name ({', '.join(known) or 'none installed'}) "
         f"nor a folder nor a Hub repository id (owner/name).{hint}"
@@ -171,21 +168,13 @@ def _check_text_list(path: Path, field: str, value: object) -> None:
     _require(ok, path, field, "must be a list of strings", value)
 
 
-def _reject_constant(constant: str) -> None:
-    raise ValueError(f"the number {constant} is not allowed")
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     if size > MAX_JSON_BYTES:
         raise ValueError(
             f"{path}: {size} bytes is too large for a property space (at most {MAX_JSON_BYTES})."
         )
-    try:
-        # NaN and Infinity are no JSON; Python's reader would let them through.
-        fields = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_reject_constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error}).") from error
+    fields = parse_json(read_text(path, what="property space"), path, what="property space")
     if not isinstance(fields, dict):
         raise ValueError(f"{path}: must hold a JSON object, got {type(fields).__name__}.")
     return fields
@@ -246,7 +235,7 @@ def _check_tensor_header(
         _require(shape[0] == num_properties, path, field, rule, shape)
 
 
-def write_space_files(space: "PropertySpace", folder: Path) -> None:
+def write_space_files(space: SpaceContent, folder: Path) -> None:
     """Writes the two files, each through a temporary name, so that a crash leaves the old ones whole."""
     tensors = {
         "property_embeddings": space.property_embeddings.contiguous(),
@@ -255,10 +244,8 @@ def write_space_files(space: "PropertySpace", folder: Path) -> None:
     fields: dict[str, Any] = {"format_version": FORMAT_VERSION, "name": space.name}
     fields |= {field: getattr(space, field) for field in (*_TEXT_LIST_FIELDS, *_DICT_FIELDS)}
     fields["fingerprint"] = space.fingerprint
-    part = folder / f"{TENSORS_NAME}.part"
     # Not save_file: it makes files that only their owner can read.
-    part.write_bytes(save(tensors, metadata={"format": "pt"}))
-    part.replace(folder / TENSORS_NAME)
+    write_bytes(folder / TENSORS_NAME, save(tensors, metadata={"format": "pt"}))
     text = json.dumps(fields, ensure_ascii=False, indent=1, allow_nan=False)
     # Index lists on one line each; a line break inside a JSON string is escaped, so only layout can match.
     text = re.sub(
@@ -267,10 +254,3 @@ def write_space_files(space: "PropertySpace", folder: Path) -> None:
         text,
     )
     write_text(folder / JSON_NAME, text + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one step: a reader sees the old or the new content, never half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import json
 import os
 import re
 import sys
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from tqdm.auto import tqdm
+
+from prolab_hf.progress import progress
 
 
 class PoolingMode(StrEnum):
@@ -158,9 +158,11 @@ class TextEncoder:
         unique = sorted(set(prepared), key=lambda text: (-len(text), text))
         batches = range(0, len(unique), self.batch_size)
         parts = []
-        for start in tqdm(batches, desc="Encoding descriptions", disable=not show_progress):
-            batch = unique[start : start + self.batch_size]
-            parts.append(_checked_batch(self._vectors_of(batch), batch))
+        with progress(show_progress, "Encoding descriptions", len(unique)) as bar:
+            for start in batches:
+                batch = unique[start : start + self.batch_size]
+                parts.append(_checked_batch(self._vectors_of(batch), batch))
+                bar.advance(len(batch))
         table = np.concatenate(parts)
         if self.normalize:
             norms = np.linalg.norm(table, axis=1, keepdims=True)
@@ -202,14 +204,13 @@ def _is_sentence_transformer(encoder: Any) -> bool:
 
 
 def _own_name(name_or_path: str) -> str:
-    """A name fit for publication: Hub names as they are, of a folder what its config says, or its own."""
+    """A name fit for publication: what was given, of a folder its own name without the path to it.
+
+    Not the name in the folder's configuration: that is often the model it was trained from.
+    """
     folder = Path(name_or_path)
-    if folder.is_dir():
-        try:
-            recorded = json.loads((folder / "config.json").read_text("utf-8")).get("_name_or_path", "")
-        except (OSError, ValueError, AttributeError):
-            recorded = ""
-        name_or_path = recorded or str(folder.resolve())
+    if name_or_path and folder.is_dir():
+        return folder.resolve().name
     parts = name_or_path.replace("\\", "/").strip("/").split("/")
     is_path = len(parts) > 2 or name_or_path.startswith(("/", ".", "~")) or ":" in name_or_path
     return parts[-1] if is_path else "/".join(parts)

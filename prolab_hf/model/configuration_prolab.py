@@ -1,5 +1,6 @@
 """Configuration of ProLab: a backbone, a decoder, a property space and how they are supervised."""
 
+import copy
 import difflib
 import logging
 import math
@@ -20,6 +21,7 @@ CHOICES = {
     "similarity": ("sigmoid_cosine", "cosine", "sigmoid_l2", "linear_cosine"),
     "property_loss": ("cosine", "bce", "mse"),
     "void_pixels": ("mask", "dilute"),
+    "loss_implementation": ("streamed", "plain"),
 }
 POSITIVE = (
     "hidden_size",
@@ -41,6 +43,10 @@ NOT_NEGATIVE = (
     "calibration_pixels",
 )
 
+# What describes the classes, and is only ever right together.
+CLASS_FIELDS = ("id2label", "label2id", "class_properties")
+ABOUT_CLASSES = (*CLASS_FIELDS, "property_space_info", "class_sources", "class_offsets")
+
 # Backbones whose feature maps all have the stride of one patch: they get a feature pyramid in front of the decoder.
 PLAIN_VIT_TYPES = ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit", "pixio", "sapiens2", "vitdet")
 
@@ -56,10 +62,14 @@ class DecoderName(str):
 class ProLabConfig(PreTrainedConfig):
     r"""Everything that defines a ProLab network except its weights and the vectors of its properties.
 
-    The class set lives in one place: `class_properties`, one list of property indices per class. `num_labels`
-    rows are expected; when another number of labels is asked for (as fine-tuning scripts do through
-    `from_pretrained(..., num_labels=n)`) the rows no longer describe the classes, so they are dropped with a
-    warning and `model.set_property_space(space)` supplies the new ones.
+    The class set lives in one place: `class_properties`, one list of property indices per class. Names without
+    rows of their own are refused wherever they are given, because such classes would train towards nothing:
+
+    - `from_pretrained(..., id2label=...)` with other names than the rows have; `num_labels`, `id2label` or
+      `class_properties` set to another number.
+    - `from_pretrained(..., num_labels=n)`, as fine-tuning scripts have it, drops the rows with a warning; the
+      model then refuses to run until `model.set_property_space(space)` supplies new ones.
+    - `config.id2label = {...}` with as many names renames the classes, in the words of the space as well.
 
     Args:
         backbone_config: Configuration of any backbone that `AutoBackbone` can build (default: ResNet-50).
@@ -104,6 +114,8 @@ class ProLabConfig(PreTrainedConfig):
         semantic_loss_ignore_index: Label value of pixels without a class.
         void_pixels: `"mask"` leaves them out of the mean; `"dilute"` lets each add a constant loss and no gradient
             to it, as the reference code does.
+        loss_implementation: `"streamed"` never stores a map at label resolution; `"plain"` computes the same
+            numbers by the formula, slower and with several times the memory, for whoever doubts the other.
         trained_classes: Names of the classes that were trained or solved, in the order of the responses; the
             classes beside them are known by their descriptions only. `None`: nothing is known about it.
         class_sources: Per class the indices of the trained classes that it stands for, none for a described class,
@@ -158,6 +170,7 @@ class ProLabConfig(PreTrainedConfig):
     auxiliary_loss_weight: float | int = 0.4
     semantic_loss_ignore_index: int = 255
     void_pixels: str = "mask"
+    loss_implementation: str = "streamed"
     initializer_range: float | int = 0.02
     context_bins: list[int] | tuple[int, ...] = ()
     head_inputs: str = "decoder"
@@ -176,7 +189,11 @@ class ProLabConfig(PreTrainedConfig):
             if isinstance(given, dict) and given.get("model_type") == own.model_type:
                 # As remote code this class is in no registry, where transformers would look for it.
                 self.backbone_config = own.from_dict(given)
+        rows, self.class_properties = self.class_properties, None
+        if rows is not None and self.id2label is None:
+            kwargs.setdefault("num_labels", len(rows))
         super().__post_init__(**kwargs)
+        self.class_properties = rows  # from here on, __setattr__ checks it against the names
         if self.feature_pyramid is None:
             backbone_type = getattr(self.backbone_config, "model_type", None)
             has_own = getattr(self.backbone_config, "add_fpn", False)
@@ -184,17 +201,105 @@ class ProLabConfig(PreTrainedConfig):
             self.feature_pyramid = plain and self.decoder != "linear"  # which has nothing to learn
         self._check_values()
         self.decoder = DecoderName(self.decoder)
-        if self.class_properties is not None and len(self.class_properties) != self.num_labels:
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Like transformers', but what is given for the classes is taken together, not field by field.
+
+        Raises:
+            ValueError: Names were given that the saved rows do not belong to.
+        """
+        config_dict = dict(config_dict)
+        given = {name: kwargs.pop(name) for name in CLASS_FIELDS if name in kwargs}
+        rows = config_dict.get("class_properties")
+        rows = rows if isinstance(rows, list | tuple) else None  # anything else is refused by its type
+        number = kwargs.get("num_labels")
+        if given.get("class_properties") is not None:
+            # What is said about the old classes says nothing about the new ones.
+            stale = {name: None for name in ABOUT_CLASSES if name in config_dict and name != "id2label"}
+            config_dict.update({**stale, **given})
+        elif rows is not None and number not in (None, len(rows)):
             logger.warning(
                 "class_properties describes %d classes but num_labels is %d: the rows are dropped. "
                 "Call model.set_property_space(space) with a space of the new classes.",
-                len(self.class_properties),
-                self.num_labels,
+                len(rows),
+                number,
             )
-            self.class_properties = None
-            self.property_space_info = None
-            self.class_sources = None
-            self.class_offsets = None
+            stale = {name: None for name in ABOUT_CLASSES if name in config_dict}
+            config_dict.update({**stale, **given})
+        elif rows is not None:
+            names = _ordered_names(config_dict.get("id2label"), None)
+            for field, value in given.items():
+                _refuse_other_names(field, value, names or [f"LABEL_{i}" for i in range(len(rows))])
+        else:
+            config_dict.update(given)
+        return super().from_dict(config_dict, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_complete = "_name_or_path" in self.__dict__  # set by the base class when all fields are there
+        if name == "property_space_info":
+            value = copy.deepcopy(value)  # the space that it comes from must not change with it
+        if not is_complete or name not in ("id2label", "label2id", "num_labels", "class_properties"):
+            super().__setattr__(name, value)
+        elif name == "class_properties":
+            self._set_rows(value)
+        elif self.class_properties is None:
+            super().__setattr__(name, value)
+        elif name == "num_labels":
+            if value != len(self.class_properties):
+                raise ValueError(_misfit(f"num_labels is {value!r}", self._class_names()))
+        else:
+            self._rename_classes(name, value)
+
+    def _class_names(self) -> list[str]:
+        """The names that the words of the space are filed under, in the order of the rows."""
+        return _ordered_names(self.id2label, self.label2id)
+
+    def _set_rows(self, rows: list[list[int]] | None) -> None:
+        """Assigns `class_properties`, for names that are already there."""
+        if rows is not None:
+            names = _ordered_names(self.id2label, None)
+            if not rows:
+                raise ValueError("class_properties is empty; give one list of property indices per class.")
+            if len(rows) != len(names):
+                raise ValueError(
+                    f"class_properties has {len(rows)} rows for {len(names)} labels; set id2label and "
+                    "class_properties together (model.set_property_space(space) does)."
+                )
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(
+                    f"id2label has the class {twice!r} twice; each class needs a name of its own."
+                )
+            if self.label2id is not None and _ordered_names(None, self.label2id) != names:
+                raise ValueError("label2id is not the inverse of id2label; leave it out, or give both alike.")
+            self._check_rows(rows)
+            self.__dict__["label2id"] = {name: index for index, name in enumerate(names)}
+        super().__setattr__("class_properties", rows)
+
+    def _rename_classes(self, field: str, value: Any) -> None:
+        """Assigns `id2label` or `label2id` of as many classes, and files the words of the space under the new names."""
+        names = _ordered_names(None, self.label2id)  # id2label may have been changed in place
+        new = _ordered_names(value, None) if field == "id2label" else _ordered_names(None, value)
+        if len(new) != len(names) or len(set(new)) != len(new):
+            raise ValueError(_misfit(f"{field} names {_listing(new)}", names))
+        moved = [name for index, name in enumerate(new) if name in names and names[index] != name]
+        if moved:
+            raise ValueError(
+                _misfit(f"{field} gives the name {moved[0]!r} to the row of another class", names)
+            )
+        renamed = dict(zip(names, new))
+        self.__dict__["id2label"] = dict(enumerate(new))
+        self.__dict__["label2id"] = {name: index for index, name in enumerate(new)}
+        info = dict(self.property_space_info or {})
+        for words in ("descriptions", "assignments"):
+            if isinstance(info.get(words), dict):
+                info[words] = {renamed.get(name, name): value for name, value in info[words].items()}
+        if self.property_space_info is not None:
+            self.property_space_info = info
+        for listed in ("trained_classes",):
+            if getattr(self, listed, None) is not None:
+                setattr(self, listed, [renamed.get(name, name) for name in getattr(self, listed)])
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "ProLabConfig":
         """This configuration: there is no text model in it, whatever its field `decoder` looks like."""
@@ -236,12 +341,13 @@ class ProLabConfig(PreTrainedConfig):
             raise ValueError(
                 f"property_names has {len(self.property_names)} entries; num_properties is {self.num_properties}."
             )
-        for index, row in enumerate(self.class_properties or []):
+
+    def _check_rows(self, rows: list[list[int]]) -> None:
+        for index, row in enumerate(rows):
             wrong = [k for k in row if not 0 <= k < self.num_properties]
             if wrong or not row:
                 found = f"indices {wrong}" if wrong else "no property"
-                names: dict[Any, Any] = dict(self.id2label or {})
-                name = names.get(index, index)
+                name = _ordered_names(self.id2label, None)[index]
                 raise ValueError(
                     f"class_properties of class {name!r} has {found}; "
                     f"allowed: one or more of 0 to {self.num_properties - 1}."
@@ -273,12 +379,56 @@ class ProLabConfig(PreTrainedConfig):
             ValueError: A field has a value outside its range, or `class_properties` does not have one row per label.
         """
         self._check_values()
-        if self.class_properties is not None and len(self.class_properties) != self.num_labels:
-            raise ValueError(
-                f"class_properties has {len(self.class_properties)} rows for {self.num_labels} labels; "
-                "set id2label, label2id and class_properties together (model.set_property_space does)."
-            )
+        if self.class_properties is not None:
+            if self.id2label is not None and _ordered_names(self.id2label, None) != self._class_names():
+                self.id2label = dict(self.id2label)  # changed in place: a renaming, or refused
+            self._set_rows(self.class_properties)
         self._check_closed_form()
+
+
+def _ordered_names(id2label: Any, label2id: Any) -> list[str]:
+    """Class names in the order of their ids, by the inverse map where there is one.
+
+    Raises:
+        ValueError: The ids are not 0, 1, 2 and so on.
+    """
+    try:
+        pairs = (
+            [(int(index), str(name)) for name, index in label2id.items()]
+            if label2id
+            else [(int(index), str(name)) for index, name in (id2label or {}).items()]
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        field, value = ("label2id", label2id) if label2id else ("id2label", id2label)
+        raise ValueError(f"{field} is {value!r}; it must map ids to names, or names to ids.") from error
+    if sorted(index for index, _ in pairs) != list(range(len(pairs))):
+        field = "label2id" if label2id else "id2label"
+        raise ValueError(
+            f"{field} has the ids {sorted(i for i, _ in pairs)[:10]}; they must be 0, 1, 2 and so on."
+        )
+    return [name for _, name in sorted(pairs)]
+
+
+def _listing(names: list[str], most: int = 4) -> str:
+    shown = ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
+    return f"{len(names)} classes ({shown})"
+
+
+def _refuse_other_names(field: str, value: Any, names: list[str]) -> None:
+    """Names given at load must be those that the rows were made for: whether they mean the same, nobody can know."""
+    if value is None:
+        return
+    found = _ordered_names(None, value) if field == "label2id" else _ordered_names(value, None)
+    if found != names:
+        raise ValueError(_misfit(f"{field} names {_listing(found)}", names))
+
+
+def _misfit(found: str, names: list[str]) -> str:
+    return (
+        f"{found}, but class_properties has rows for {_listing(names)}: a class without a row of its own would "
+        "train towards nothing. Load the model with its own classes and call model.set_property_space(space) with "
+        "a space of the new ones; to rename classes, set model.config.id2label after loading."
+    )
 
 
 __all__ = ["ProLabConfig"]

@@ -15,10 +15,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .closed_form_prolab import num_responses
 from .configuration_prolab import ProLabConfig
 from .resize_prolab import linear_positions
+from .wrapped_modules_prolab import is_exporting, is_plain
 
 LEAST_SAVING = 2.0  # in products; below it the additional passes over memory eat up the gain
-
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def resize(features: Tensor, size: Sequence[int]) -> Tensor:
@@ -34,7 +33,7 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor]) -> Tensor:
 
     Args:
         conv: Convolution with stride 1, dilation 1, an odd square kernel, half of it as zero padding, one group,
-            without bias.
+            without bias; or whatever wraps one, which is then called as it is.
         maps: `(batch_size, channels, height, width)` each; the first has the size of the result.
 
     Returns:
@@ -42,10 +41,10 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor]) -> Tensor:
     """
     finest = maps[0]
     size = finest.shape[2:]
-    weights = conv.weight.split([each.shape[1] for each in maps], dim=1)
-    at_own_size = [_saves(each, conv, size) for each in maps[1:]]
+    at_own_size = [is_plain(conv, nn.Conv2d) and _saves(each, conv, size) for each in maps[1:]]
     if not any(at_own_size):
         return conv(torch.cat([finest, *(resize(each, size) for each in maps[1:])], dim=1))
+    weights = conv.weight.split([each.shape[1] for each in maps], dim=1)
     wide = [(finest, weights[0])]
     narrow = []
     for each, weight, own in zip(maps[1:], weights[1:], at_own_size):
@@ -62,7 +61,7 @@ def conv_of_resized(conv: nn.Conv2d, maps: Sequence[Tensor]) -> Tensor:
 
 def _saves(features: Tensor, conv: nn.Conv2d, size: Sequence[int]) -> bool:
     """Whether a map is better convolved at its own resolution; always while exporting, where sizes are unknown."""
-    if _is_exporting():
+    if is_exporting():
         return True
     _, channels, height, width = features.shape
     kernel, out_channels, pixels = conv.kernel_size[0], conv.out_channels, size[0] * size[1]
@@ -153,13 +152,23 @@ class ProLabConvBlock(nn.Module):
         features = conv_of_resized(self.conv, [features, *coarser]) if coarser else self.conv(features)
         if self.training and features.numel() == features.shape[1]:
             # One value per channel (one image, pooled to 1x1) has no variance: use the running statistics.
-            norm = self.batch_norm
-            features = F.batch_norm(
-                features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-            )
+            features = self._normalized_by_running_statistics(features)
         else:
             features = self.batch_norm(features)
         return F.relu(features)
+
+    def _normalized_by_running_statistics(self, features: Tensor) -> Tensor:
+        norm = self.batch_norm
+        if is_plain(norm, nn.BatchNorm2d):
+            return F.batch_norm(
+                features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        was_training = norm.training
+        norm.eval()
+        try:
+            return norm(features)
+        finally:
+            norm.train(was_training)
 
 
 class ProLabSeparableConvBlock(nn.Module):
@@ -227,7 +236,7 @@ class ProLabHead(GradientCheckpointingLayer):
     def embed(self, *features: Tensor) -> Tensor:
         """Pixel embeddings `(batch_size, embedding_dim, height, width)` of the feature maps."""
         maps = [self.dropout(each) for each in self.maps(features)]
-        return linear_of_maps(maps, self.classifier.weight, self.classifier.bias)
+        return self._classified(maps, maps[0].dtype)
 
     def forward(self, property_embeddings: Tensor, *features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Property logits of the feature maps, before normalization, temperature and sigmoid.
@@ -248,16 +257,28 @@ class ProLabHead(GradientCheckpointingLayer):
         maps = [self.dropout(each) for each in self.maps(features)]
         with torch.autocast(device_type=maps[0].device.type, enabled=False):
             dtype = torch.promote_types(maps[0].dtype, torch.float32)
-            maps = [each.to(dtype) for each in maps]
-            weight, bias = self.classifier.weight.to(dtype), self.classifier.bias.to(dtype)
             if self.gives_responses:
-                return linear_of_maps(maps, weight, bias), None
+                return self._classified(maps, dtype), None
             properties = property_embeddings.to(dtype)
-            if self.normalize_pixel_embeddings:
-                embeddings = linear_of_maps(maps, weight, bias)
-                return F.conv2d(embeddings, properties[:, :, None, None]), embeddings
+            if self.normalize_pixel_embeddings or not is_plain(self.classifier, nn.Conv2d):
+                embeddings = self._classified(maps, dtype)
+                logits = F.conv2d(embeddings, properties[:, :, None, None])
+                return logits, embeddings if self.normalize_pixel_embeddings else None
+            weight, bias = self.classifier.weight.to(dtype), self.classifier.bias
             folded = (properties @ weight.flatten(1))[:, :, None, None]
-            return linear_of_maps(maps, folded, properties @ bias), None
+            shift = None if bias is None else properties @ bias.to(dtype)
+            return linear_of_maps([each.to(dtype) for each in maps], folded, shift), None
+
+    def _classified(self, maps: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """What the last layer gives, in `dtype`; it is called, unless it is plain and kept in a narrower type."""
+        if is_plain(self.classifier, nn.Conv2d):
+            weight, bias = self.classifier.weight.to(dtype), self.classifier.bias
+            return linear_of_maps(
+                [each.to(dtype) for each in maps], weight, None if bias is None else bias.to(dtype)
+            )
+        kinds = [p.dtype for p in self.classifier.parameters() if p.is_floating_point()]
+        hidden = torch.cat([maps[0], *(resize(each, maps[0].shape[2:]) for each in maps[1:])], dim=1)
+        return self.classifier(hidden.to(kinds[0] if kinds else dtype)).to(dtype)
 
 
 def linear_of_maps(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,6 +1,7 @@
 """Classes of a trained model that are exchanged, added by description, and given offsets on their scores."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,7 @@ class DescribedClassesMixin(nn.Module):
             RuntimeError: The configuration has no `class_properties`.
         """
         self._require_classes()
+        self.config.validate_property_fields()  # files the words under the names of id2label
         return _property_space_class().from_config(self.config, self.property_embeddings)
 
     def _require_classes(self) -> None:
@@ -333,12 +335,38 @@ class DescribedClassesMixin(nn.Module):
             unspoken_logits: `(batch_size, trained classes, height, width)`, where the model gave any.
 
         Returns:
-            `(batch_size, num_labels, height, width)`.
+            `(batch_size, num_labels, height, width)`, in at least float32.
         """
-        logits = self.similarity_of_scores(self._scores(property_logits, unspoken_logits))
+        # In half precision EPSILON would be 0 and the division give NaN.
+        dtype = torch.promote_types(property_logits.dtype, torch.float32)
+        unspoken = None if unspoken_logits is None else unspoken_logits.to(dtype)
+        logits = self.similarity_of_scores(self._scores(property_logits.to(dtype), unspoken))
         if self.config.class_offsets is None:
             return logits
         return logits + self.class_offsets.to(logits.dtype)[:, None, None]
+
+    def spoken_share(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
+        """Part of the winning class's score at each pixel that named properties make up, offsets aside.
+
+        Args:
+            property_logits: `(batch_size, num_properties, height, width)`.
+            unspoken_logits: Of the same output; without them words make up everything.
+
+        Returns:
+            `(batch_size, height, width)`; 1 where words make up everything.
+        """
+        if unspoken_logits is None:
+            return torch.ones_like(property_logits[:, 0])
+        scores = self._scores(property_logits, unspoken_logits)
+        winner = self.class_logits(property_logits, unspoken_logits).argmax(dim=1)
+        rows = self.class_rows.to(scores.dtype)
+        named = self.class_property_matrix.shape[1]
+        parts = [
+            torch.einsum("bkhw,ck->bchw", scores[:, part], rows[:, part])
+            for part in (slice(named), slice(None))
+        ]
+        spoken, whole = (part.gather(1, winner[:, None])[:, 0] for part in parts)
+        return spoken / whole.clamp_min(EPSILON)
 
     def _rows(self, width: int) -> Tensor:
         """Rows of the classes for scores with or without the part that has no words."""
@@ -369,7 +397,7 @@ class DescribedClassesMixin(nn.Module):
 
 def _property_space_class() -> Any:
     try:
-        from prolab_hf import PropertySpace
+        from prolab_hf.label_space.property_space import PropertySpace
     except ImportError as error:
         raise ImportError(
             "A PropertySpace object needs the package: pip install prolab_hf. "
@@ -378,13 +406,31 @@ def _property_space_class() -> Any:
     return PropertySpace
 
 
-def write_property_space(model: Any, folder: Path) -> None:
-    """Writes the property space's own files, and the statistics of a solved model, beside the weights."""
+def property_space_writer(model: Any) -> Callable[[Path], None] | None:
+    """What writes the files beside the weights into a folder, with all that may be refused checked beforehand.
+
+    These are the property space's own files, and the statistics of a solved model.
+
+    Raises:
+        ValueError: Parts of the configuration or of the property space do not fit.
+    """
+    model.config.validate_property_fields()
+    if model.config.class_properties is None:
+        return None
+    if not torch.equal(plain_rows(model.config), model.class_property_matrix.float().cpu()):
+        raise ValueError(
+            "config.class_properties was changed after the model was built, whose rows are still the old ones; "
+            "call model.set_property_space(space) instead."
+        )
     try:
         from prolab_hf.label_space.space_files import write_space_files
     except ImportError:
-        return  # remote code without the package: configuration and weights carry everything
-    write_space_files(model.property_space, folder)
-    statistics = getattr(model, "solve_statistics", None)
-    if statistics is not None:
-        statistics.save(folder)
+        return None  # remote code without the package: configuration and weights carry everything
+    space, statistics = model.property_space, getattr(model, "solve_statistics", None)
+
+    def write(folder: Path) -> None:
+        write_space_files(space, folder)
+        if statistics is not None:
+            statistics.save(folder)
+
+    return write

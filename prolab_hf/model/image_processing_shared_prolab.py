@@ -1,21 +1,37 @@
 """What both image processors of ProLab share: options, label maps, post-processing and how they are saved."""
 
+import base64
+import binascii
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
+    ChannelDimension,
     ImageInput,
     PILImageResampling,
     SizeDict,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 
+from .image_conversion_prolab import (
+    array_to_channels,
+    as_bytes_scale,
+    check_values,
+    checked_range,
+    read_image,
+)
 from .label_maps_prolab import (
+    LabelMaps,
     fit_size,
     pad_label_maps,
     property_maps,
@@ -44,17 +60,22 @@ class ProLabImageProcessorKwargs(ImagesKwargs, total=False):
         do_reduce_labels: Label maps count classes from 1 and use 0 for "no class".
         ignore_index: Label of pixels without a class (`semantic_loss_ignore_index` of the model).
         temperature: Temperature of the property scores (`temperature` of the model).
-        window_size: Side of the sliding window that the model was evaluated with, or (height, width).
-        window_stride: Step of that window.
+        crop_size: Side of the sliding window that the model was evaluated with, or (height, width).
+        stride: Step of that window.
+        value_range: Stored values of black and white, for images of more than 8 bits.
     """
 
     size_divisor: int | None
     do_reduce_labels: bool | None
     ignore_index: int
     temperature: float | int
-    window_size: int | tuple[int, int] | list[int] | None
-    window_stride: int | tuple[int, int] | list[int] | None
+    crop_size: int | tuple[int, int] | list[int] | None  # type: ignore[misc]  # transformers crops the center with it
+    stride: int | tuple[int, int] | list[int] | None
+    value_range: tuple[float, float] | tuple[int, int] | list[float] | list[int] | None
 
+
+OLD_NAMES = {"window_size": "crop_size", "window_stride": "stride"}
+"""Options under the names that processors were saved with before 0.2."""
 
 Backend: Any = BaseImageProcessor  # what TorchvisionBackend and PilBackend share; typed loosely, they differ
 
@@ -65,8 +86,9 @@ class ProLabImageProcessorMixin(Backend):
     Every option may be given to the constructor (then it is saved) or to a single call.
 
     Args:
-        do_convert_rgb: Turn gray, palette and transparent images into RGB. Where `image_mean` has not
-            exactly three entries, the channels are taken as they are.
+        do_convert_rgb: Turn gray, palette and CMYK images into RGB, and lay transparent ones over white. Where
+            `image_mean` has not exactly three entries, images must have as many channels as it has; `False` takes
+            channels as they are.
         do_resize: Resize images and label maps. Off, sizes stay as they are (a ViT-Adapter needs multiples
             of 32).
         size: `{"height", "width"}` is exact; `{"shortest_edge", "longest_edge"}` (default 512 and 2048, the
@@ -84,10 +106,13 @@ class ProLabImageProcessorMixin(Backend):
         ignore_index: Default 255. Sets with more than 254 classes use another value.
         temperature: Default 0.04. Must be the model's, otherwise property scores are too sharp or too soft;
             `from_model_config` copies it.
-        window_size: For the record and for `prolab_hf.segment(mode="slide")`: the sliding window that the model
-            was evaluated with, one side or (height, width) in pixels of the processed image. Preparing a
+        crop_size: For the record and for `prolab_hf.segment(mode="slide")`: the sliding window that the model
+            was evaluated with, one side or (height, width) in pixels of the processed image. Preparing an
             image does not depend on it.
-        window_stride: Step of that window, likewise.
+        stride: Step of that window, likewise.
+        value_range: Stored values that mean black and white, for images of more than 8 bits per channel:
+            `(0, 4095)` for 12 bits. They are brought to the scale of 8-bit images before anything else. Without
+            it such images are refused, because their files do not say how many bits are used.
     """
 
     valid_kwargs = ProLabImageProcessorKwargs
@@ -107,8 +132,17 @@ class ProLabImageProcessorMixin(Backend):
     do_reduce_labels = False
     ignore_index = 255
     temperature = 0.04
-    window_size = None
-    window_stride = None
+    crop_size = None
+    stride = None
+    value_range = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        for old, new in OLD_NAMES.items():
+            if old in kwargs:
+                value = kwargs.pop(old)
+                if kwargs.get(new) is None:
+                    kwargs[new] = value
+        super().__init__(**kwargs)
 
     @classmethod
     def from_model_config(cls, config: Any, **options: Any) -> Self:
@@ -126,28 +160,33 @@ class ProLabImageProcessorMixin(Backend):
     def preprocess(
         self,
         images: ImageInput,
-        segmentation_maps: Any = None,
+        segmentation_maps: LabelMaps | None = None,
         **kwargs: Unpack[ProLabImageProcessorKwargs],
     ) -> BatchFeature:
         """Prepares one image or a list, with label maps where the images are annotated.
 
         Args:
-            images: PIL images, paths or URLs (strings), arrays or tensors (channels first or last); values
-                0 to 255, or 0 to 1 with `do_rescale=False`.
+            images: PIL images, paths, URLs or base64 data (strings), arrays or tensors (channels first or last);
+                values 0 to 255, those of `value_range`, or 0 to 1 with `do_rescale=False`.
             segmentation_maps: One label map per image, of the image's size (see `read_label_maps`).
             kwargs: Options for this call, see the class; `return_tensors="pt"` stacks the batch.
 
         Returns:
-            `pixel_values` `(batch_size, 3, height, width)` float32 and, if maps were given, `labels`
+            `pixel_values` `(batch_size, num_channels, height, width)` float32 and, if maps were given, `labels`
             `(batch_size, height, width)` int64; lists without `return_tensors`.
 
         Raises:
-            ValueError: A map does not fit its image, sizes in a batch differ, or an option is out of range.
+            ValueError: An image cannot be decoded or has other channels or values than declared, a map does not
+                fit its image, sizes in a batch differ, or an option is out of range.
+            FileNotFoundError: A path does not exist.
         """
         return super().preprocess(images, segmentation_maps, **kwargs)
 
     def _standardize_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        crop_size = kwargs.pop("crop_size", None)  # transformers would make a center crop's size of it
         kwargs = super()._standardize_kwargs(**kwargs)
+        kwargs["crop_size"] = crop_size
+        kwargs["value_range"] = checked_range(kwargs.get("value_range"))
         divisor, temperature = kwargs.get("size_divisor"), kwargs.get("temperature")
         if divisor is not None and divisor < 1:
             raise ValueError(
@@ -155,7 +194,7 @@ class ProLabImageProcessorMixin(Backend):
             )
         if temperature is not None and not 0 < temperature < math.inf:
             raise ValueError(f"temperature is {temperature!r}; it must be a positive number.")
-        for name in ("window_size", "window_stride"):
+        for name in ("crop_size", "stride"):
             window = kwargs.get(name)
             sides = [window] if isinstance(window, int) else list(window or [1])
             if len(sides) > 2 or not all(isinstance(side, int) and side > 0 for side in sides):
@@ -164,17 +203,26 @@ class ProLabImageProcessorMixin(Backend):
             raise ValueError(
                 "do_center_crop is not supported: a segmentation covers the whole image. Use size."
             )
-        mean = kwargs.get("image_mean")
-        if isinstance(mean, tuple) and len(mean) != 3:
-            kwargs["do_convert_rgb"] = False  # one mean per channel declares what the channels are
         return kwargs
 
     def _preprocess_image_like_inputs(
-        self, images: ImageInput, segmentation_maps: Any = None, **kwargs: Any
+        self, images: ImageInput, segmentation_maps: LabelMaps | None = None, **kwargs: Any
     ) -> BatchFeature:
         source = {key: kwargs.pop(key, None) for key in ("do_convert_rgb", "input_data_format", "device")}
         return_tensors = kwargs.pop("return_tensors", None)
-        prepared = self._prepare_image_like_inputs(images, **source)
+        mean = kwargs.get("image_mean")
+        num_channels = len(mean) if isinstance(mean, tuple) else 3
+        if num_channels == 3 and not source["do_convert_rgb"]:
+            num_channels = None
+        first = source["input_data_format"] in ("channels_first", ChannelDimension.FIRST)
+        axis = None if source["input_data_format"] is None else 0 if first else -1
+        prepared = []
+        for index, image in enumerate(_flat(images)):
+            array, device = _standard(image, index, num_channels, axis, kwargs)
+            place = source["device"] if source["device"] is not None else device
+            prepared.append(self._to_backend_image(np.ascontiguousarray(array.transpose(2, 0, 1)), place))
+        if not prepared:
+            raise ValueError("There are no images; pass one or a list of them.")
         data = {}
         if segmentation_maps is not None:
             sizes = [image.shape[-2:] for image in prepared]
@@ -198,7 +246,7 @@ class ProLabImageProcessorMixin(Backend):
         return self.resize(image, SizeDict(height=height, width=width), resample=options["resample"])
 
     def _prepare_labels(
-        self, segmentation_maps: Any, sizes: list[Any], options: dict[str, Any]
+        self, segmentation_maps: LabelMaps, sizes: list[Any], options: dict[str, Any]
     ) -> list[Tensor]:
         """Label maps that went through the same geometry as images of the given original sizes."""
         maps = read_label_maps(segmentation_maps)
@@ -276,6 +324,11 @@ class ProLabImageProcessorMixin(Backend):
             f"{type(self).__name__} has no backend; use ProLabImageProcessor or ProLabImageProcessorPil."
         )
 
+    def _to_backend_image(self, array: NDArray[np.generic], device: str | torch.device | None) -> Any:
+        """An array `(channels, height, width)` as the backend's image."""
+        image = torch.from_numpy(array)
+        return image if device is None else image.to(device)
+
     def _to_backend(self, labels: list[Tensor], device: str | torch.device | None) -> list[Any]:
         """Label maps as the backend's arrays."""
         return labels if device is None else [label.to(device) for label in labels]
@@ -287,6 +340,86 @@ class ProLabImageProcessorMixin(Backend):
         if auto_map and self._auto_class is not None:
             options["auto_map"] = {**auto_map, "AutoImageProcessor": dict(REMOTE_CLASSES)}
         return options
+
+
+def _flat(images: Any) -> list[Any]:
+    """Images one by one, from an image, a batch as one array, or lists of them."""
+    if isinstance(images, list | tuple):
+        return [image for part in images for image in _flat(part)]
+    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+        return list(images)
+    return [images]
+
+
+def _standard(
+    image: Any, index: int, num_channels: int | None, channel_axis: int | None, options: dict[str, Any]
+) -> tuple[NDArray[np.generic], torch.device | None]:
+    """An image `(height, width, channels)` on the scale of 8-bit images, and the device that it was on."""
+    name, device = f"number {index}", None
+    if isinstance(image, str | os.PathLike):
+        name = os.fspath(image) if len(os.fspath(image)) < 260 else f"{os.fspath(image)[:40]}..."
+        image = _fetch(os.fspath(image))
+    elif isinstance(image, Image.Image):
+        name = getattr(image, "filename", "") or name
+    elif isinstance(image, Tensor):
+        image, device = image.detach(), image.device
+        image = _channels_last(image.cpu().numpy(), num_channels, channel_axis, first=True)
+    elif isinstance(image, np.ndarray):
+        image = _channels_last(image, num_channels, channel_axis, first=False)
+    elif not isinstance(image, bytes):
+        raise TypeError(
+            f"image {name} is a {type(image).__name__}; an image is a path, a PIL image, an array or a tensor"
+        )
+    value_range = options["value_range"]
+    if isinstance(image, np.ndarray) and value_range is None:
+        _check_given(image, name, options["do_rescale"])
+        array = array_to_channels(image, num_channels, name)
+    else:
+        array = np.asarray(read_image(image, name=name, num_channels=num_channels, value_range=value_range))
+    array = array[..., None] if array.ndim == 2 else array
+    return as_bytes_scale(array, value_range), device
+
+
+def _check_given(array: NDArray[np.generic], name: str, do_rescale: bool) -> None:
+    """Arrays in memory may hold any type of number, but on the scale of 8 bits if they are rescaled."""
+    if not do_rescale or array.dtype == np.uint8 or array.dtype == bool or not array.size:
+        return
+    if not (array.min() >= 0 and array.max() <= 255):
+        check_values(array, None, name)
+
+
+def _channels_last(
+    array: NDArray[np.generic], num_channels: int | None, axis: int | None, *, first: bool
+) -> NDArray[np.generic]:
+    """An array with channels last; without a declared axis it is the one with as many entries as there are channels."""
+    if array.ndim != 3:
+        return array
+    if axis is None:
+        allowed = {1, num_channels, 3, 4} - {None} if num_channels in (None, 3) else {1, num_channels}
+        fits = [array.shape[end] in allowed for end in (0, 2)]
+        axis = 0 if fits[0] and (first or not fits[1]) else -1
+    return np.moveaxis(array, axis, -1)
+
+
+def _fetch(text: str) -> str | bytes:
+    """A path as it is; the content behind a URL or in base64 data."""
+    if text.startswith(("http://", "https://")):
+        import httpx
+
+        return httpx.get(text, follow_redirects=True).raise_for_status().content
+    if text.startswith("data:image/") or (len(text) > 260 and not _exists(text)):
+        try:
+            return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text)
+        except binascii.Error as error:
+            raise ValueError(f"image {text[:40]}... is neither a file nor base64 data: {error}") from error
+    return text
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a path
+        return False
 
 
 def _require_one_size(images: list[Any]) -> None:

@@ -3,21 +3,27 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
 from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.image_utils import SizeDict
 
+from .image_bands_prolab import NPY_MAGIC, hidden_bands, read_npy, read_pnm
+from .image_conversion_prolab import ImageContent, open_image, open_unloaded, read_content
 from .resize_prolab import resize_argmax
 
+LabelMap: TypeAlias = str | Path | Image.Image | NDArray[np.generic] | Tensor
+LabelMaps: TypeAlias = LabelMap | list[LabelMap] | tuple[LabelMap, ...]
 
-def read_label_maps(segmentation_maps: Any) -> list[Tensor]:
+
+def read_label_maps(segmentation_maps: LabelMaps) -> list[Tensor]:
     """Label maps of any common kind as new int64 tensors `(height, width)`; ids of any size survive.
 
     Args:
@@ -26,7 +32,8 @@ def read_label_maps(segmentation_maps: Any) -> list[Tensor]:
             `(batch_size, height, width)` is a list. The caller's arrays are never changed.
 
     Raises:
-        ValueError: A map has several channels or values that are no whole numbers.
+        ValueError: A map has several channels or values that are no whole numbers, or is of a format that changes
+            ids.
         FileNotFoundError: A path does not exist.
         TypeError: A map is of another kind.
     """
@@ -35,18 +42,89 @@ def read_label_maps(segmentation_maps: Any) -> list[Tensor]:
     return [_read_label_map(label_map, index) for index, label_map in enumerate(maps)]
 
 
-def _read_label_map(label_map: Any, index: int) -> Tensor:
-    if isinstance(label_map, str | Path):
-        with Image.open(
-            label_map
-        ) as image:  # not transformers' loader: it converts to RGB, which destroys ids
-            return _read_label_map(image.copy(), index)
-    if not isinstance(label_map, Image.Image | np.ndarray | Tensor):
+def open_mask(content: ImageContent, *, name: str) -> "Image.Image | NDArray[np.generic]":
+    """A mask as it is stored, if its format keeps what is stored.
+
+    Args:
+        content: Path or content of a file, or a PIL image.
+        name: File or row, for messages.
+
+    Returns:
+        The loaded image, or an array of whole numbers for what Pillow would change: array files, portable maps.
+
+    Raises:
+        FileNotFoundError: The path does not exist.
+        ValueError: It cannot be decoded, is compressed with loss, or has several bands.
+    """
+    data = None
+    if not isinstance(content, Image.Image):
+        data = read_content(content, name=name, what="mask")  # type: ignore[arg-type]
+        if data.startswith(NPY_MAGIC):
+            return read_npy(data, name, 1).squeeze()
+        content = data
+    image = open_unloaded(content, name=name, what="mask")
+    loss = lossy_format(image, data)
+    if loss is not None:
+        raise ValueError(
+            f"mask {name} is a {loss} file, and that format changes the ids; export masks as PNG (or lossless TIFF)"
+        )
+    try:
+        reason = hidden_bands(image, data, 1)
+        if image.format == "PPM" and image.mode != "1" and data is not None:
+            return read_pnm(data).squeeze(-1) if data[:2] in (b"P2", b"P5") else read_pnm(data)
+    except Exception as error:  # a damaged header raises whatever its parser raises
+        raise ValueError(f"mask {name} cannot be decoded: {error}; replace or remove the file") from error
+    if reason is not None:
+        raise ValueError(f"mask {name} holds {reason}; a mask has one band of class ids, or 8-bit colors")
+    return open_image(image, name=name, what="mask")
+
+
+def lossy_format(image: Image.Image, data: bytes | None = None) -> str | None:
+    """Name of an image's format if its compression changes values, else `None`.
+
+    Args:
+        image: An opened image.
+        data: Content of its file, where it is at hand; without it WebP is judged by the file it was opened from.
+    """
+    if image.format in ("JPEG", "MPO"):
+        return "JPEG"
+    if image.format in ("AVIF", "JPEG2000", "HEIF"):
+        return str(image.format)
+    if image.format == "TIFF" and image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp"):
+        return f"{image.info['compression']}-compressed TIFF"
+    if image.format == "WEBP":
+        if data is None:
+            path = Path(str(getattr(image, "filename", "") or ""))
+            data = path.read_bytes() if path.is_file() else b""
+        return "lossy WebP" if _has_lossy_chunk(data) else None
+    return None
+
+
+def _has_lossy_chunk(data: bytes) -> bool:
+    """Whether a WebP holds a `VP8 ` chunk; lossless ones hold `VP8L`."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, size = (
+            data[position : position + 4],
+            int.from_bytes(data[position + 4 : position + 8], "little"),
+        )
+        if kind == b"VP8 " or (kind == b"ANMF" and b"VP8 " in data[position : position + 64]):
+            return True
+        position += 8 + size + size % 2
+    return False
+
+
+def _read_label_map(label_map: LabelMap, index: int) -> Tensor:
+    if isinstance(label_map, str | Path | Image.Image):
+        # Not transformers' loader: it converts to RGB, which destroys ids.
+        name = str(label_map) if isinstance(label_map, str | Path) else f"segmentation map {index}"
+        label_map = np.asarray(open_mask(label_map, name=name))
+    if not isinstance(label_map, np.ndarray | Tensor):
         raise TypeError(
             f"segmentation map {index} is a {type(label_map).__name__}; "
             "allowed: a PIL image, a path, a numpy array or a torch tensor of class ids."
         )
-    values = label_map.detach().cpu().numpy() if isinstance(label_map, Tensor) else np.asarray(label_map)
+    values = label_map.detach().cpu().numpy() if isinstance(label_map, Tensor) else label_map
     if values.ndim == 3 and values.shape[0] == 1:
         values = values[0]
     if values.ndim != 2:

@@ -2,7 +2,8 @@
 
 All of them take maps at feature resolution and labels at any resolution. Projection onto the properties and
 bilinear upsampling are both linear, so upsampling the projections equals projecting the upsampled embeddings;
-the upsampled map itself is never stored (`streaming_prolab`).
+the upsampled map itself is never stored (`loss_streaming_prolab`). The same losses as plain formulas stand in
+`loss_plain_prolab`.
 """
 
 import torch
@@ -50,7 +51,7 @@ def property_cosine_loss(
     Raises:
         ValueError: Shapes that do not fit, an unknown `void_pixels`, or labels outside the classes.
     """
-    _check(property_logits, labels, class_property_matrix, temperature, void_pixels)
+    check_property_loss(property_logits, labels, class_property_matrix, temperature, void_pixels)
     matrix = class_property_matrix.to(property_logits.device, compute_dtype(property_logits))
     matrix = matrix / torch.linalg.vector_norm(matrix, dim=1, keepdim=True).clamp_min(COSINE_EPS)
     total = streamed_loss(
@@ -98,13 +99,9 @@ def property_regression_loss(
         ValueError: Shapes that do not fit, an unknown `kind` or `void_pixels`, `"bce"` without a sigmoid, or
             labels outside the classes.
     """
-    _check(property_logits, labels, class_property_matrix, temperature, void_pixels)
-    if kind not in REGRESSION_KINDS:
-        raise ValueError(f"kind must be one of {REGRESSION_KINDS}, got {kind!r}")
-    if kind == "bce" and not apply_sigmoid:
-        raise ValueError(
-            "kind='bce' needs scores in [0, 1], so apply_sigmoid=True; use kind='mse' for raw logits"
-        )
+    check_property_loss(
+        property_logits, labels, class_property_matrix, temperature, void_pixels, kind, apply_sigmoid
+    )
     kernel = "sigmoid_binary_cross_entropy" if kind == "bce" else "sigmoid_squared_error"
     matrix = class_property_matrix.to(property_logits.device, compute_dtype(property_logits))
     total = streamed_loss(
@@ -133,7 +130,7 @@ def class_cross_entropy_loss(class_logits: Tensor, labels: Tensor, *, ignore_ind
     Raises:
         ValueError: Shapes that do not fit, or labels outside the classes.
     """
-    _check_maps(class_logits, labels)
+    check_class_loss(class_logits, labels)
     num_classes = class_logits.shape[1]
     rows = class_rows(labels, num_classes, ignore_index)
     # Channels are classes: there is nothing to look up, only the number of rows counts.
@@ -147,13 +144,7 @@ def _inverse_norm(pixel_embeddings: Tensor | None, property_logits: Tensor, labe
     """One over the norm of the embeddings at label resolution `(label_height, batch_size, label_width)`."""
     if pixel_embeddings is None:
         return None
-    batch_size, _, height, width = property_logits.shape
-    shape = tuple(pixel_embeddings.shape)
-    if len(shape) != 4 or (shape[0], *shape[2:]) != (batch_size, height, width):
-        raise ValueError(
-            "pixel_embeddings must be (batch_size, embedding_dim, height, width) at the size of "
-            f"property_logits {tuple(property_logits.shape)}, got {shape}"
-        )
+    check_pixel_embeddings(pixel_embeddings, property_logits)
     norm = upsampled_inverse_norm(pixel_embeddings, (labels.shape[1], labels.shape[2]))
     return norm.to(compute_dtype(property_logits))
 
@@ -169,27 +160,67 @@ def _pixel_count(labels: Tensor, ignore_index: int, void_pixels: str) -> Tensor 
     return (labels.long() != ignore_index).sum().clamp_min(1)
 
 
-def _check_maps(logits: Tensor, labels: Tensor) -> None:
+def check_class_loss(logits: Tensor, labels: Tensor) -> None:
+    """Refuses maps and labels of which no loss can be made.
+
+    Raises:
+        ValueError: `logits` are no floating `(batch_size, channels, height, width)`, or `labels` no integers
+            `(batch_size, label_height, label_width)` of the same batch.
+    """
     if logits.dim() != 4 or not logits.is_floating_point():
         raise ValueError(
             "logits must be floating (batch_size, channels, height, width), "
-            f"got {logits.dtype} {tuple(logits.shape)}"
+            f"got {logits.dtype} {tuple(logits.shape)}."
         )
     if labels.dim() != 3 or labels.shape[0] != logits.shape[0] or labels.is_floating_point():
         raise ValueError(
             f"labels must be integers (batch_size, height, width) for a batch of {logits.shape[0]}, "
-            f"got {labels.dtype} {tuple(labels.shape)}"
+            f"got {labels.dtype} {tuple(labels.shape)}."
         )
 
 
-def _check(logits: Tensor, labels: Tensor, matrix: Tensor, temperature: float, void_pixels: str) -> None:
-    _check_maps(logits, labels)
+def check_property_loss(
+    logits: Tensor,
+    labels: Tensor,
+    matrix: Tensor,
+    temperature: float,
+    void_pixels: str,
+    kind: str = "mse",
+    apply_sigmoid: bool = True,
+) -> None:
+    """Refuses arguments that do not fit together, in the same words for both implementations.
+
+    Raises:
+        ValueError: One of them is not what `property_regression_loss` allows.
+    """
+    check_class_loss(logits, labels)
     if matrix.dim() != 2 or matrix.shape[1] != logits.shape[1]:
         raise ValueError(
             f"class_property_matrix must be (num_classes, {logits.shape[1]}) for property_logits "
-            f"{tuple(logits.shape)}, got {tuple(matrix.shape)}"
+            f"{tuple(logits.shape)}, got {tuple(matrix.shape)}."
         )
     if not temperature > 0:
-        raise ValueError(f"temperature must be greater than 0, got {temperature}")
+        raise ValueError(f"temperature must be greater than 0, got {temperature}.")
     if void_pixels not in VOID_PIXELS:
-        raise ValueError(f"void_pixels must be one of {VOID_PIXELS}, got {void_pixels!r}")
+        raise ValueError(f"void_pixels must be one of {VOID_PIXELS}, got {void_pixels!r}.")
+    if kind not in REGRESSION_KINDS:
+        raise ValueError(f"kind must be one of {REGRESSION_KINDS}, got {kind!r}.")
+    if kind == "bce" and not apply_sigmoid:
+        raise ValueError(
+            "kind='bce' needs scores in [0, 1], so apply_sigmoid=True; use kind='mse' for raw logits."
+        )
+
+
+def check_pixel_embeddings(pixel_embeddings: Tensor, property_logits: Tensor) -> None:
+    """Refuses embeddings whose projections the logits cannot be.
+
+    Raises:
+        ValueError: They are not `(batch_size, embedding_dim, height, width)` of the logits' batch and size.
+    """
+    batch_size, _, height, width = property_logits.shape
+    shape = tuple(pixel_embeddings.shape)
+    if len(shape) != 4 or (shape[0], *shape[2:]) != (batch_size, height, width):
+        raise ValueError(
+            "pixel_embeddings must be (batch_size, embedding_dim, height, width) at the size of "
+            f"property_logits {tuple(property_logits.shape)}, got {shape}."
+        )

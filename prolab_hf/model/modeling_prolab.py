@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TimmBackbone
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
@@ -20,9 +21,16 @@ from .adapted_network_prolab import AdaptedNetworkBackbone
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
 from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead, linear_of_maps
-from .described_classes_prolab import DescribedClassesMixin, write_property_space
+from .described_classes_prolab import DescribedClassesMixin, property_space_writer
+from .loading_prolab import CheckedLoadingMixin, require_finite_weights
+from .loss_plain_prolab import (
+    plain_class_cross_entropy_loss,
+    plain_property_cosine_loss,
+    plain_property_regression_loss,
+)
 from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
 from .modeling_vit_adapter import ViTAdapterBackbone
+from .wrapped_modules_prolab import Checkpoint, CheckpointKeepingStatistics
 
 if TYPE_CHECKING:
     PropertySpace = Any
@@ -36,6 +44,11 @@ OWN_BACKBONES: dict[Any, Any] = {
     "vit_adapter": ViTAdapterBackbone,
     "adapted_network": AdaptedNetworkBackbone,
 }
+
+# By `loss_implementation`: losses with one signature and, up to rounding, one result.
+PROPERTY_COSINE_LOSS = {"streamed": property_cosine_loss, "plain": plain_property_cosine_loss}
+PROPERTY_REGRESSION_LOSS = {"streamed": property_regression_loss, "plain": plain_property_regression_loss}
+CLASS_CROSS_ENTROPY_LOSS = {"streamed": class_cross_entropy_loss, "plain": plain_class_cross_entropy_loss}
 
 
 @dataclass
@@ -70,7 +83,7 @@ def default_property_embeddings(config: ProLabConfig) -> Tensor:
     return nn.functional.normalize(rows, dim=1)
 
 
-class ProLabPreTrainedModel(PreTrainedModel):
+class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):
     """Loading, saving and initialization."""
 
     config: ProLabConfig
@@ -105,6 +118,13 @@ class ProLabPreTrainedModel(PreTrainedModel):
                 init.copy_(module.property_embeddings, default_property_embeddings(self.config))
                 module._has_default_properties = True
 
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Checkpoint = checkpoint, **options: Any
+    ) -> None:
+        """Like transformers', but the recomputed layers do not move their batch-norm statistics a second time."""
+        once = CheckpointKeepingStatistics(gradient_checkpointing_func, self)
+        super()._set_gradient_checkpointing(enable, once, **options)
+
     def save_pretrained(
         self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
     ) -> Any:
@@ -124,6 +144,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
     """
 
     def __init__(self, config: ProLabConfig) -> None:
+        config.validate_property_fields()  # its lists may have been changed in place
         super().__init__(config)
         self._has_default_properties = False
         # Our own backbone by name: as remote code its class is in no registry that load_backbone could ask.
@@ -179,6 +200,10 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
         model = cls(ProLabConfig(backbone_config=source.config, **fields))
         if source.state_dict is not None:
             model.backbone.load_state_dict(source.state_dict)
+            require_finite_weights(
+                model.backbone,
+                f"the backbone {backbone}" if isinstance(backbone, str | Path) else "the given backbone",
+            )
         model.set_property_space(space)
         return model
 
@@ -209,16 +234,18 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
         loss = logits.new_zeros(())
         if config.property_loss_weight > 0:
             if config.property_loss == "cosine":
-                value = property_cosine_loss(logits, labels, rows, **shared)
+                cosine_loss = PROPERTY_COSINE_LOSS[config.loss_implementation]
+                value = cosine_loss(logits, labels, rows, **shared)
             else:
-                kind = config.property_loss
-                value = property_regression_loss(logits, labels, rows, kind=kind, **shared)
+                regression_loss = PROPERTY_REGRESSION_LOSS[config.loss_implementation]
+                value = regression_loss(logits, labels, rows, kind=config.property_loss, **shared)
             loss = loss + config.property_loss_weight * value
         if config.class_loss_weight > 0:
             if class_logits is None:
                 class_logits = self.class_logits(_normalized(logits, embeddings))
             scaled = class_logits / config.class_temperature
-            value = class_cross_entropy_loss(scaled, labels, ignore_index=config.semantic_loss_ignore_index)
+            cross_entropy_loss = CLASS_CROSS_ENTROPY_LOSS[config.loss_implementation]
+            value = cross_entropy_loss(scaled, labels, ignore_index=config.semantic_loss_ignore_index)
             loss = loss + config.class_loss_weight * value
         return loss
 
@@ -252,7 +279,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
         output_hidden_states = _first(output_hidden_states, self.config.output_hidden_states)
         output_attentions = _first(output_attentions, self.config.output_attentions)
         # Several timm networks cannot give all layers at once (transformers then picks maps by wrong indices).
-        is_timm = isinstance(self.backbone, TimmBackbone)
+        is_timm = self.backbone.config.model_type == "timm_backbone"
         outputs = self.backbone.forward_with_filtered_kwargs(
             pixel_values,
             output_hidden_states=False if is_timm else output_hidden_states,
@@ -323,6 +350,12 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
                 "This model does not know its classes: config.class_properties is missing. Call "
                 "model.set_property_space(space), or build the configuration with **space.to_config_kwargs()."
             )
+        if len(self.config.class_properties) != self.config.num_labels:
+            raise RuntimeError(
+                f"config.id2label was changed to {self.config.num_labels} classes, but there are "
+                f"{len(self.config.class_properties)} rows of properties; call model.set_property_space(space) with "
+                "a space of the new classes."
+            )
         if self._has_default_properties:
             self._has_default_properties = False
             logger.warning(
@@ -338,10 +371,18 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
             self._has_default_properties = False
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """Writes configuration and weights, and the property space's own files beside them."""
+        """Writes configuration and weights, and the property space's own files beside them.
+
+        Raises:
+            ValueError: Parts of the configuration or of the property space do not fit; nothing is written.
+        """
+        is_main = kwargs.get("is_main_process", True)
+        write_space = property_space_writer(self) if is_main else None
         result = super().save_pretrained(save_directory, *args, **kwargs)
-        if kwargs.get("is_main_process", True) and self.config.class_properties is not None:
-            write_property_space(self, Path(save_directory))
+        if write_space is not None:
+            write_space(Path(save_directory))
+        if is_main:
+            _give_default_modes(Path(save_directory))
         return result
 
 
@@ -363,6 +404,15 @@ def _selected(states: Any, wanted: bool | list[int]) -> tuple[Tensor | None, ...
 
 def _first(value: Any, default: Any) -> Any:
     return default if value is None else value
+
+
+def _give_default_modes(folder: Path) -> None:
+    """Weight files are readable by their owner only when safetensors writes them."""
+    try:
+        from prolab_hf.files import give_default_modes
+    except ImportError:
+        return  # remote code without the package
+    give_default_modes(folder)
 
 
 __all__ = [

@@ -41,6 +41,7 @@ from .vit_branch_vit_adapter import (
     resize_to_patches,
     transformer_layers,
 )
+from .wrapped_modules_prolab import is_plain
 
 COARSEST_STRIDE = 32
 NUM_EXTRA_EXTRACTORS = 2
@@ -86,14 +87,18 @@ class SpatialPrior(nn.Module):
             maps.append(stage(maps[-1]))
         projections: Any = self.projections
         finest, *coarser = projections
-        # 1x1 convolutions as matrix products that give tokens at once, level embeddings added to their bias.
-        tokens = [
-            F.linear(
-                features.flatten(2).transpose(1, 2), projection.weight.flatten(1), projection.bias + embed
-            )
-            for features, projection, embed in zip(maps[1:], coarser, level_embed)
-        ]
+        tokens = [_tokens(*each) for each in zip(maps[1:], coarser, level_embed)]
         return finest(maps[0]), torch.cat(tokens, dim=1)
+
+
+def _tokens(features: Tensor, projection: nn.Conv2d, embed: Tensor) -> Tensor:
+    """Tokens `(batch_size, height * width, dim)` of one map, with the embedding `(dim,)` of its level added."""
+    if not is_plain(projection, nn.Conv2d) or projection.bias is None:
+        return projection(features).flatten(2).transpose(1, 2) + embed
+    # The 1x1 convolution as a matrix product that gives tokens at once, the embedding added to its bias.
+    return F.linear(
+        features.flatten(2).transpose(1, 2), projection.weight.flatten(1), projection.bias + embed
+    )
 
 
 def _conv_block(in_channels: int, out_channels: int, *, stride: int) -> list[nn.Module]:

@@ -7,7 +7,7 @@ replaced as a whole. Random numbers depend on the image's number only, so proces
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from prolab_hf.evaluation.inference import as_image
+from prolab_hf.evaluation.evaluate import as_sample
+from prolab_hf.evaluation.inference import prepare
 from prolab_hf.progress import progress
 from prolab_hf.solving.pixel_features import MapsFunction, features_at, sample_pixels
 from prolab_hf.solving.solution import Pixels
 from prolab_hf.solving.statistics import (
     MAX_PER_CLASS_BYTES,
     ClassStatistics,
+    WaitingRows,
     read_tensors,
     write_tensors,
 )
@@ -99,48 +101,52 @@ class NamedClasses:
         return np.where(void, -1, self.table[np.where(void, 0, ids)])
 
 
-@dataclass
 class Reservoir:
     """A sample of pixels, spread over the classes, that does not depend on the order in which they come.
 
-    Attributes:
+    Every pixel has a random key; of each class those with the largest keys stay.
+
+    Args:
         per_class: Most pixels of one class.
-        keys: Random key of each pixel; those with the largest keys stay.
-        features: `(pixels, num_features)` float32.
-        labels: `(pixels,)`.
     """
 
-    per_class: int
-    keys: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
-    features: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    def __init__(self, per_class: int) -> None:
+        self.per_class = per_class
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, features: Tensor, labels: Tensor, keys: Tensor) -> None:
-        """Offers pixels."""
-        known = self.features if len(self.features) else features[:0]
-        everything = (
-            torch.cat([known, features]),
-            torch.cat([self.labels, labels]),
-            torch.cat([self.keys, keys]),
-        )
-        order = torch.argsort(everything[2], descending=True)
-        sorted_labels = everything[1][order]
-        kept = (
-            torch.cat(
-                [order[sorted_labels == label][: self.per_class] for label in everything[1].unique().tolist()]
-                or [order]
-            )
-            .sort()
-            .values
-        )
-        self.features, self.labels, self.keys = (part[kept] for part in everything)
+        """Offers pixels.
+
+        Args:
+            features: `(pixels, num_features)` float32.
+            labels: `(pixels,)`.
+            keys: float64 `(pixels,)`.
+        """
+        self._parts.append((features, labels, keys))
+        waiting = sum(len(part[1]) for part in self._parts[1:])
+        if waiting > max(CALIBRATION_PIXELS // 2, len(self._parts[0][1])):  # so that sorting is rare
+            self._compact()
+
+    def _compact(self) -> None:
+        features, labels, keys = (torch.cat(column) for column in zip(*self._parts))
+        order = torch.argsort(keys, descending=True)
+        ordered = labels[order]
+        kept = torch.cat([order[ordered == label][: self.per_class] for label in labels.unique().tolist()])
+        kept = kept[torch.argsort(keys[kept], stable=True)]  # one order however the parts came together
+        self._parts = [(features[kept], labels[kept], keys[kept])]
+
+    def content(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, labels and keys of the sample; all empty without pixels."""
+        if not self._parts:
+            return torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+        self._compact()
+        return self._parts[0]
 
     def pixels(self, counts: Tensor) -> Pixels:
         """The sample; each pixel stands for its share of the class's `counts` `(num_classes,)`."""
-        order = torch.argsort(self.keys, stable=True)  # one order however the parts were put together
-        labels = self.labels[order]
+        features, labels, _ = self.content()
         kept = torch.bincount(labels, minlength=len(counts)).clamp_min(1)
-        return Pixels(self.features[order], labels, (counts.cpu() / kept)[labels])
+        return Pixels(features, labels, (counts.cpu() / kept)[labels])
 
 
 @dataclass
@@ -159,6 +165,14 @@ class Collected:
     reservoir: Reservoir
     done: set[int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.waiting = {False: WaitingRows(self.fit), True: WaitingRows(self.held)}
+
+    def flush(self) -> None:
+        """Adds the pixels that wait for a larger product."""
+        for rows in self.waiting.values():
+            rows.flush()
+
     @property
     def validation(self) -> Pixels:
         """Pixels of the validation images."""
@@ -166,11 +180,12 @@ class Collected:
 
     def reduce(self, accelerator: Accelerator | None) -> Collected:
         """The sum over all processes."""
+        self.flush()
         if accelerator is None or accelerator.num_processes == 1:
             return self
         from accelerate.utils import gather_object
 
-        own = (self.reservoir.features.numpy(), self.reservoir.labels.numpy(), self.reservoir.keys.numpy())
+        own = tuple(part.numpy() for part in self.reservoir.content())
         merged = Reservoir(self.reservoir.per_class)
         for features, labels, keys in gather_object([own]):
             if len(labels):
@@ -196,8 +211,8 @@ class Pass:
     """One pass over the images.
 
     Args:
-        maps_of: The network up to what the last layer sees.
-        prepare: From an image to `pixel_values` `(1, 3, height, width)` on the network's device.
+        maps_of: The network up to what the last layer sees, for pixel values on the CPU.
+        processor: Image processor or evaluation transform.
         dataset: The images.
         classes: Their classes.
         samples: Pixels per image; `None`: one per 14 x 14.
@@ -209,7 +224,7 @@ class Pass:
     def __init__(
         self,
         maps_of: MapsFunction,
-        prepare: Callable[[Image.Image], Tensor],
+        processor: Any,
         dataset: LabeledImages,
         classes: NamedClasses,
         *,
@@ -220,24 +235,15 @@ class Pass:
     ) -> None:
         if not len(dataset):
             raise ValueError("The data set holds no images; check the folder and the split.")
-        self.maps_of, self.prepare, self.dataset, self.classes = maps_of, prepare, dataset, classes
+        self.maps_of, self.processor, self.dataset, self.classes = maps_of, processor, dataset, classes
         self.samples, self.seed, self.device = samples, seed, device
         self.fingerprints = dict(fingerprints or {})
         self.held = validation_images(len(dataset), seed)
 
     def read(self, index: int) -> tuple[Image.Image, NDArray[np.int64], str]:
         """Image, class ids (-1 = none) and name."""
-        item = self.dataset[index]
-        image, mask = item if isinstance(item, tuple | list) else (item.image, item.mask)
-        name = str(getattr(item, "name", f"number {index}"))
-        upright = as_image(image)
-        ids = self.classes.decode(np.asarray(mask), name)
-        if ids.shape != (upright.height, upright.width):
-            raise ValueError(
-                f"The labels of image {name} have shape {ids.shape}, the image is {upright.height} high and "
-                f"{upright.width} wide; they must agree."
-            )
-        return upright, ids, name
+        sample = as_sample(self.dataset[index], index, self.processor)
+        return sample.image, self.classes.decode(sample.mask, sample.name), sample.name
 
     def count_masks(self, accelerator: Accelerator | None = None, *, show_progress: bool = False) -> Tensor:
         """Labeled pixels per class, float64 `(num_classes,)`, before any feature is computed."""
@@ -276,11 +282,14 @@ class Pass:
         is_held = index in self.held
         target = total.held if is_held else total.fit
         if len(sample.labels):
-            features = features_at(self.maps_of(self.prepare(image)), sample, ids.shape)
-            labels = torch.from_numpy(sample.labels).to(features.device)
+            # Moved at once: not every device knows float64, in which sums and weights are.
+            features = features_at(self.maps_of(prepare(self.processor, image)), sample, ids.shape).to(
+                self.device
+            )
+            labels = torch.from_numpy(sample.labels).to(self.device)
             weights = torch.from_numpy(sample.weights)
             try:
-                target.add(features, labels, weights.to(features.device))
+                total.waiting[is_held].add(features, labels, weights.to(self.device))
             except ValueError as error:
                 raise ValueError(f"Image {name}: {error}") from error
             if is_held or not self.held:
@@ -381,12 +390,11 @@ class _ProgressFiles:
         """Sums and the list of finished images in one file, replaced as a whole."""
         if self.path is None:
             return
+        total.flush()
         tensors = {f"fit.{name}": value for name, value in total.fit.tensors().items()}
         tensors |= {f"held.{name}": value for name, value in total.held.tensors().items()}
         tensors |= {
-            "sample.features": total.reservoir.features,
-            "sample.labels": total.reservoir.labels,
-            "sample.keys": total.reservoir.keys,
+            **dict(zip(("sample.features", "sample.labels", "sample.keys"), total.reservoir.content())),
             "done": torch.tensor(sorted(total.done), dtype=torch.int64),
         }
         facts = {
@@ -410,7 +418,7 @@ def _adopt(total: Collected, tensors: Mapping[str, Tensor], facts: Mapping[str, 
             if key.startswith(f"{name}.")
         }
         content = facts[name]
-        if isinstance(content, dict):
+        if isinstance(content, dict):  # in place, where the waiting rows go
             target += ClassStatistics.from_parts(content, part)
     if len(tensors["sample.labels"]):
         total.reservoir.add(tensors["sample.features"], tensors["sample.labels"], tensors["sample.keys"])

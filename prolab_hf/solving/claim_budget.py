@@ -57,7 +57,7 @@ def calibrate(
     names = label_names(model.config)
     trained = model.config.trained_classes
     classes = NamedClasses(names, dataset, [] if trained is None else _untrained(model))
-    work = Pass(model.last_layer_maps, lambda image: prepare(processor, image), dataset, classes)
+    work = Pass(model.last_layer_maps, processor, dataset, classes)
     found = Reservoir(max(16, CALIBRATION_PIXELS // len(names)))
     with inference_state(model), progress(show_progress, "calibrating", len(dataset)) as bar:
         for index in range(len(dataset)):
@@ -70,18 +70,17 @@ def calibrate(
                 keys = torch.from_numpy(rng.random(len(values))).log() / torch.from_numpy(sample.weights)
                 found.add(values, torch.from_numpy(sample.labels), keys)
             bar.advance()
-    if not len(found.labels):
+    values, labels, _ = found.content()
+    if not len(labels):
         raise ValueError(
             "None of the images has a labeled pixel of a class that the model was trained for; described classes "
             "cannot be calibrated with them."
         )
     if trained is None:
-        present = found.labels.unique().tolist()
+        present = labels.unique().tolist()
         model.config.trained_classes = trained = [names[index] for index in present]
     sources = {label: row[0] for label, row in enumerate(class_sources(model.config)) if row}
-    model.set_calibration_sample(
-        found.features, torch.tensor([sources[label] for label in found.labels.tolist()])
-    )
+    model.set_calibration_sample(values, torch.tensor([sources[label] for label in labels.tolist()]))
     model.set_claim_budget(claim_budget)
 
 

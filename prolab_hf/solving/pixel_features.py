@@ -120,7 +120,8 @@ def network_fingerprint(modules: Sequence[nn.Module]) -> str:
 def transform_fingerprint(processor: Any) -> str:
     """SHA-256 over the options with which images are prepared."""
     to_dict = getattr(processor, "to_dict", None)
-    options = to_dict() if to_dict is not None else {"transform": repr(processor)}
+    kind = {"transform": type(processor).__qualname__}
+    options = to_dict() if to_dict is not None else {**kind, **getattr(processor, "__dict__", {})}
     ignored = (
         "image_processor_type",
         "temperature",

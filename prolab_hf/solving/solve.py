@@ -3,107 +3,36 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
-from PIL import Image
-from torch import Tensor, nn
 
-from prolab_hf.evaluation.inference import inference_state, prepare
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
-from prolab_hf.solving.accumulation import Collected, LabeledImages, NamedClasses, Pass, moments_fit
+from prolab_hf.solving.accumulation import LabeledImages
+from prolab_hf.solving.claim_budget import calibrate
 from prolab_hf.solving.default_processor import default_processor
-from prolab_hf.solving.leave_one_out import leave_one_out
-from prolab_hf.solving.pixel_features import network_fingerprint, transform_fingerprint
-from prolab_hf.solving.solution import (
-    DEFAULT_EXPONENT,
-    Choice,
-    Pixels,
-    choose,
-    solve_responses,
-    spoken_shares,
+from prolab_hf.solving.solution import Choice
+from prolab_hf.solving.solved_head import (
+    SolveOptions,
+    SolveSettings,
+    install,
+    on_cpu,
+    pass_for,
+    run_pass,
+    set_last_layer,
+    solve_head,
 )
 from prolab_hf.solving.statistics import STATISTICS_NAME, ClassStatistics
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-logger = logging.getLogger(__name__)
 
 CONTEXT_BINS = (1, 4)
 """Context of the linear decoder: the mean of the image, and means of its sixteenths."""
 DISPLAY_TEMPERATURE = 0.5
 """Solved logits lie near -1 and 1; with this temperature their sigmoid reads as a score."""
-
-
-class SolveOptions(TypedDict, total=False):
-    """Keyword arguments of the functions that solve; see `SolveSettings`."""
-
-    statistics: bool | Literal["per_class"]
-    held_out: Sequence[str]
-    ridge: float | None
-    class_exponent: float | None
-    unspoken_weight: float | None
-    samples_per_image: int | None
-    seed: int
-    claim_budget: float | None
-    progress_dir: str | Path | None
-    accelerator: Accelerator | None
-    show_progress: bool
-
-
-@dataclass(frozen=True)
-class SolveSettings:
-    """How a head is solved.
-
-    Attributes:
-        statistics: Keep the statistics with the model, so that images can be added and numbers chosen anew;
-            `"per_class"` keeps them for every class, so that classes can be left out (memory: classes x features^2).
-        held_out: Classes of the data set whose pixels are not looked at; the model knows them by description only.
-        ridge: lambda; `None` chooses it on a fifth of the images, which the solution contains in the end.
-        class_exponent: rho, a class of n pixels weighs `n^-rho` per pixel; `None` chooses it likewise where moments
-            per class fit into memory, and takes 0.5 otherwise.
-        unspoken_weight: beta, weight of the property without words of each class; `None` chooses it.
-        samples_per_image: Pixels that are looked at; `None`: one per 14 x 14.
-        seed: Of the choice of pixels and images.
-        claim_budget: Share of the pixels of known classes that each described class may take; `None` sets no offsets.
-        progress_dir: Folder from whose files a killed run goes on.
-        accelerator: Run of `accelerate`: every process takes its part of the images.
-        show_progress: Show a bar with an estimate.
-    """
-
-    statistics: bool | Literal["per_class"] = True
-    held_out: Sequence[str] = ()
-    ridge: float | None = None
-    class_exponent: float | None = None
-    unspoken_weight: float | None = None
-    samples_per_image: int | None = None
-    seed: int = 0
-    claim_budget: float | None = 0.01
-    progress_dir: str | Path | None = None
-    accelerator: Accelerator | None = None
-    show_progress: bool = False
-
-    def __post_init__(self) -> None:
-        if self.statistics not in (True, False, "per_class"):
-            raise ValueError(f"statistics is {self.statistics!r}; allowed: True, False and 'per_class'.")
-        if isinstance(self.held_out, str):
-            raise ValueError(f"held_out is {self.held_out!r}; give a list of class names.")
-        for name, least in (
-            ("ridge", 1e-12),
-            ("class_exponent", 0),
-            ("unspoken_weight", 0),
-            ("samples_per_image", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and not least <= value < float("inf"):
-                raise ValueError(f"{name} is {value!r}; it must be a number from {least} on, or None.")
 
 
 def solve(
@@ -184,169 +113,6 @@ def new_model(
     ) if needs_processor else None
 
 
-def solve_head(
-    model: ProLabForSemanticSegmentation, dataset: LabeledImages, processor: Any, settings: SolveSettings
-) -> None:
-    """Solves the last layer of a `"linear_cosine"` model for the classes that it has, in place.
-
-    Args:
-        model: On the device on which it is to run.
-        dataset: As for `solve`.
-        processor: Image processor or evaluation transform.
-        settings: How.
-
-    Raises:
-        ValueError: As `solve`.
-    """
-    work = pass_for(model, dataset, processor, settings)
-    names = work.classes.class_names
-    features = model.decode_head.classifier.in_channels + 1
-    exponent, weights = settings.class_exponent, None
-    if settings.statistics != "per_class" and not moments_fit(len(names), features):
-        exponent = DEFAULT_EXPONENT if exponent is None else exponent
-        counts = work.count_masks(settings.accelerator, show_progress=settings.show_progress)
-        weights = torch.where(counts > 0, counts.clamp_min(1) ** -exponent, 0.0)
-    start = work.empty(weights, exponent if weights is not None else None, features)
-    install(model, _run(model, work, start, settings), settings)
-
-
-def _run(model: nn.Module, work: Pass, start: Collected, settings: SolveSettings) -> Collected:
-    folder = None
-    if settings.progress_dir is not None:
-        folder = Path(settings.progress_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-    with inference_state(model):
-        return work.run(
-            start,
-            accelerator=settings.accelerator,
-            progress_dir=folder,
-            show_progress=settings.show_progress,
-        )
-
-
-def pass_for(
-    model: ProLabForSemanticSegmentation, dataset: LabeledImages, processor: Any, settings: SolveSettings
-) -> Pass:
-    """The pass over the images with the features that the model's last layer sees."""
-    parameter = next(p for p in model.parameters() if p.is_floating_point())
-
-    def pixel_values(image: Image.Image) -> Tensor:
-        return prepare(processor, image).to(parameter.device, parameter.dtype)
-
-    return Pass(
-        model.last_layer_maps,
-        pixel_values,
-        dataset,
-        NamedClasses(label_names(model.config), dataset, settings.held_out),
-        samples=settings.samples_per_image,
-        seed=settings.seed,
-        fingerprints={
-            "network": network_fingerprint(feature_modules(model)),
-            "image processor": transform_fingerprint(processor),
-        },
-        device=parameter.device if parameter.device.type == "cuda" else "cpu",
-    )
-
-
-def feature_modules(model: ProLabForSemanticSegmentation) -> list[nn.Module]:
-    """Everything in front of the last layer."""
-    head = [child for name, child in model.decode_head.named_children() if name != "classifier"]
-    return [model.backbone, *([model.feature_pyramid] if model.feature_pyramid is not None else []), *head]
-
-
-def check_enough(counts: Tensor, num_features: int, class_names: Sequence[str]) -> None:
-    """Refuses what has no meaningful solution.
-
-    Raises:
-        ValueError: No labeled pixel, a single class, or fewer labeled pixels than features.
-    """
-    total, present = int(counts.sum().round()), (counts > 0).nonzero().flatten().tolist()
-    if not present:
-        raise ValueError(
-            "None of the images has a labeled pixel of a class that is solved for; check the label coding of the "
-            "masks (prolab check-data)."
-        )
-    if len(present) == 1:
-        raise ValueError(
-            f"All labeled pixels are of the class {class_names[present[0]]!r}; at least two classes are needed."
-        )
-    if total < num_features:
-        raise ValueError(
-            f"There are {total} labeled pixels for {num_features} features per pixel; label more images, or take a "
-            "backbone with fewer channels."
-        )
-
-
-@torch.no_grad()
-def install(model: ProLabForSemanticSegmentation, collected: Collected, settings: SolveSettings) -> None:
-    """Chooses the numbers, solves, and gives the model its last layer, calibration sample and offsets."""
-    fit, held = (_on_cpu(part) for part in (collected.fit, collected.held))
-    names, rows = fit.class_names, model.class_property_matrix.float().cpu()
-    total = fit + held
-    check_enough(total.counts, total.num_features, names)
-    present = (total.counts > 0).nonzero().flatten()
-    position = torch.full((len(names),), -1)
-    position[present] = torch.arange(len(present))
-    validation = collected.validation
-    pixels = Pixels(validation.features, position[validation.labels], validation.weights)
-    given = {name: getattr(settings, name) for name in ("ridge", "class_exponent", "unspoken_weight")}
-    choice = choose(fit, pixels if held.num_images else pixels.none(), rows[present], present, **given)
-    layer = solve_responses(total, choice)[present]
-    # Responses of images that the solution for them has not seen: what described classes are measured against.
-    honest = (
-        solve_responses(fit, choice)[present] if held.num_images and (fit.counts > 0).sum() > 1 else layer
-    )
-    responses = pixels.features @ honest.float().t()
-    config = model.config
-    config.trained_classes = [names[index] for index in present.tolist()]
-    config.class_sources = None
-    config.unspoken_weight = float(choice.unspoken_weight)
-    set_last_layer(model, layer)
-    overall, per_class = spoken_shares(responses, rows[present], choice.unspoken_weight)
-    config.solution = {
-        **choice.to_dict(),
-        "num_images": total.num_images,
-        "num_features": total.num_features,
-        "spoken_share": overall,
-        "spoken_share_per_class": {name: share for name, share in zip(config.trained_classes, per_class)},
-    }
-    if settings.statistics == "per_class" and held.num_images:
-        budget = 0.01 if settings.claim_budget is None else settings.claim_budget
-        estimates = leave_one_out(fit, validation, rows, choice, claim_budget=budget)
-        config.solution["if_only_described"] = [estimate.to_dict() for estimate in estimates]
-    model.set_calibration_sample(responses, pixels.labels)
-    model.set_claim_budget(settings.claim_budget)
-    kept = total if settings.statistics == "per_class" else total.summed_up(choice.class_exponent)
-    model.solve_statistics = kept if settings.statistics else None
-
-
-def set_last_layer(model: ProLabForSemanticSegmentation, responses: Tensor) -> None:
-    """Replaces the last layer.
-
-    Args:
-        model: A `"linear_cosine"` model.
-        responses: `(trained classes, num_features)`, the bias last.
-    """
-    old = model.decode_head.classifier
-    new = nn.Conv2d(old.in_channels, len(responses), kernel_size=1).to(old.weight.device, old.weight.dtype)
-    new.weight.copy_(responses[:, :-1, None, None])
-    new.bias.copy_(responses[:, -1])  # type: ignore[union-attr]
-    model.decode_head.classifier = new
-
-
-def _on_cpu(statistics: ClassStatistics) -> ClassStatistics:
-    statistics.flush()
-    weights = statistics.class_weights
-    return replace(
-        statistics,
-        counts=statistics.counts.cpu(),
-        sums=statistics.sums.cpu(),
-        moments=statistics.moments.cpu(),
-        class_weights=None if weights is None else weights.cpu(),
-        _waiting=[],
-    )
-
-
 # ---- more images, other numbers -----------------------------------------------------------------------------------
 
 
@@ -401,8 +167,8 @@ def add_images(
             f"{', '.join(names[:5])} ...; images are added to a model with the classes that it was solved for."
         )
     start = work.empty(known.class_weights, known.class_exponent, known.num_features)
-    collected = _run(model, work, start, settings)
-    collected.fit = _on_cpu(collected.fit) + known
+    collected = run_pass(model, work, start, settings)
+    collected.fit = on_cpu(collected.fit) + known
     numbers = {name: solution.get(name) for name in ("ridge", "class_exponent", "unspoken_weight")}
     kind: bool | Literal["per_class"] = "per_class" if known.is_per_class else True
     install(model, collected, replace(settings, statistics=kind, **numbers))
@@ -544,6 +310,7 @@ def finish_by_solving(
     measure: Callable[[ProLabForSemanticSegmentation], float],
     *,
     head_inputs: Sequence[str] = ("decoder", "decoder_and_backbone"),
+    calibration: LabeledImages | None = None,
     **options: Unpack[SolveOptions],
 ) -> Finish:
     """Solves the last layer of a trained model again and keeps the result where it is better.
@@ -554,6 +321,8 @@ def finish_by_solving(
         processor: Its image processor or evaluation transform.
         measure: Mean IoU of a model on the evaluation images.
         head_inputs: What the last layer may see; each is tried.
+        calibration: Evaluation images whose pixels become the calibration sample of the model that is kept. Without
+            them a solved model has one of its training images, a trained one none.
         **options: See `SolveSettings`.
     """
     candidates = {"trained": model}
@@ -561,4 +330,23 @@ def finish_by_solving(
         candidates[inputs] = solve_last_layer(model, dataset, processor, head_inputs=inputs, **options)
     scores = {name: measure(candidate) for name, candidate in candidates.items()}
     chosen = max(scores, key=lambda name: scores[name])
+    if calibration is not None:
+        calibrate(candidates[chosen], calibration, processor, claim_budget=options.get("claim_budget", 0.01))
     return Finish(candidates[chosen], chosen, scores)
+
+
+__all__ = [
+    "Finish",
+    "SolveOptions",
+    "SolveSettings",
+    "add_images",
+    "finish_by_solving",
+    "in_closed_form",
+    "new_model",
+    "set_last_layer",
+    "solve",
+    "solve_head",
+    "solve_last_layer",
+    "start_at_solution",
+    "statistics_of",
+]

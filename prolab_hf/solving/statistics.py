@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STATISTICS_NAME = "solve_statistics.safetensors"
 FORMAT_VERSION = 1
-FLUSH_ROWS = 8192  # rows that wait for one product: many small ones would only move memory
+FLUSH_ROWS = 8192
 BLOCK_COLUMNS = 256  # only the upper triangle is computed, in strips of this width
 MAX_PER_CLASS_BYTES = 2**30
 
@@ -70,7 +70,6 @@ class ClassStatistics:
     class_exponent: float | None = None
     num_images: int = 0
     fingerprints: dict[str, str] = field(default_factory=dict)
-    _waiting: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list, repr=False)
 
     @classmethod
     def empty(
@@ -99,13 +98,12 @@ class ClassStatistics:
             if class_weights is not None
             else (number, num_features, num_features)
         )
-        options = {"dtype": torch.float64, "device": device}
         return cls(
             list(class_names),
-            torch.zeros(number, **options),
-            torch.zeros(number, num_features, **options),
-            torch.zeros(shape, **options),
-            None if class_weights is None else class_weights.to(**options),
+            torch.zeros(number, dtype=torch.float64, device=device),
+            torch.zeros(number, num_features, dtype=torch.float64, device=device),
+            torch.zeros(shape, dtype=torch.float64, device=device),
+            None if class_weights is None else class_weights.to(device, torch.float64),
             class_exponent,
             fingerprints=dict(fingerprints or {}),
         )
@@ -131,25 +129,11 @@ class ClassStatistics:
         Raises:
             ValueError: A feature is not finite.
         """
-        if not torch.isfinite(features).all():
-            raise ValueError(
-                "The network gives features that are not finite (NaN or infinity); check its weights and the "
-                "normalization of the images."
-            )
+        check_finite(features)
         if weights is None:
             weights = torch.ones(len(labels), dtype=torch.float64, device=features.device)
-        self._waiting.append((features, labels, weights))
-        if sum(len(rows) for rows, _, _ in self._waiting) >= FLUSH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Works off what waits for a larger product."""
-        if not self._waiting:
-            return
         device = self.sums.device
-        parts = [torch.cat(column) for column in zip(*self._waiting)]
-        self._waiting.clear()
-        features, labels, weights = parts[0].to(device), parts[1].to(device, torch.int64), parts[2].to(device)
+        features, labels, weights = features.to(device), labels.to(device, torch.int64), weights.to(device)
         weights = weights.double()
         self.counts.index_add_(0, labels, weights)
         for label in labels.unique().tolist():
@@ -171,10 +155,9 @@ class ClassStatistics:
             raise ValueError(
                 "Statistics with moments per class and statistics without do not add up; use pooled()."
             )
-        if self.class_weights is not None and not torch.equal(self.class_weights, other.class_weights):
+        mine, theirs = self.class_weights, other.class_weights
+        if mine is not None and theirs is not None and not torch.equal(mine, theirs):
             raise ValueError("The statistics weigh their classes differently, so they do not add up.")
-        self.flush()
-        other.flush()
         self.counts += other.counts
         self.sums += other.sums
         self.moments += other.moments
@@ -188,14 +171,12 @@ class ClassStatistics:
 
     def copy(self) -> ClassStatistics:
         """Independent sums."""
-        self.flush()
         return replace(
             self,
             counts=self.counts.clone(),
             sums=self.sums.clone(),
             moments=self.moments.clone(),
             fingerprints=dict(self.fingerprints),
-            _waiting=[],
         )
 
     def check_same_features(self, fingerprints: Mapping[str, str], num_features: int | None = None) -> None:
@@ -218,7 +199,6 @@ class ClassStatistics:
 
     def weights_for(self, exponent: float) -> Tensor:
         """Class weights `counts^-exponent` `(num_classes,)`, 0 for a class without pixels; mean 1 over pixels."""
-        self.flush()
         weights = torch.where(self.counts > 0, self.counts.clamp_min(1e-300) ** -exponent, 0.0)
         return weights * self.counts.sum() / (weights * self.counts).sum().clamp_min(1e-300)
 
@@ -235,7 +215,6 @@ class ClassStatistics:
         Raises:
             ValueError: Classes are to be left out of moments that are summed up.
         """
-        self.flush()
         if self.class_weights is not None:
             if len(without):
                 raise ValueError(
@@ -260,19 +239,17 @@ class ClassStatistics:
 
     def reduce(self, accelerator: Accelerator | None) -> ClassStatistics:
         """The sum over all processes, on each of them."""
-        self.flush()
         if accelerator is None or accelerator.num_processes == 1:
             return self
         counted = torch.tensor([float(self.num_images)], dtype=torch.float64, device=self.counts.device)
         for tensor in (self.counts, self.sums, self.moments, counted):
             tensor.copy_(accelerator.reduce(tensor.to(accelerator.device), reduction="sum"))
-        return replace(self, num_images=round(counted.item()), _waiting=[])
+        return replace(self, num_images=round(counted.item()))
 
     # ---- disk -------------------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is a number, as files hold it."""
-        self.flush()
         upper = torch.triu_indices(self.num_features, self.num_features)
         packed = self.moments[..., upper[0], upper[1]].contiguous()
         found = {"counts": self.counts, "sums": self.sums, "moments": packed}
@@ -340,6 +317,44 @@ class ClassStatistics:
         if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"{path} holds no statistics of format {FORMAT_VERSION}; solve anew.")
         return cls.from_parts(content, tensors)
+
+
+class WaitingRows:
+    """Pixels that wait until there are enough for one large product: many small ones would only move memory.
+
+    Args:
+        target: Where they are added.
+    """
+
+    def __init__(self, target: ClassStatistics) -> None:
+        self.target = target
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """As `ClassStatistics.add`, sooner or later."""
+        check_finite(features)
+        self._waiting.append((features, labels, weights))
+        if sum(len(rows) for rows, _, _ in self._waiting) >= FLUSH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Adds all that wait."""
+        if self._waiting:
+            self.target.add(*(torch.cat(column) for column in zip(*self._waiting)))
+            self._waiting.clear()
+
+
+def check_finite(features: Tensor) -> None:
+    """Refuses features that would spoil every sum.
+
+    Raises:
+        ValueError: One is NaN or infinite.
+    """
+    if not torch.isfinite(features).all():
+        raise ValueError(
+            "The network gives features that are not finite (NaN or infinity); check its weights and the "
+            "normalization of the images."
+        )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:

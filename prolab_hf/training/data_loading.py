@@ -1,4 +1,4 @@
-"""Which images a step sees: one endless stream of shuffled epochs that can be entered at any step.
+"""Which images a step sees, and how they are read: one endless stream of shuffled epochs, entered at any step.
 
 The stream of a data set is its permutation of epoch 0, then of epoch 1, and so on; step n takes the n-th
 slice. Batches may span two epochs, so no image is dropped and a data set may be smaller than a batch.
@@ -7,21 +7,27 @@ Nothing depends on what was read before, which is what makes a resumed run equal
 
 import functools
 import os
-import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from prolab_hf.data.transforms import SegmentationDataset, collate
+from prolab_hf.data.image_files import BrokenImageError
+from prolab_hf.data.transforms import SegmentationDataset, Transform, collate
+from prolab_hf.evaluation.evaluate import as_sample, leave_signals_to_main
+from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.recipe import TrainingRecipe
 
 MOST_WORKERS = 8
+MOST_REPLACEMENTS = 100
+"""So many broken images in a row are no accident: the folder is wrong."""
 
 
-class StepOrder(Sampler[list[tuple[int, int]]]):
+class StepSampler(Sampler[list[tuple[int, int]]]):
     """Batch sampler over the stream: gives lists of (epoch, index).
 
     Args:
@@ -46,7 +52,7 @@ class StepOrder(Sampler[list[tuple[int, int]]]):
         num_processes: int = 1,
     ) -> None:
         self.length = length
-        self.batch_size = recipe.batch_size
+        self.batch_size = recipe.schedule.batch_size
         self.seed = recipe.seed
         self.passes = range(first_step * accumulation, last_step * accumulation)
         self.rank, self.num_processes = rank, num_processes
@@ -65,34 +71,126 @@ class StepOrder(Sampler[list[tuple[int, int]]]):
         return np.random.default_rng((self.seed, epoch)).permutation(self.length)
 
 
-class EpochView(Dataset[Any]):
-    """A data set addressed by (epoch, index): one loader serves all epochs without a pause between them.
+@dataclass(frozen=True)
+class TrainingExample:
+    """Tensors of one image.
 
-    Args:
-        dataset: A map-style data set; `set_epoch` is called where it has one.
+    Attributes:
+        tensors: `pixel_values` `(num_channels, height, width)` and `labels` `(height, width)`.
+        name: File or number that it comes from.
+        skipped: What was said about broken images that it stands in for.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    tensors: Mapping[str, Tensor]
+    name: str
+    skipped: tuple[str, ...] = ()
+
+
+class TrainingExamples(Dataset[TrainingExample]):
+    """Augmented examples of a data set, addressed by (epoch, index).
+
+    One dataloader serves all epochs without a pause between them, and what an example looks like depends on
+    nothing but seed, epoch and index.
+
+    Args:
+        dataset: Gives samples or pairs (image, mask), or tensors that are taken as they are; `set_epoch` is
+            called where it has one.
+        transform: The augmentation of images and masks; not needed for tensors.
+        seed: Seed of all random numbers.
+        skip_broken: Take the next image instead of one that cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageMaskPairs | Examples,
+        transform: Transform | None,
+        *,
+        seed: int,
+        skip_broken: bool = False,
+    ) -> None:
         self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+        self.skip_broken = skip_broken
         self._epoch: int | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, place: tuple[int, int]) -> Any:
+    def __getitem__(self, place: tuple[int, int]) -> TrainingExample:
         epoch, index = place
         if epoch != self._epoch and hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
             self._epoch = epoch
-        return self.dataset[index]
+        skipped: list[str] = []
+        while True:
+            try:
+                tensors, name = self._read(epoch, index)
+                return TrainingExample(tensors, name, tuple(skipped))
+            except BrokenImageError as error:
+                if not self.skip_broken or len(skipped) >= min(MOST_REPLACEMENTS, len(self) - 1):
+                    raise
+                skipped.append(str(error).rstrip("."))
+                index = (index + 1) % len(self)
+
+    def _read(self, epoch: int, index: int) -> tuple[Mapping[str, Tensor], str]:
+        item = self.dataset[index]
+        if isinstance(item, Mapping):
+            return item, str(item.get("name", f"number {index}"))
+        sample = as_sample(item, index)
+        if self.transform is None:
+            raise ValueError(
+                f"The data set gives images (such as {sample.name}), but there is no transform for them."
+            )
+        rng = np.random.default_rng((self.seed, epoch, index))
+        return self.transform(sample.image, sample.mask.astype(np.int32, copy=False), rng), sample.name
 
 
-def _start_worker(_: int) -> None:
+@dataclass
+class TrainingBatch:
+    """What one forward pass sees.
+
+    Attributes:
+        tensors: `pixel_values` `(batch_size, num_channels, height, width)` and `labels`.
+        names: Files or numbers of its images.
+        valid_pixels: Labeled pixels, which its loss is a mean over.
+        skipped: What was said about broken images.
+    """
+
+    tensors: dict[str, Tensor]
+    names: list[str]
+    valid_pixels: int
+    skipped: list[str]
+
+    def pin_memory(self) -> "TrainingBatch":
+        """Called by the dataloader for a faster transfer to a CUDA device."""
+        self.tensors = {name: value.pin_memory() for name, value in self.tensors.items()}
+        return self
+
+
+def collate_examples(
+    examples: Sequence[TrainingExample], *, ignore_index: int, count_void: bool
+) -> TrainingBatch:
+    """Stacks examples, padded to one size.
+
+    Args:
+        examples: Examples of one forward pass.
+        ignore_index: Label of pixels that padding adds, and of void ones.
+        count_void: Whether void pixels are in the mean of the loss, too (`void_pixels="dilute"`).
+    """
+    tensors = [{name: example.tensors[name] for name in ("pixel_values", "labels")} for example in examples]
+    batch = collate(tensors, ignore_index=ignore_index)
+    labels = batch["labels"]
+    valid = labels.numel() if count_void else int((labels != ignore_index).sum())
+    skipped = [words for example in examples for words in example.skipped]
+    return TrainingBatch(batch, [example.name for example in examples], valid, skipped)
+
+
+def _start_worker(number: int) -> None:
     """Sets up a reading process."""
-    # Ctrl-C reaches the whole process group; the main process decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_main(number)
     view = get_worker_info().dataset  # type: ignore[union-attr]
-    if isinstance(view, EpochView) and isinstance(view.dataset, SegmentationDataset):
+    if isinstance(view, TrainingExamples) and isinstance(view.dataset, SegmentationDataset):
         # Its epoch is shared between processes, but workers may be an epoch apart at the same time.
         shared = view.dataset
         view.dataset = SegmentationDataset(shared.source, shared.transform, seed=shared.seed)
@@ -100,80 +198,39 @@ def _start_worker(_: int) -> None:
 
 def worker_count(recipe: TrainingRecipe, num_local_processes: int = 1) -> int:
     """Number of reading processes per device."""
-    if recipe.num_workers is not None:
-        return recipe.num_workers
+    if recipe.data.num_workers is not None:
+        return recipe.data.num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MOST_WORKERS, cores // num_local_processes - 1))
 
 
-def train_loader(
-    dataset: Any, order: StepOrder, *, num_workers: int, ignore_index: int, pin_memory: bool
+def train_dataloader(
+    examples: TrainingExamples,
+    sampler: StepSampler,
+    *,
+    num_workers: int,
+    ignore_index: int,
+    count_void: bool = False,
+    pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """Loader of the training batches of one process.
+    """Dataloader of the training batches of one process; it gives `TrainingBatch` objects.
 
     Args:
-        dataset: Gives `pixel_values` and `labels` per index.
-        order: The batches.
+        examples: The training examples.
+        sampler: The batches.
         num_workers: Reading processes; 0 reads in this one.
-        ignore_index: Label of pixels that padding adds.
+        ignore_index: Label of void pixels.
+        count_void: See `collate_examples`.
         pin_memory: Faster transfer to a CUDA device.
     """
     return DataLoader(
-        EpochView(dataset),
-        batch_sampler=order,
-        collate_fn=functools.partial(collate, ignore_index=ignore_index),
+        examples,
+        batch_sampler=sampler,
+        collate_fn=functools.partial(collate_examples, ignore_index=ignore_index, count_void=count_void),
         num_workers=num_workers,
         worker_init_fn=_start_worker,
         pin_memory=pin_memory,
         persistent_workers=False,
         # Its own generator: a loader draws a number when it starts, and dropout must not notice.
-        generator=torch.Generator().manual_seed(order.seed),
+        generator=torch.Generator().manual_seed(sampler.seed),
     )
-
-
-def eval_loader(
-    dataset: Any, indices: list[int], recipe: TrainingRecipe, *, num_workers: int, ignore_index: int
-) -> DataLoader[Any]:
-    """Loader of the test batches of one process.
-
-    Args:
-        dataset: Gives `pixel_values` and `labels` per index.
-        indices: The images of this process.
-        recipe: Its `eval_batch_size`.
-        num_workers: Reading processes; 0 reads in this one.
-        ignore_index: Label of pixels that padding adds.
-    """
-    return DataLoader(
-        dataset,
-        batch_size=recipe.eval_batch_size,
-        sampler=indices,
-        collate_fn=functools.partial(collate, ignore_index=ignore_index),
-        num_workers=num_workers,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
-def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The loader's batches; what goes wrong in a reading process is raised as if it had happened here.
-
-    torch prefixes such errors with a traceback of the other process, which would hide the one line that
-    names the file.
-
-    Raises:
-        ValueError: An image or mask cannot be used, as the data set says.
-        FileNotFoundError: One is missing.
-    """
-    batches = iter(loader)
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (ValueError, FileNotFoundError) as error:
-            marker = f"\n{type(error).__name__}: "
-            message = str(error)
-            if message.startswith("Caught ") and marker in message:
-                raise type(error)(message.rsplit(marker, 1)[1].strip()) from error
-            raise
-        yield batch

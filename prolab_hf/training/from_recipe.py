@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers.utils import is_timm_available, is_torchvision_available
 
-from prolab_hf.data.sources import SegmentationSource
+from prolab_hf.data.image_files import SegmentationSource
 from prolab_hf.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    EvalTransform,
+    Example,
     PhotometricDistortion,
     SegmentationDataset,
     TrainTransform,
@@ -23,6 +26,8 @@ from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.progress import without_foreign_bars
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.training.recipe import TrainingRecipe
 
 logger = logging.getLogger(__name__)
@@ -63,18 +68,19 @@ def build_model(
     Raises:
         ValueError: The recipe names no backbone and none was given, or the backbone cannot be built.
     """
-    source = backbone if backbone is not None else recipe.backbone
+    source = backbone if backbone is not None else recipe.model.backbone
     if source is None:
         raise ValueError(
             f"The recipe {recipe.name or '(unnamed)'!r} names no backbone; give one: a timm network, a "
             f"folder or a Hub id such as {DEFAULT_BACKBONE!r}."
         )
-    if recipe.vit_adapter:
-        source = _vit_adapter(recipe, source, pretrained=pretrained)
-    torch.manual_seed(recipe.seed)
-    return ProLabForSemanticSegmentation.from_backbone(
-        source, space, pretrained=pretrained, **recipe.model_kwargs()
-    )
+    with without_foreign_bars():
+        if recipe.model.vit_adapter:
+            source = _vit_adapter(recipe, source, pretrained=pretrained)
+        torch.manual_seed(recipe.seed)
+        return ProLabForSemanticSegmentation.from_backbone(
+            source, space, pretrained=pretrained, **recipe.config
+        )
 
 
 def backbone_statistics(
@@ -89,8 +95,8 @@ def backbone_statistics(
     Returns:
         Mean and standard deviation; ImageNet's where nothing is known.
     """
-    source = backbone if backbone is not None else recipe.backbone
-    mean, std = recipe.image_mean, recipe.image_std
+    source = backbone if backbone is not None else recipe.model.backbone
+    mean, std = recipe.data.image_mean, recipe.data.image_std
     found: Any = None
     if (mean is None or std is None) and isinstance(source, str | Path):
         found = _timm_statistics(str(source)) or _processor_statistics(str(source))
@@ -128,10 +134,10 @@ def _vit_adapter(recipe: TrainingRecipe, source: Any, *, pretrained: bool) -> An
     config: Any = (
         source if isinstance(source, PreTrainedConfig) else _vit_config(str(source), local=not pretrained)
     )
-    if recipe.backbone_image_size is not None and not pretrained:
-        config.image_size = recipe.backbone_image_size
+    if recipe.model.backbone_image_size is not None and not pretrained:
+        config.image_size = recipe.model.backbone_image_size
     is_beit = config.model_type == "beit"
-    fields: dict[str, Any] = {"drop_path_rate": recipe.drop_path or 0.0, "use_layer_scale": not is_beit}
+    fields: dict[str, Any] = {"drop_path_rate": recipe.model.drop_path or 0.0, "use_layer_scale": not is_beit}
     if is_beit:
         fields["init_values"] = 1e-6
     if not pretrained or isinstance(source, PreTrainedConfig):
@@ -145,10 +151,36 @@ def _vit_config(name: str, *, local: bool) -> PreTrainedConfig:
     return AutoConfig.from_pretrained(name)
 
 
+def training_transform(
+    recipe: TrainingRecipe, processor: ImageProcessor | None = None, *, ignore_index: int = 255
+) -> TrainTransform:
+    """The augmentation that a recipe describes.
+
+    Args:
+        recipe: Crop, scales, flip, color distortion.
+        processor: Its `image_mean` and `image_std` are used; ImageNet's without one.
+        ignore_index: Label of void pixels and of those that padding adds.
+    """
+    mean, std = image_statistics(processor)
+    data = recipe.data
+    return TrainTransform(
+        recipe.crop_height_width,
+        scale=data.base_scale,
+        ratio_range=data.scale_range,
+        cat_max_ratio=data.category_max_ratio,
+        flip_probability=data.flip_probability,
+        photometric=PhotometricDistortion() if data.photometric_distortion else None,
+        mean=mean,
+        std=std,
+        ignore_index=ignore_index,
+        value_range=getattr(processor, "value_range", None),
+    )
+
+
 def train_dataset(
-    source: SegmentationSource, recipe: TrainingRecipe, processor: Any | None = None
+    source: SegmentationSource, recipe: TrainingRecipe, processor: ImageProcessor | None = None
 ) -> SegmentationDataset:
-    """Augmented training examples of a source.
+    """Augmented training examples of a source, for loops of your own; `train` takes the source itself.
 
     Args:
         source: Images and masks.
@@ -158,61 +190,70 @@ def train_dataset(
     Returns:
         A data set of `pixel_values` `(3, crop height, crop width)` and `labels` `(crop height, crop width)`.
     """
-    mean, std = image_statistics(processor)
-    transform = TrainTransform(
-        recipe.crop_height_width,
-        scale=recipe.base_scale,
-        ratio_range=recipe.scale_range,
-        cat_max_ratio=recipe.category_max_ratio,
-        flip_probability=recipe.flip_probability,
-        photometric=PhotometricDistortion() if recipe.photometric_distortion else None,
-        mean=mean,
-        std=std,
-        ignore_index=source.ignore_index,
-    )
+    transform = training_transform(recipe, processor, ignore_index=source.ignore_index)
     return SegmentationDataset(source, transform, seed=recipe.seed)
 
 
-def eval_dataset(
-    source: SegmentationSource, recipe: TrainingRecipe, processor: Any | None = None
-) -> SegmentationDataset:
-    """Test examples of a source; labels keep their own size, on which metrics are counted.
+def eval_dataset(source: SegmentationSource, processor: ImageProcessor) -> SegmentationDataset:
+    """Test examples of a source for `transformers.Trainer`, prepared by the model's own image processor.
 
     Args:
         source: Images and masks.
-        recipe: Test scale and size multiple.
-        processor: Its `image_mean` and `image_std` are used; ImageNet's without one.
+        processor: The image processor.
+
+    Returns:
+        A data set of `pixel_values` and `labels`, which keep the image's own size.
     """
-    mean, std = image_statistics(processor)
-    divisor = recipe.test_size_multiple if recipe.test_size_multiple > 1 else None
-    transform = EvalTransform(scale=recipe.test_scale, size_divisor=divisor, mean=mean, std=std)
-    return SegmentationDataset(source, transform, seed=recipe.seed)
+    return SegmentationDataset(source, ProcessorTransform(processor))
 
 
-def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any) -> Any:
-    """The processor to export with a model: it prepares images as the recipe's evaluation does.
+class ProcessorTransform:
+    """An image processor as a transform: labels keep their own size, on which metrics are counted.
 
     Args:
-        recipe: Test scale, size multiple and sliding window.
+        processor: The image processor.
+    """
+
+    def __init__(self, processor: ImageProcessor) -> None:
+        self.processor = processor
+
+    def __call__(
+        self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator | None = None
+    ) -> Example:
+        """Prepares one image; `rng` is not used.
+
+        Returns:
+            `pixel_values` `(num_channels, new height, new width)` and `labels` int64 `(height, width)`.
+        """
+        pixel_values = self.processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return {"pixel_values": pixel_values, "labels": torch.from_numpy(mask.astype(np.int64))}
+
+
+def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any) -> ImageProcessor:
+    """The processor of a model: it prepares images, in evaluation and for whoever loads the model.
+
+    Args:
+        recipe: Scale, size divisor and sliding window of its evaluation.
         config: Of the model; temperature and ignore index are taken from it.
         options: Further options of the processor (`image_mean`, `image_std`, ...).
 
     Returns:
         The torchvision processor where torchvision is installed, else the PIL one.
     """
-    if recipe.test_scale is None:
+    evaluation = recipe.evaluation
+    if evaluation.scale is None:
         geometry: dict[str, Any] = {"do_resize": False}
     else:
-        long, short = max(recipe.test_scale), min(recipe.test_scale)
-        divisor = recipe.test_size_multiple if recipe.test_size_multiple > 1 else None
+        long, short = max(evaluation.scale), min(evaluation.scale)
+        divisor = evaluation.size_divisor if evaluation.size_divisor > 1 else None
         geometry = {"size": {"shortest_edge": short, "longest_edge": long}, "size_divisor": divisor}
-    if recipe.test_mode == "slide":
-        geometry |= {"window_size": recipe.test_crop_size, "window_stride": recipe.test_stride}
+    if evaluation.mode == "slide":
+        geometry |= {"crop_size": evaluation.crop_size, "stride": evaluation.stride}
     processor_class = ProLabImageProcessor if is_torchvision_available() else ProLabImageProcessorPil
     return processor_class.from_model_config(config, **{**geometry, **options})
 
 
-def image_statistics(processor: Any | None) -> tuple[Sequence[float], Sequence[float]]:
+def image_statistics(processor: ImageProcessor | None) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and standard deviation per channel that a processor normalizes with."""
     mean = getattr(processor, "image_mean", None) or IMAGENET_MEAN
     std = getattr(processor, "image_std", None) or IMAGENET_STD

@@ -39,13 +39,13 @@ def training_arguments_defaults(
     arguments: dict[str, Any] = {
         "output_dir": str(output_dir),
         "max_steps": total,
-        "per_device_train_batch_size": recipe.batch_size,
-        "per_device_eval_batch_size": recipe.eval_batch_size,
+        "per_device_train_batch_size": recipe.schedule.batch_size,
+        "per_device_eval_batch_size": recipe.evaluation.batch_size,
         "gradient_accumulation_steps": recipe.accumulation_for(1),
-        "learning_rate": recipe.learning_rate,
-        "weight_decay": recipe.weight_decay,
+        "learning_rate": recipe.optimizer.learning_rate,
+        "weight_decay": recipe.optimizer.weight_decay,
         # Its own default of 1.0 would clip where the recipe does not.
-        "max_grad_norm": recipe.max_gradient_norm or 0.0,
+        "max_grad_norm": recipe.optimizer.max_gradient_norm or 0.0,
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "seed": recipe.seed,
@@ -56,22 +56,23 @@ def training_arguments_defaults(
         "save_strategy": "steps",
         "save_steps": recipe.save_interval(total),
         # Of these two the Trainer keeps the best and the newest.
-        "save_total_limit": recipe.keep_checkpoints,
-        "load_best_model_at_end": recipe.final_weights == "best",
+        "save_total_limit": recipe.checkpoints.keep,
+        "load_best_model_at_end": recipe.checkpoints.final_weights == "best",
         "metric_for_best_model": "mean_iou",
         "greater_is_better": True,
         # Examples are made on access: there are no columns to remove.
         "remove_unused_columns": False,
-        # Pyramid pooling at scale 1 cannot normalize a last batch of one image.
-        "dataloader_drop_last": True,
+        # Pyramid pooling at scale 1 cannot normalize a last batch of one image. Fewer images than a batch are
+        # one batch: dropping it would leave none, and the run would end untrained.
+        "dataloader_drop_last": num_images >= recipe.schedule.batch_size,
         "dataloader_pin_memory": torch.cuda.is_available(),
-        "dataloader_num_workers": recipe.num_workers or 0,
+        "dataloader_num_workers": recipe.data.num_workers or 0,
         # Counts instead of the logits of the whole evaluation set.
         "batch_eval_metrics": True,
-        # With load_best_model_at_end both intervals must fit; the recipe's do unless they were set apart.
         "report_to": "none",
     }
-    if recipe.final_weights == "best" and arguments["save_steps"] % arguments["eval_steps"]:
+    # With load_best_model_at_end both intervals must fit; the recipe's do unless they were set apart.
+    if recipe.checkpoints.final_weights == "best" and arguments["save_steps"] % arguments["eval_steps"]:
         arguments["save_steps"] = arguments["eval_steps"]
     return {**arguments, **overrides}
 
@@ -102,10 +103,10 @@ def build_trainer(
     Raises:
         ValueError: The recipe asks for averaged weights.
     """
-    if recipe.ema_decay is not None:
+    if recipe.optimizer.ema_decay is not None:
         raise ValueError(
-            f"ema_decay is {recipe.ema_decay}; transformers.Trainer keeps no averaged weights. Set it to None "
-            "or use prolab_hf.training.trainer.train."
+            f"optimizer.ema_decay is {recipe.optimizer.ema_decay}; transformers.Trainer keeps no averaged weights. "
+            "Set it to None or use prolab_hf.training.trainer.train."
         )
     if eval_dataset is None:
         overrides = {"eval_strategy": "no", "load_best_model_at_end": False, **overrides}

@@ -65,7 +65,7 @@ def group_parameters(
 ) -> list[dict[str, Any]]:
     """Sorts parameters into AdamW groups.
 
-    One-dimensional parameters (biases, norms, layer scales) and names matching `recipe.no_decay_names` are
+    One-dimensional parameters (biases, norms, layer scales) and names matching `recipe.optimizer.no_decay_names` are
     not weight-decayed. With `layer_decay`, group i learns at
     `learning_rate * layer_decay ** (num_layers + 1 - i)`. As in the reference, position embeddings
     (three-dimensional) are decayed. Frozen parameters are left out.
@@ -88,7 +88,7 @@ def group_parameters(
             continue
         name = name.removeprefix("module.")
         decayed = parameter.ndim > 1 and not name.endswith(".bias")
-        decayed = decayed and not any(part in name for part in recipe.no_decay_names)
+        decayed = decayed and not any(part in name for part in recipe.optimizer.no_decay_names)
         layer, scale = _layer_and_scale(name, recipe)
         key = f"{layer}_{'decay' if decayed else 'no_decay'}"
         group = groups.setdefault(
@@ -98,17 +98,17 @@ def group_parameters(
                 "params": [],
                 "param_names": [],
                 "lr_scale": scale,
-                "lr": recipe.learning_rate * scale,
-                "weight_decay": recipe.weight_decay if decayed else 0.0,
+                "lr": recipe.optimizer.learning_rate * scale,
+                "weight_decay": recipe.optimizer.weight_decay if decayed else 0.0,
             },
         )
         group["params"].append(parameter)
         group["param_names"].append(name)
     if not groups:
         raise ValueError("The model has no trainable parameter; every parameter has requires_grad=False.")
-    if recipe.layer_decay is not None and not any("layer_1_" in key for key in groups):
+    if recipe.optimizer.layer_decay is not None and not any("layer_1_" in key for key in groups):
         raise ValueError(
-            f"layer_decay is {recipe.layer_decay}, but no parameter belongs to a numbered transformer layer "
+            f"layer_decay is {recipe.optimizer.layer_decay}, but no parameter belongs to a numbered transformer layer "
             "of the backbone; set layer_decay to None for this backbone."
         )
     return list(groups.values())
@@ -117,14 +117,14 @@ def group_parameters(
 def _layer_and_scale(name: str, recipe: TrainingRecipe) -> tuple[str, float]:
     """Group name without its decay suffix, and the factor on the learning rate."""
     in_backbone = name.startswith("backbone.")
-    scale = 1.0 if in_backbone else recipe.head_learning_rate_multiplier
-    if recipe.layer_decay is None or recipe.num_layers is None:
+    scale = 1.0 if in_backbone else recipe.optimizer.head_learning_rate_multiplier
+    if recipe.optimizer.layer_decay is None or recipe.optimizer.num_layers is None:
         return ("backbone" if in_backbone else "head"), scale
-    depth = layer_id(name, recipe.num_layers, recipe.layer_naming)
+    depth = layer_id(name, recipe.optimizer.num_layers, recipe.optimizer.layer_naming)
     part = f"layer_{depth}"
     if not in_backbone and scale != 1.0:
         part = "head"  # shares the last depth with the adapter, but not its rate
-    return part, scale * recipe.layer_decay ** (recipe.num_layers + 1 - depth)
+    return part, scale * recipe.optimizer.layer_decay ** (recipe.optimizer.num_layers + 1 - depth)
 
 
 def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.AdamW:
@@ -137,7 +137,9 @@ def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Ada
     groups = group_parameters(model.named_parameters(), recipe)
     for group in groups:
         group.pop("param_names")  # newer torch versions give this key a meaning of their own
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=0.0)
+    return torch.optim.AdamW(
+        groups, lr=recipe.optimizer.learning_rate, betas=recipe.optimizer.betas, weight_decay=0.0
+    )
 
 
 def learning_rate_factor(step: int, recipe: TrainingRecipe, total_iterations: int) -> float:
@@ -153,11 +155,11 @@ def learning_rate_factor(step: int, recipe: TrainingRecipe, total_iterations: in
         total_iterations: Length of the run.
     """
     progress = min(step / total_iterations, 1.0)
-    floor = recipe.min_learning_rate / recipe.learning_rate
-    factor = (1.0 - progress) ** recipe.poly_power * (1.0 - floor) + floor
+    floor = recipe.schedule.min_learning_rate / recipe.optimizer.learning_rate
+    factor = (1.0 - progress) ** recipe.schedule.poly_power * (1.0 - floor) + floor
     warmup = recipe.warmup_for(total_iterations)
     if step < warmup:
-        factor *= 1.0 - (1.0 - step / warmup) * (1.0 - recipe.warmup_ratio)
+        factor *= 1.0 - (1.0 - step / warmup) * (1.0 - recipe.schedule.warmup_ratio)
     return factor
 
 

@@ -1,6 +1,7 @@
 """What a run will take, without running it: parameters, operations, memory, steps, hours."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,68 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prolab_hf.training.recipe import TrainingRecipe
 
-PEAK_TERAFLOPS = {"bf16": 312.0, "fp16": 312.0, "no": 156.0}
+PEAK_TERAFLOPS = {"bf16": 312.0, "fp16": 312.0, "no": 156.0}  # of an A100
 UTILIZATION = 0.35
 BACKWARD_FACTOR = 3.0  # forward + about twice as much backward
+MEASURED_SECONDS = 0.5
+_MATRIX_SIZE = {"cpu": 1024, "cuda": 8192}
 _PASSES_MEASURED = 2  # images: pyramid pooling at scale 1 cannot normalize a single one
+
+_SUPERVISION = (
+    "property_loss_weight",
+    "class_loss_weight",
+    "auxiliary_loss_weight",
+    "temperature",
+    "normalize_pixel_embeddings",
+    "void_pixels",
+)
+
+
+@dataclass(frozen=True)
+class DeviceSpeed:
+    """How fast a device multiplies matrices.
+
+    Attributes:
+        device: Its name, for example `"cpu (2 threads)"`.
+        precision: Mixed precision that the run would use there.
+        teraflops: Measured, in 10^12 floating-point operations per second.
+    """
+
+    device: str
+    precision: str
+    teraflops: float
+
+
+def device_speed(recipe: TrainingRecipe) -> DeviceSpeed:
+    """Measures the device that a run of this recipe would use here, in half a second.
+
+    Args:
+        recipe: Its precision; where this device cannot train with it, the device's best is taken.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = recipe.device.mixed_precision
+    if precision == "auto" or (precision == "fp16" and device.type == "cpu"):
+        precision = recipe.replace(**{"device.mixed_precision": "auto"}).precision_on(device)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    size = _MATRIX_SIZE[device.type]
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
+    _multiply(matrix, 1)  # the first one allocates
+    number = max(1, int(MEASURED_SECONDS / _multiply(matrix, 1)))
+    seconds = _multiply(matrix, number) / number
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    return DeviceSpeed(f"{device.type} ({name})", precision, 2 * size**3 / seconds / 1e12)
+
+
+def _multiply(matrix: Tensor, number: int) -> float:
+    """Seconds that some products take."""
+    started = time.perf_counter()
+    for _ in range(number):
+        matrix @ matrix
+    if matrix.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -39,6 +98,8 @@ class TrainingPlan:
         num_processes: Number of devices.
         precision: Mixed precision that the hours assume.
         gpu_hours: Estimated, of one device; with several in parallel the run takes 1 / n of it.
+        here: The device that the plan was made on, if it was measured.
+        hours_here: Estimated hours of the whole run on it.
         assumptions: What the estimate rests on.
     """
 
@@ -56,16 +117,19 @@ class TrainingPlan:
     num_processes: int
     precision: str
     gpu_hours: float
+    here: DeviceSpeed | None
+    hours_here: float | None
     assumptions: Sequence[str]
 
     @property
     def device_bytes(self) -> int:
         """Estimated memory of one device."""
-        return self.state_bytes + self.activation_bytes * self.recipe.batch_size
+        return self.state_bytes + self.activation_bytes * self.recipe.schedule.batch_size
 
     def rows(self) -> list[tuple[str, str]]:
         """The plan as (what, how much)."""
         recipe = self.recipe
+        optimizer = recipe.optimizer
         height, width = recipe.crop_height_width
         epochs = ""
         if self.num_images:
@@ -79,67 +143,71 @@ class TrainingPlan:
             ("weights, gradients, AdamW", f"{_three(self.state_bytes / 2**20)} MiB"),
             (
                 "memory per device",
-                f"{_three(self.device_bytes / 2**30)} GiB at batch size {recipe.batch_size}",
+                f"{_three(self.device_bytes / 2**30)} GiB at batch size {recipe.schedule.batch_size}",
             ),
             (
                 "images per step",
-                f"{self.images_per_step} = {self.num_processes} device(s) x {recipe.batch_size} x "
+                f"{self.images_per_step} = {self.num_processes} device(s) x {recipe.schedule.batch_size} x "
                 f"{self.accumulation} accumulated",
             ),
             ("steps", f"{self.total_iterations:,}{epochs}"),
             ("learning rate", self._schedule()),
-            ("weight decay, layer decay", f"{recipe.weight_decay:g}, {recipe.layer_decay or 'off'}"),
+            (
+                "weight decay, layer decay",
+                f"{optimizer.weight_decay:g}, {optimizer.layer_decay or 'off'}",
+            ),
             ("augmentation", self._augmentation()),
             ("supervision", self._supervision()),
             ("test", self._test()),
             ("mixed precision", self.precision),
-            ("estimated time", self._time()),
+            *self._times(),
         ]
 
-    def _time(self) -> str:
+    def _times(self) -> list[tuple[str, str]]:
         text = f"{_three(self.gpu_hours)} GPU hours"
         if self.num_processes > 1:
             text += f", {_three(self.gpu_hours / self.num_processes)} hours on {self.num_processes} devices"
-        return text
+        rows = [("estimated time, reference GPU", text)]
+        if self.here is not None and self.hours_here is not None:
+            rows.insert(0, (f"estimated time here, {self.here.device}", f"{_three(self.hours_here)} hours"))
+        return rows
 
     def _schedule(self) -> str:
-        recipe = self.recipe
-        warmup = recipe.warmup_for(self.total_iterations)
+        schedule, rate = self.recipe.schedule, self.recipe.optimizer.learning_rate
+        warmup = self.recipe.warmup_for(self.total_iterations)
         return (
-            f"{recipe.learning_rate:g}, warm-up {warmup:,} steps from a factor {recipe.warmup_ratio:g}, "
-            f"decay to {recipe.min_learning_rate:g} with power {recipe.poly_power:g}"
+            f"{rate:g}, warm-up {warmup:,} steps from a factor {schedule.warmup_ratio:g}, decay to "
+            f"{schedule.min_learning_rate:g} with power {schedule.poly_power:g}"
         )
 
     def _augmentation(self) -> str:
-        recipe = self.recipe
-        scale = (
-            "own size" if recipe.base_scale is None else f"{recipe.base_scale[0]} x {recipe.base_scale[1]}"
-        )
-        low, high = recipe.scale_range
-        color = ", photometric distortion" if recipe.photometric_distortion else ""
+        data = self.recipe.data
+        scale = "own size" if data.base_scale is None else f"{data.base_scale[0]} x {data.base_scale[1]}"
+        low, high = data.scale_range
+        color = ", photometric distortion" if data.photometric_distortion else ""
         return (
-            f"{scale} times {low:g} to {high:g}, crop with at most {recipe.category_max_ratio:.0%} of one "
-            f"class, flip {recipe.flip_probability:g}{color}"
+            f"{scale} times {low:g} to {high:g}, crop with at most {data.category_max_ratio:.0%} of one "
+            f"class, flip {data.flip_probability:g}{color}"
         )
 
     def _supervision(self) -> str:
-        recipe = self.recipe
-        normalized = "normalized" if recipe.normalize_pixel_embeddings else "not normalized"
+        value = {name: self.recipe[f"config.{name}"] for name in _SUPERVISION}
+        normalized = "normalized" if value["normalize_pixel_embeddings"] else "not normalized"
         return (
-            f"property loss x {recipe.property_loss_weight:g}, class loss x {recipe.class_loss_weight:g}, "
-            f"auxiliary head x {recipe.auxiliary_loss_weight:g}, T {recipe.temperature:g}, {normalized}, "
-            f"void pixels {recipe.void_pixels!r}"
+            f"property loss x {value['property_loss_weight']:g}, class loss x {value['class_loss_weight']:g}, "
+            f"auxiliary head x {value['auxiliary_loss_weight']:g}, T {value['temperature']:g}, {normalized}, "
+            f"void pixels {value['void_pixels']!r}"
         )
 
     def _test(self) -> str:
-        recipe = self.recipe
-        mode = recipe.test_mode
+        evaluation = self.recipe.evaluation
+        mode = evaluation.mode
         if mode == "slide":
-            mode += f" {recipe.test_crop_size} / {recipe.test_stride}"
-        if recipe.test_scale is None:
+            mode += f" {evaluation.crop_size} / {evaluation.stride}"
+        if evaluation.scale is None:
             return f"{mode}, images as they are"
-        long, short = recipe.test_scale
-        return f"{mode}, {long} x {short} kept ratio, multiples of {recipe.test_size_multiple}"
+        long, short = evaluation.scale
+        return f"{mode}, {long} x {short} kept ratio, multiples of {evaluation.size_divisor}"
 
     def to_table(self) -> Table:
         """The plan as a table for the terminal, with its assumptions below."""
@@ -157,6 +225,7 @@ def plan(
     num_processes: int = 1,
     peak_teraflops: float | None = None,
     utilization: float = UTILIZATION,
+    here: DeviceSpeed | None = None,
 ) -> TrainingPlan:
     """Counts what a run takes, on tensors without memory: no weight is touched and nothing is computed.
 
@@ -167,19 +236,20 @@ def plan(
         num_processes: Number of devices.
         peak_teraflops: Of the device at the run's precision; an A100's dense peak where not given.
         utilization: Share of the peak that the run reaches.
+        here: The device that the run would use, see `device_speed`.
 
     Raises:
         ValueError: The recipe counts epochs and `num_images` is unknown.
     """
-    if recipe.max_iterations is None and num_images is None:
+    if recipe.schedule.max_iterations is None and num_images is None:
         raise ValueError(
-            f"The recipe trains for {recipe.epochs:g} epochs, so the number of training images is needed; "
+            f"The recipe trains for {recipe.schedule.epochs:g} epochs, so the number of training images is needed; "
             "give the data, or max_iterations."
         )
     total = recipe.total_iterations(num_images or 0, num_processes=num_processes)
     accumulation = recipe.accumulation_for(num_processes)
-    images = recipe.batch_size * num_processes * accumulation
-    precision = "bf16" if recipe.mixed_precision == "auto" else recipe.mixed_precision
+    images = recipe.schedule.batch_size * num_processes * accumulation
+    precision = "bf16" if recipe.device.mixed_precision == "auto" else recipe.device.mixed_precision
     flops, activations = _measure(model, recipe, half=precision != "no")
     num_parameters = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -200,8 +270,11 @@ def plan(
         num_processes=num_processes,
         precision=precision,
         gpu_hours=work / (peak * 1e12 * utilization) / 3600,
+        here=here,
+        hours_here=None if here is None else work / (here.teraflops * 1e12 * utilization) / 3600,
         assumptions=(
-            f"Hours: {peak:g} TFLOP/s peak (an A100 at {'half precision' if precision != 'no' else 'TF32'}"
+            *_measured_words(here, utilization),
+            f"Reference GPU: {peak:g} TFLOP/s peak (an A100 at {'half precision' if precision != 'no' else 'TF32'}"
             f"{', given' if peak_teraflops else ''}), {utilization:.0%} of it reached, a step costs "
             f"{BACKWARD_FACTOR:g} forward passes, evaluation and data loading not counted.",
             "Operations: matrix products and convolutions. Operations and memory are counted without the loss "
@@ -210,9 +283,19 @@ def plan(
     )
 
 
+def _measured_words(here: DeviceSpeed | None, utilization: float) -> tuple[str, ...]:
+    if here is None:
+        return ()
+    precision = "full precision" if here.precision == "no" else here.precision
+    return (
+        f"Here: {here.device} multiplies matrices at {_three(here.teraflops)} TFLOP/s (measured now, {precision}); "
+        f"{utilization:.0%} of it reached, everything on one device.",
+    )
+
+
 def _label_space(recipe: TrainingRecipe, model: nn.Module) -> str:
     config: Any = getattr(model, "config", None)
-    name = recipe.property_space or "(own)"
+    name = recipe.model.property_space or "(own)"
     if not hasattr(config, "num_properties"):
         return name
     return (

@@ -1,173 +1,202 @@
 """Every number of a training run in one validated, serializable object."""
 
 import dataclasses
-import difflib
-import json
+import functools
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
-from prolab_hf.training.recipe_checks import check_recipe
+from prolab_hf.files import read_json_object, write_json
+from prolab_hf.model.configuration_prolab import ProLabConfig
+from prolab_hf.suggestions import did_you_mean
+from prolab_hf.training.recipe_fields import (
+    CheckpointFields,
+    DataFields,
+    DeviceFields,
+    EvaluationFields,
+    ModelFields,
+    OptimizerFields,
+    RecipeGroup,
+    ScheduleFields,
+)
 
 WARMUP_ITERATIONS = 1500  # of the published runs
+GROUPS: dict[str, type[RecipeGroup]] = {
+    kind.group: kind
+    for kind in (
+        OptimizerFields,
+        ScheduleFields,
+        DataFields,
+        EvaluationFields,
+        CheckpointFields,
+        DeviceFields,
+        ModelFields,
+    )
+}
+PLAIN_FIELDS = {"name": "", "seed": 0, "log_every": 10}
+# What `ProLabConfig` gets from the property space and the backbone, not from a recipe.
+NOT_IN_CONFIG = {
+    "backbone_config",
+    "class_properties",
+    "embedding_dim",
+    "id2label",
+    "label2id",
+    "num_properties",
+    "property_names",
+    "property_space_info",
+}
+# Fields that had another name when recipes were flat; the others kept theirs.
+_RENAMED = {
+    "eval_every": "evaluation.every",
+    "eval_batch_size": "evaluation.batch_size",
+    "test_mode": "evaluation.mode",
+    "test_crop_size": "evaluation.crop_size",
+    "test_stride": "evaluation.stride",
+    "test_scale": "evaluation.scale",
+    "test_size_multiple": "evaluation.size_divisor",
+    "save_every": "checkpoints.every",
+    "keep_checkpoints": "checkpoints.keep",
+}
+_ONCE_FLAT_CONFIG = (
+    "decoder",
+    "hidden_size",
+    "temperature",
+    "normalize_pixel_embeddings",
+    "auxiliary_loss_weight",
+    "property_loss_weight",
+    "class_loss_weight",
+    "void_pixels",
+    "classifier_dropout_prob",
+)
+FLAT_NAMES: dict[str, str] = {
+    **{
+        item.name: f"{name}.{item.name}"
+        for name, kind in GROUPS.items()
+        if name not in ("evaluation", "checkpoints")
+        for item in dataclasses.fields(kind)
+    },
+    "final_weights": "checkpoints.final_weights",
+    **_RENAMED,
+    **{name: f"config.{name}" for name in _ONCE_FLAT_CONFIG},
+}
+"""Name of a field in the flat recipes of before -> its dotted name."""
 
 
-@dataclass(frozen=True, kw_only=True)
+class RecipeValues(TypedDict, total=False):
+    """Keyword arguments of `TrainingRecipe`; a group is its object or a mapping of its fields."""
+
+    name: str
+    seed: int
+    log_every: int
+    optimizer: OptimizerFields | Mapping[str, object]
+    schedule: ScheduleFields | Mapping[str, object]
+    data: DataFields | Mapping[str, object]
+    evaluation: EvaluationFields | Mapping[str, object]
+    checkpoints: CheckpointFields | Mapping[str, object]
+    device: DeviceFields | Mapping[str, object]
+    model: ModelFields | Mapping[str, object]
+    config: Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
 class TrainingRecipe:
     """All hyper-parameters of a run; two runs with equal recipes, data and seeds do the same steps.
 
-    Say how long to train with `max_iterations` (optimizer steps) or `epochs`, not both.
+    Say how long to train with `schedule.max_iterations` (optimizer steps) or `schedule.epochs`, not both.
 
     Attributes:
         name: Name of a published recipe, or free text.
-        max_iterations: Number of optimizer steps.
-        epochs: Passes over the training set, where `max_iterations` is not given; fractions are allowed.
-        batch_size: Images per device and forward pass.
-        gradient_accumulation: Forward passes per optimizer step.
-        total_batch_size: Images per optimizer step over all devices; where given, the number of accumulated
-            passes is derived from it, so that one recipe means the same on 1 and on 8 devices.
-        learning_rate: Of AdamW, after warm-up, for the last layer group.
-        weight_decay: Of AdamW; not applied to biases and other one-dimensional parameters.
-        betas: Of AdamW.
-        layer_decay: Factor between the learning rates of neighboring transformer layers; `None` = off.
-        num_layers: Number of transformer layers of the backbone; needed with `layer_decay`.
-        layer_naming: How `layer_id` reads parameter names: `"transformers"` or `"reference"`.
-        head_learning_rate_multiplier: Factor for everything outside the backbone.
-        no_decay_names: Parameters whose name contains one of these are not decayed either.
-        warmup_iterations: Length of the linear warm-up; `None` = 1500, or a twentieth of a shorter run.
-        warmup_ratio: Share of the scheduled learning rate that the first step gets.
-        poly_power: Exponent of the polynomial decay (1.0 = linear).
-        min_learning_rate: Where the decay ends.
-        max_gradient_norm: Clip gradients to this norm; `None` = off.
-        ema_decay: Decay per step of an averaged copy of the weights that is evaluated and exported; `None`
-            = off.
-        mixed_precision: `"no"`, `"bf16"`, `"fp16"` or `"auto"` (the best that the device has).
-        channels_last: Keep images and feature maps channels-last in memory, which some devices and networks
-            (depthwise convolutions on a CPU) are faster with.
-        sync_batch_norm: Share batch-norm statistics between CUDA devices.
-        seed: Of data order, augmentation, dropout.
-        num_workers: Processes that read and augment images; `None` = as many as the cores allow, at most 8.
-        log_every: Steps between two lines of the log.
-        eval_every: Steps between two evaluations; `None` = ten in a run.
-        save_every: Steps between two checkpoints; `None` = as `eval_every`.
-        keep_checkpoints: How many of the newest are kept, beside the best.
-        final_weights: `"best"` (highest mean IoU of the evaluations) or `"last"`: what the run exports.
-        eval_batch_size: Images per forward pass in evaluation; above 1 they must have one size.
-        crop_size: Height and width of a training crop, or one number for both.
-        base_scale: (Long edge, short edge) that images are fitted into before random scaling; `None` = as
-            they are.
-        scale_range: Bounds of the random scale factor.
-        category_max_ratio: Largest share of a crop that one class may have before another crop is tried.
-        flip_probability: Of a horizontal flip.
-        photometric_distortion: Random brightness, contrast, saturation and hue.
-        test_mode: `"whole"` or `"slide"`.
-        test_crop_size: Of the sliding window.
-        test_stride: Of the sliding window.
-        test_scale: (Long edge, short edge) that test images are fitted into; `None` = as they are.
-        test_size_multiple: With `test_scale`, test sizes are rounded up to multiples of this; 1 = off.
-        image_mean: Mean per channel that images are normalized with; `None` = the backbone's own.
-        image_std: Standard deviation per channel; `None` = the backbone's own.
-        backbone: What `ProLabForSemanticSegmentation.from_backbone` takes (Hub id, folder, timm name).
-        vit_adapter: Wrap the plain vision transformer `backbone` in a ViT-Adapter.
-        backbone_image_size: Image size that the backbone is built for, where it matters (BEiT).
-        property_space: Name of the bundled property space of the run.
-        num_properties: K of that space.
-        label_coding: What the masks' values mean, as `LabelCoding.parse` reads it; here so that a resumed run
-            cannot read its masks differently.
-        decoder: See `ProLabConfig`, as for all that follow.
-        hidden_size: Width of the decoder.
-        temperature: T of the property scores.
-        normalize_pixel_embeddings: Normalized pixel embeddings.
-        auxiliary_loss_weight: 1.0 in the published runs, whose code never applied the 0.4 of its
-            configuration.
-        property_loss_weight: Weight of the property loss.
-        class_loss_weight: Weight of the class loss; 0 in the paper.
-        void_pixels: `"mask"`, or `"dilute"` as in the published runs.
-        classifier_dropout_prob: Channel dropout before the last convolution.
-        drop_path: Stochastic depth of the backbone; `None` = the backbone's own value.
+        seed: Of data order, augmentation, dropout; at least 0.
+        log_every: Steps between two lines of the log; at least 1.
+        optimizer: AdamW, layer decay, clipping, averaging.
+        schedule: Length, batch sizes, learning-rate schedule.
+        data: Crops, augmentation, normalization, label coding, reading processes.
+        evaluation: When and how the model is measured; window `crop_size` and `stride`.
+        checkpoints: What is kept, and which weights are exported.
+        device: Precision and memory layout.
+        model: Backbone and property space.
+        config: Fields of `ProLabConfig` that differ from its defaults (`decoder`, `hidden_size`, ...).
 
     Raises:
         ValueError: A value is outside its range; the message names field, value and what is allowed.
+
+    Example:
+        ```python
+        recipe = TrainingRecipe(
+            schedule={"epochs": 40, "batch_size": 8}, optimizer={"learning_rate": 5e-4}, data={"crop_size": 320}
+        )
+        recipe = recipe.replace(**{"data.crop_size": 384, "config.hidden_size": 128})
+        ```
     """
 
-    name: str = ""
-    max_iterations: int | None = None
-    epochs: float | None = None
-    batch_size: int = 2
-    gradient_accumulation: int = 1
-    total_batch_size: int | None = None
-    learning_rate: float = 6e-5
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    layer_decay: float | None = None
-    num_layers: int | None = None
-    layer_naming: str = "transformers"
-    head_learning_rate_multiplier: float = 1.0
-    no_decay_names: tuple[str, ...] = ()
-    warmup_iterations: int | None = None
-    warmup_ratio: float = 1e-6
-    poly_power: float = 1.0
-    min_learning_rate: float = 0.0
-    max_gradient_norm: float | None = None
-    ema_decay: float | None = None
-    mixed_precision: str = "auto"
-    channels_last: bool = False
-    sync_batch_norm: bool = True
-    seed: int = 0
-    num_workers: int | None = None
-    log_every: int = 10
-    eval_every: int | None = None
-    save_every: int | None = None
-    keep_checkpoints: int = 2
-    final_weights: str = "best"
-    eval_batch_size: int = 1
-    crop_size: int | tuple[int, int] = 512
-    base_scale: tuple[int, int] | None = None
-    scale_range: tuple[float, float] = (0.5, 2.0)
-    category_max_ratio: float = 0.75
-    flip_probability: float = 0.5
-    photometric_distortion: bool = True
-    test_mode: str = "whole"
-    test_crop_size: int | tuple[int, int] | None = None
-    test_stride: int | tuple[int, int] | None = None
-    test_scale: tuple[int, int] | None = None
-    test_size_multiple: int = 1
-    image_mean: tuple[float, float, float] | None = None
-    image_std: tuple[float, float, float] | None = None
-    backbone: str | None = None
-    vit_adapter: bool = False
-    backbone_image_size: int | None = None
-    property_space: str | None = None
-    num_properties: int | None = None
-    label_coding: str = "ids"
-    decoder: str = "uper"
-    hidden_size: int = 512
-    temperature: float = 0.04
-    normalize_pixel_embeddings: bool = False
-    auxiliary_loss_weight: float = 0.4
-    property_loss_weight: float = 1.0
-    class_loss_weight: float = 0.0
-    void_pixels: str = "mask"
-    classifier_dropout_prob: float = 0.1
-    drop_path: float | None = None
+    name: str
+    seed: int
+    log_every: int
+    optimizer: OptimizerFields
+    schedule: ScheduleFields
+    data: DataFields
+    evaluation: EvaluationFields
+    checkpoints: CheckpointFields
+    device: DeviceFields
+    model: ModelFields
+    config: Mapping[str, object] = field(hash=False)
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):  # what JSON makes of a tuple
-                object.__setattr__(self, field.name, tuple(value))
-        check_recipe(self)
+    def __init__(self, **values: Unpack[RecipeValues]) -> None:
+        nested = _nested(values, warn=True)
+        for name, default in PLAIN_FIELDS.items():
+            object.__setattr__(self, name, nested.get(name, default))
+        for name, kind in GROUPS.items():
+            given = nested.get(name, {})
+            object.__setattr__(self, name, given if isinstance(given, kind) else kind(**given))
+        object.__setattr__(self, "config", dict(nested.get("config", {})))
+        self._check()
+
+    def _check(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"name is {self.name!r}; it must be text.")
+        for name, least in (("seed", 0), ("log_every", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+        if self.schedule.min_learning_rate > self.optimizer.learning_rate:
+            raise ValueError(
+                f"schedule.min_learning_rate is {self.schedule.min_learning_rate}; it must not exceed "
+                f"learning_rate {self.optimizer.learning_rate}."
+            )
+        _check_config(self.config)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked for what is no field: the names of before.
+        if name not in FLAT_NAMES:  # pickle and copy ask, too
+            raise AttributeError(f"TrainingRecipe has no field {name!r}.")
+        _warn_of(name, stacklevel=3)
+        return self[FLAT_NAMES[name]]
+
+    def __getitem__(self, dotted: str) -> Any:
+        """The value of a field by its dotted name: `recipe["data.crop_size"]`.
+
+        Raises:
+            ValueError: A recipe has no such field.
+        """
+        group, _, name = _path(dotted).partition(".")
+        if not name:
+            return getattr(self, group)
+        if group == "config":
+            return self.config.get(name, config_defaults().get(name))
+        return getattr(getattr(self, group), name)
 
     # ---- derived numbers ----------------------------------------------------------------------------------
 
     @property
     def crop_height_width(self) -> tuple[int, int]:
         """The training crop as (height, width)."""
-        return height_width(self.crop_size)
+        return height_width(self.data.crop_size)
 
     def accumulation_for(self, num_processes: int) -> int:
         """Forward passes per optimizer step on a number of devices.
@@ -178,15 +207,16 @@ class TrainingRecipe:
         Raises:
             ValueError: `total_batch_size` is not a multiple of `batch_size` times the number of devices.
         """
-        if self.total_batch_size is None:
-            return self.gradient_accumulation
-        per_pass = self.batch_size * num_processes
-        if self.total_batch_size % per_pass:
+        schedule = self.schedule
+        if schedule.total_batch_size is None:
+            return schedule.gradient_accumulation
+        per_pass = schedule.batch_size * num_processes
+        if schedule.total_batch_size % per_pass:
             raise ValueError(
-                f"total_batch_size {self.total_batch_size} is not a multiple of batch_size {self.batch_size} "
-                f"x {num_processes} device(s); change batch_size or the number of devices."
+                f"schedule.total_batch_size {schedule.total_batch_size} is not a multiple of batch_size "
+                f"{schedule.batch_size} x {num_processes} device(s); change batch_size or the number of devices."
             )
-        return self.total_batch_size // per_pass
+        return schedule.total_batch_size // per_pass
 
     def total_iterations(self, num_images: int, *, num_processes: int = 1) -> int:
         """Number of optimizer steps.
@@ -198,30 +228,31 @@ class TrainingRecipe:
         Raises:
             ValueError: The warm-up would not end before the run does.
         """
-        total = self.max_iterations
+        schedule = self.schedule
+        total = schedule.max_iterations
         if total is None:
-            per_step = self.batch_size * num_processes * self.accumulation_for(num_processes)
-            total = max(1, math.ceil((self.epochs or 0) * num_images / per_step))
-        if (self.warmup_iterations or 0) >= total:
+            per_step = schedule.batch_size * num_processes * self.accumulation_for(num_processes)
+            total = max(1, math.ceil((schedule.epochs or 0) * num_images / per_step))
+        if (schedule.warmup_iterations or 0) >= total:
             raise ValueError(
-                f"warmup_iterations is {self.warmup_iterations}, but the run has {total} steps; "
+                f"schedule.warmup_iterations is {schedule.warmup_iterations}, but the run has {total} steps; "
                 "shorten the warm-up (None chooses its length) or train longer."
             )
         return total
 
     def warmup_for(self, total_iterations: int) -> int:
         """Length of the warm-up of a run of `total_iterations` steps."""
-        if self.warmup_iterations is not None:
-            return self.warmup_iterations
+        if self.schedule.warmup_iterations is not None:
+            return self.schedule.warmup_iterations
         return min(WARMUP_ITERATIONS, total_iterations // 20)
 
     def evaluation_interval(self, total_iterations: int) -> int:
         """Steps between two evaluations of a run of `total_iterations` steps."""
-        return self.eval_every or max(1, math.ceil(total_iterations / 10))
+        return self.evaluation.every or max(1, math.ceil(total_iterations / 10))
 
     def save_interval(self, total_iterations: int) -> int:
         """Steps between two checkpoints of a run of `total_iterations` steps."""
-        return self.save_every or self.evaluation_interval(total_iterations)
+        return self.checkpoints.every or self.evaluation_interval(total_iterations)
 
     def precision_on(self, device: torch.device) -> str:
         """The mixed precision that this run uses on a device: `"no"`, `"bf16"` or `"fp16"`.
@@ -229,87 +260,107 @@ class TrainingRecipe:
         Raises:
             ValueError: fp16 was asked for on a CPU, where it cannot train.
         """
-        if self.mixed_precision == "fp16" and device.type == "cpu":
+        precision = self.device.mixed_precision
+        if precision == "fp16" and device.type == "cpu":
             raise ValueError(
-                "mixed_precision is 'fp16' but the device is a CPU; use 'no' or 'bf16', or 'auto' to let the "
-                "device decide."
+                "device.mixed_precision is 'fp16' but the device is a CPU; use 'no' or 'bf16', or 'auto' to let "
+                "the device decide."
             )
-        if self.mixed_precision != "auto":
-            return self.mixed_precision
+        if precision != "auto":
+            return precision
         if device.type == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         return "no"
-
-    def model_kwargs(self) -> dict[str, Any]:
-        """The fields of `ProLabConfig` that this recipe decides."""
-        names = (
-            "decoder",
-            "hidden_size",
-            "temperature",
-            "normalize_pixel_embeddings",
-            "auxiliary_loss_weight",
-            "property_loss_weight",
-            "class_loss_weight",
-            "void_pixels",
-            "classifier_dropout_prob",
-        )
-        return {name: getattr(self, name) for name in names}
 
     # ---- copies and files ---------------------------------------------------------------------------------
 
     def replace(self, **changes: Any) -> Self:
         """A copy with other values; setting one of `max_iterations` and `epochs` clears the other.
 
+        Args:
+            changes: By dotted name (`**{"optimizer.learning_rate": 1e-4}`), or a whole group by its name. The
+                flat names of before (`learning_rate=1e-4`) still work, with a `DeprecationWarning`.
+
         Raises:
             ValueError: A name is not a field, or a value is outside its range.
         """
-        _refuse_unknown(changes)
-        for one, other in (("max_iterations", "epochs"), ("epochs", "max_iterations")):
-            if changes.get(one) is not None:
-                changes.setdefault(other, None)
-        return dataclasses.replace(self, **changes)
+        nested = _nested(changes, warn=True)
+        length = nested.get("schedule")
+        if isinstance(length, dict):
+            for one, other in (("max_iterations", "epochs"), ("epochs", "max_iterations")):
+                if length.get(one) is not None:
+                    length.setdefault(other, None)
+        values = self.to_dict()
+        for name, value in nested.items():
+            if (
+                isinstance(value, RecipeGroup)
+                or name in PLAIN_FIELDS
+                or (name == "config" and name in changes)
+            ):
+                values[name] = value
+            else:
+                values[name] = {**values[name], **value}
+        return type(self)(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the JSON file."""
-        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        values: dict[str, Any] = {name: getattr(self, name) for name in PLAIN_FIELDS}
+        for name in GROUPS:
+            group = dataclasses.asdict(getattr(self, name))
+            values[name] = {key: _plain(value) for key, value in group.items()}
+        values["config"] = {key: _plain(value) for key, value in self.config.items()}
+        return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
         """The inverse of `to_dict`; fields that are left out have their default.
+
+        Args:
+            values: Groups of fields; the flat fields that recipes had before are read, too.
 
         Raises:
             ValueError: A name is not a field, or a value is outside its range.
         """
-        _refuse_unknown(values)
-        return cls(**values)
+        return cls(**_nested(values, warn=False))
 
     def to_json(self, path: str | Path) -> None:
-        """Writes the recipe to a file."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        """Writes the recipe to a file, in one step."""
+        write_json(path, self.to_dict())
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
-        """Reads a recipe that `to_json` wrote, or one written by hand.
+        """Reads a recipe that `to_json` wrote, now or before recipes had groups, or one written by hand.
 
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: It is not a JSON object of recipe fields.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no recipe file {path}.")
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"The recipe {path} is not valid JSON: {error}.") from error
-        if not isinstance(values, dict):
-            raise ValueError(
-                f"The recipe {path} holds a {type(values).__name__}; expected an object of fields."
-            )
+        values = read_json_object(path, what="recipe")
         try:
             return cls.from_dict(values)
         except ValueError as error:
             raise ValueError(f"The recipe {path}: {error}") from error
+
+
+def field_names() -> list[str]:
+    """Dotted names of all fields, without those of `ProLabConfig` (`config.NAME`)."""
+    grouped = (f"{name}.{item.name}" for name, kind in GROUPS.items() for item in dataclasses.fields(kind))
+    return [*PLAIN_FIELDS, *grouped]
+
+
+def flat_values(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a recipe file by dotted name, whichever form the file has.
+
+    Args:
+        recipe: What `to_dict` gives, now or before recipes had groups; it need not be complete.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            flat[FLAT_NAMES.get(name, name)] = value
+    return flat
 
 
 def height_width(value: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -323,14 +374,93 @@ def height_width(value: int | tuple[int, int] | None) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
+@functools.cache
+def config_defaults() -> dict[str, Any]:
+    """Fields of `ProLabConfig` that a recipe may set, with their defaults."""
+    names = [name for name in ProLabConfig.__annotations__ if name not in NOT_IN_CONFIG]
+    return {name: getattr(ProLabConfig, name) for name in names if hasattr(ProLabConfig, name)}
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    for name in config:
+        if name in NOT_IN_CONFIG:
+            raise ValueError(
+                f"config.{name} is decided by the property space and the backbone; leave it out of the recipe."
+            )
+        if name not in config_defaults():
+            near = did_you_mean(name, config_defaults()) or "."
+            raise ValueError(f"config.{name}: ProLabConfig has no field {name!r}{near}")
+    try:
+        # The defaults are fine, and building a configuration costs more than reading a recipe.
+        checked = ProLabConfig(**config) if config else None
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise ValueError(f"config: {' '.join(str(error).split())}") from error
+    if checked is not None and checked.property_loss_weight == 0 and checked.class_loss_weight == 0:
+        raise ValueError(
+            "config.property_loss_weight and config.class_loss_weight are both 0; there is nothing to train on."
+        )
+
+
+def _nested(values: Mapping[str, Any], *, warn: bool) -> dict[str, Any]:
+    """Values by dotted, flat or group name as a dictionary of groups."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        path = _path(name)
+        if warn and path != name:
+            _warn_of(name, stacklevel=4)
+        group, _, inner = path.partition(".")
+        if inner:
+            nested.setdefault(group, {})[inner] = value
+        elif group in PLAIN_FIELDS or isinstance(value, RecipeGroup):
+            nested[group] = value
+        elif not isinstance(value, Mapping):
+            raise ValueError(f"{group} is {value!r}; it must be a group of fields (an object in JSON).")
+        else:
+            for key, content in value.items():
+                _path(f"{group}.{key}")
+                nested.setdefault(group, {})[key] = content
+    return nested
+
+
+def _path(name: str) -> str:
+    """The dotted name of a field by its dotted or flat name, or the name of a group.
+
+    Raises:
+        ValueError: There is no such field.
+    """
+    if name in FLAT_NAMES:
+        return FLAT_NAMES[name]
+    known = [*field_names(), *(f"config.{key}" for key in config_defaults())]
+    if name in known or name in GROUPS or name == "config" or name.startswith("config."):
+        return name
+    by_last = {key.rpartition(".")[2]: key for key in reversed(known)}
+    near = did_you_mean(name, known)
+    if not near and "." not in str(name):
+        close = did_you_mean(name, by_last).partition("'")[2].partition("'")[0]
+        near = f"; did you mean {by_last[close]!r}?" if close else ""
+    near = near or f"; the fields are: {', '.join(known)}."
+    raise ValueError(f"A training recipe has no field {name!r}{near}")
+
+
+def _warn_of(name: str, *, stacklevel: int) -> None:
+    warnings.warn(
+        f"The field {name!r} of a training recipe is called {FLAT_NAMES[name]!r} now.",
+        DeprecationWarning,
+        stacklevel=stacklevel,
+    )
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _refuse_unknown(values: Mapping[str, Any]) -> None:
-    known = [field.name for field in dataclasses.fields(TrainingRecipe)]
-    for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; the fields are: {', '.join(known)}."
-            raise ValueError(f"A training recipe has no field {name!r}{hint}")
+__all__ = [
+    "CheckpointFields",
+    "DataFields",
+    "DeviceFields",
+    "EvaluationFields",
+    "ModelFields",
+    "OptimizerFields",
+    "ScheduleFields",
+    "TrainingRecipe",
+]

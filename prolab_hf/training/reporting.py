@@ -1,6 +1,7 @@
 """What a run shows and records: progress display, JSONL log, callbacks, and the stop between two steps."""
 
 import json
+import math
 import signal
 import threading
 import time
@@ -14,6 +15,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
+
+from prolab_hf.evaluation.metrics import SegmentationScores
+from prolab_hf.files import write_text
 
 SECONDS_BETWEEN_LINES = 20.0
 
@@ -80,6 +84,11 @@ class TrainingDisplay:
         if self.enabled:
             self.console.print(text, highlight=False, markup=False)
 
+    def show_lines(self, lines: Sequence[str]) -> None:
+        """Writes several lines above the bar."""
+        for line in lines:
+            self.show_line(line)
+
 
 def describe(values: Mapping[str, float | None]) -> str:
     """One line of numbers: loss, mean IoU, learning rate, remaining time; unknown ones are left out."""
@@ -102,6 +111,93 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+@dataclass(frozen=True)
+class RunFacts:
+    """What a user should see before the first step.
+
+    Attributes:
+        device: Device and what it computes with, for example `"cpu (2 threads), full precision"`.
+        num_images: Training images.
+        num_eval_images: Evaluation images.
+        num_labels: Classes, if known.
+        total: Steps of the run.
+        images_per_step: Over all devices.
+        first_step: Steps done before this session.
+        evaluate_every: Steps between two evaluations.
+        save_every: Steps between two checkpoints.
+    """
+
+    device: str
+    num_images: int
+    num_eval_images: int
+    num_labels: int | None
+    total: int
+    images_per_step: int
+    first_step: int
+    evaluate_every: int
+    save_every: int
+
+    def lines(self) -> list[str]:
+        """The facts, a line each."""
+        epochs = self.total * self.images_per_step / self.num_images
+        classes = "" if self.num_labels is None else f", {self.num_labels} classes"
+        evaluation = f"evaluation every {self.evaluate_every}, " if self.num_eval_images else ""
+        going_on = f", going on after step {self.first_step:,}" if self.first_step else ""
+        return [
+            f"device: {self.device}",
+            f"data: {self.num_images:,} training images, {self.num_eval_images:,} evaluation images{classes}",
+            f"run: {self.total:,} steps of {self.images_per_step} images ({epochs:,.1f} epochs), {evaluation}"
+            f"checkpoint every {self.save_every}{going_on}",
+        ]
+
+
+WARM_STEPS = 2
+"""Steps of a session that say nothing about the next: memory is allocated, files are read for the first time."""
+FORWARD_SHARE = 1 / 3
+"""Of a training step, until an evaluation was measured: the backward pass costs about two forward passes."""
+
+
+class TimeLeft:
+    """The estimate of the remaining time, one for a whole run: steps and the evaluations between them.
+
+    Args:
+        total: Steps of the run.
+        evaluate_every: Steps between two evaluations.
+        evaluation_share: Evaluation images over images per step; 0 where the run is not evaluated.
+    """
+
+    def __init__(self, total: int, evaluate_every: int, evaluation_share: float) -> None:
+        self.total = total
+        self.evaluate_every = evaluate_every
+        self.evaluation_share = evaluation_share
+        self._steps, self._seconds = 0, 0.0
+        self._evaluation_seconds: float | None = None
+
+    def add_step(self, seconds: float) -> None:
+        """A step took so long."""
+        self._steps += 1
+        if self._steps > WARM_STEPS:
+            self._seconds += seconds
+
+    def add_evaluation(self, seconds: float) -> None:
+        """An evaluation took so long."""
+        self._evaluation_seconds = seconds
+
+    def seconds(self, step: int) -> float | None:
+        """Remaining seconds after a step; `None` until enough steps were measured."""
+        measured = self._steps - WARM_STEPS
+        if step >= self.total:
+            return 0.0
+        if measured < 1:
+            return None
+        per_step = self._seconds / measured
+        evaluation = self._evaluation_seconds
+        if evaluation is None:
+            evaluation = self.evaluation_share * per_step * FORWARD_SHARE
+        evaluations = -(-self.total // self.evaluate_every) - step // self.evaluate_every
+        return (self.total - step) * per_step + (evaluations * evaluation if self.evaluation_share else 0.0)
+
+
 class TrainingLog:
     """A JSONL file with one object per line; a resumed run continues it.
 
@@ -112,8 +208,8 @@ class TrainingLog:
 
     def __init__(self, path: Path, *, resumed_step: int = 0) -> None:
         self.path = path
-        kept = [line for line in _lines(path) if _step_of(line) <= resumed_step] if resumed_step else []
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [entry for entry in read_log(path) if entry["step"] <= resumed_step] if resumed_step else []
+        write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Appends one line.
@@ -128,21 +224,18 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """All complete lines of a training log."""
-    return [json.loads(line) for line in _lines(path)]
-
-
-def _lines(path: Path) -> list[str]:
+    """All whole lines of a training log, none where there is no file; what a crash left half-written is left out."""
     if not path.is_file():
         return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # half-written
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            entries.append(entry)
+    return entries
 
 
 SECONDS_BETWEEN_READINGS = 0.5
@@ -182,6 +275,45 @@ class Reporter:
         self.callbacks = callbacks
         self.display = display
         self.log: TrainingLog | None = None
+        self._shown_loss: float | None = None
+
+    def show_step(self, step: int, *, loss: float | None, **values: float | None) -> None:
+        """Moves the bar.
+
+        Args:
+            step: Steps done.
+            loss: `None` where it was not read back from the device; the last step shows the one before.
+            values: See `TrainingDisplay.show_step`.
+        """
+        if loss is None and step < self.total:
+            return
+        self._shown_loss = self._shown_loss if loss is None else loss
+        self.display.show_step(step, {"loss": self._shown_loss, **values})
+
+    def tell_evaluation(
+        self, step: int, scores: SegmentationScores, class_names: list[str], seconds: float, is_best: bool
+    ) -> None:
+        """Records the scores of an evaluation and shows the means.
+
+        Args:
+            step: Steps done.
+            scores: All scores.
+            class_names: Names in the order of the ids.
+            seconds: That it took.
+            is_best: Whether no evaluation before was as good.
+        """
+        self.tell(
+            "evaluation",
+            step,
+            mean_iou=scores.mean_iou,
+            pixel_accuracy=scores.pixel_accuracy,
+            seconds=seconds,
+            classes=scores.to_dict(class_names)["per_class"],
+        )
+        self.display.show_line(
+            f"step {step}/{self.total}  mIoU {scores.mean_iou:.4f}  "
+            f"pixel accuracy {scores.pixel_accuracy:.4f}{'  (best so far)' if is_best else ''}"
+        )
 
     def tell(self, kind: str, step: int, **values: Any) -> None:
         """Writes a log line and calls the callbacks.
@@ -203,18 +335,21 @@ class LossWindow:
 
     Args:
         device: Of the loss.
+        resumed: Sum and number of losses that the run had in its window when it was stopped.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._steps = 0
-        self._sum = torch.zeros((), device=device)
+    def __init__(self, device: torch.device, resumed: tuple[float, int] = (0.0, 0)) -> None:
+        self._steps = resumed[1]
+        self._sum = torch.full((), resumed[0], device=device)
         self._bad_step = torch.full((), -1, dtype=torch.int64, device=device)
         self._last_reading = 0.0
+        self._names: dict[int, list[str]] = {}
 
-    def add(self, loss: Tensor, step: int) -> None:
-        """Adds the loss of a step."""
+    def add(self, loss: Tensor, step: int, names: list[str]) -> None:
+        """Adds the loss of a step and the names of its images."""
         self._steps += 1
         self._sum += loss
+        self._names[step] = names
         is_first_bad = ~torch.isfinite(loss) & (self._bad_step < 0)
         self._bad_step = torch.where(is_first_bad, step, self._bad_step)
 
@@ -226,10 +361,18 @@ class LossWindow:
         self._last_reading = now
         return float(self._sum / self._steps)
 
-    def first_bad_step(self) -> int | None:
-        """The first step of the run whose loss was not finite."""
+    def first_bad_step(self) -> tuple[int, list[str]] | None:
+        """The first step of the session whose loss was not finite, with the names of its images."""
         step = int(self._bad_step)
-        return None if step < 0 else step
+        names = self._names.get(step, [])
+        self._names.clear()
+        return None if step < 0 else (step, names)
+
+    def state(self) -> tuple[float, int]:
+        """Sum and number of the losses in the window."""
+        total = float(self._sum)
+        # After a loss that is not finite there is nothing to go on with.
+        return (total, self._steps) if math.isfinite(total) else (0.0, 0)
 
     def take(self) -> Tensor:
         """Mean loss of the window, on the device; starts a new window."""
@@ -239,17 +382,36 @@ class LossWindow:
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """The run was stopped by the user; the message says how to go on."""
+    """The run was stopped by the user or the system; the message says how to go on.
+
+    Args:
+        message: What to do next.
+        signal_number: The signal that came.
+
+    Attributes:
+        exit_code: Of the command: 143 after SIGTERM, as schedulers expect, else 1.
+    """
+
+    def __init__(self, message: str, signal_number: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal.SIGTERM if signal_number == signal.SIGTERM else 1
 
 
 class InterruptGuard:
-    """While entered, the first signal only sets `requested`; a second one stops at once.
+    """While entered, the first Ctrl-C or SIGTERM only sets `requested`; a second Ctrl-C stops at once.
 
     Outside of the main thread signals cannot be caught: there it does nothing.
+
+    Attributes:
+        requested: Whether a signal came.
+        signal_number: Which one.
+        last_good: Names the newest valid checkpoint, for the message of the second Ctrl-C.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.signal_number: int | None = None
+        self.last_good: Callable[[], str] = lambda: "There is no checkpoint yet."
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -259,9 +421,14 @@ class InterruptGuard:
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise TrainingInterrupted("Stopped at once; the last checkpoint is valid. Go on with --resume.")
-        self.requested = True
+        # `timeout` and some schedulers send SIGTERM twice; who is in a hurry sends SIGKILL.
+        if self.requested and number == signal.SIGINT:
+            raise TrainingInterrupted(
+                f"Stopped at once. {self.last_good()} Go on with the same command and --resume (resume=True).",
+                number,
+            )
+        if not self.requested:
+            self.requested, self.signal_number = True, number
 
     def __exit__(
         self,

@@ -1,7 +1,9 @@
-"""The door to training: one device or many through Accelerate, with exact resume."""
+"""Training from Python: one device or many through Accelerate, with exact resume."""
 
+import contextlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,22 +11,58 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, gather_object, parse_flag_from_env
+from accelerate.utils import DistributedType, gather_object, parse_flag_from_env, set_seed
 from torch import nn
 
+from prolab_hf.data.transforms import SegmentationDataset
+from prolab_hf.evaluation.evaluate import check_classes, read_batches
+from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.evaluation.metrics import SegmentationScores
-from prolab_hf.training.checkpoints import best_evaluation, open_output_folder
+from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
+from prolab_hf.training.checkpoints import (
+    EVALUATIONS_FILE,
+    Evaluation,
+    best_evaluation,
+    checked_evaluations,
+    recorded_evaluations,
+)
+from prolab_hf.training.data_loading import StepSampler, TrainingExamples, train_dataloader, worker_count
+from prolab_hf.training.from_recipe import backbone_statistics, image_processor, training_transform
+from prolab_hf.training.optimization import AveragedWeights, build_optimizer, build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import (
     InterruptGuard,
+    LossWindow,
     Reporter,
+    RunFacts,
     TrainingCallback,
     TrainingDisplay,
     TrainingEvent,
     TrainingInterrupted,
+    TrainingLog,
+    read_log,
 )
-from prolab_hf.training.training_loop import TrainingRun
-from prolab_hf.training.training_state import RunStorage
+from prolab_hf.training.run_folder import (
+    LOG_FILE,
+    RECIPE_FILE,
+    RunLock,
+    check_free_space,
+    check_output_folder,
+    open_output_folder,
+)
+from prolab_hf.training.run_identity import check_changes, run_identity
+from prolab_hf.training.training_loop import RunState, TrainingLoop
+from prolab_hf.training.training_state import (
+    Progress,
+    RunStorage,
+    load_model_weights,
+    load_optimizer,
+    load_progress,
+    load_random_state,
+    restore_average,
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +80,7 @@ class TrainingResult:
         train_seconds: Time in steps, evaluations and checkpoints not counted.
         data_wait_share: Share of it spent waiting for data.
         images_per_second: Training speed.
+        skipped: Broken images that were left out (`skip_broken`).
     """
 
     output_dir: Path
@@ -49,96 +88,179 @@ class TrainingResult:
     exported_step: int
     best_step: int | None
     best_mean_iou: float | None
-    evaluations: list[dict[str, float]]
+    evaluations: list[Evaluation]
     scores: SegmentationScores | None
     train_seconds: float
     data_wait_share: float
     images_per_second: float
+    skipped: list[str]
 
 
 def train(
     model: nn.Module,
-    train_dataset: Any,
-    eval_dataset: Any | None,
+    train_dataset: ImageMaskPairs | Examples,
+    eval_dataset: ImageMaskPairs | Examples | None,
+    *,
     recipe: TrainingRecipe,
     output_dir: str | Path,
-    processor: Any | None = None,
-    *,
+    processor: ImageProcessor | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    accept_changes: bool = False,
+    skip_broken: bool = False,
     show_progress: bool = True,
     callbacks: Sequence[TrainingCallback] = (),
 ) -> TrainingResult:
     """Trains a segmentation model and exports it.
 
     Works on whatever device and number of processes the script was started with (`accelerate launch`,
-    `torchrun`, or plainly). The model is changed in place and ends with the exported weights. Augmentation is
-    the data set's; `prolab_hf.training.from_recipe` builds it from the recipe.
+    `torchrun`, or plainly). The model is changed in place and ends with the exported weights. Images are augmented
+    as the recipe says, and measured as the exported model will be: the best score equals what
+    `prolab_hf.evaluate` gives for it.
 
     Args:
         model: Returns an output with `loss` and `logits`, and has `save_pretrained`: ours, or transformers'.
-        train_dataset: Gives `pixel_values` `(3, height, width)` and `labels` `(height, width)` per index;
-            `set_epoch` is called where it exists.
-        eval_dataset: The same for evaluation, where `labels` may have another size; `None` = never evaluate.
+        train_dataset: Anything with `len()` and `[i]` that gives a `Sample` or a pair (image, mask of class ids).
+            A mapping of `pixel_values` and `labels` is taken as it is, for augmentation of your own; `set_epoch`
+            is called where it exists.
+        eval_dataset: The same for evaluation; `None` = never evaluate.
         recipe: All numbers of the run.
-        output_dir: Folder of the run; see `output_folder.py`.
-        processor: Image processor to export with the model.
+        output_dir: Folder of the run: checkpoints, log, recipe, and in the end the model.
+        processor: Image processor that prepares evaluation images and is exported with the model; that of the recipe
+            by default.
         resume: Go on with the run in `output_dir` from its newest valid checkpoint.
-        overwrite: Discard the run in `output_dir`.
+        overwrite: Discard the run in `output_dir`; files that no run wrote stay.
+        accept_changes: Resume although data or classes are not those that the run was started with.
+        skip_broken: Take the next image instead of one that cannot be decoded, and list it, instead of stopping.
         show_progress: Show a progress bar (or lines, where there is no terminal) on standard error.
         callbacks: Called with every `TrainingEvent`, on the main process.
 
     Raises:
-        FileExistsError: `output_dir` is not empty and neither `resume` nor `overwrite` was given.
-        ValueError: The recipe does not fit model, data or device; an image cannot be used.
-        FloatingPointError: The loss or a weight is no longer finite.
+        FileExistsError: `output_dir` is not empty and neither `resume` nor `overwrite` was given, or another run is
+            writing there.
+        ValueError: The recipe does not fit model, data or device; an image cannot be used; the run to resume had
+            other data or classes.
+        FloatingPointError: The loss or a weight is no longer finite; the images of the step are named.
         RuntimeError: A checkpoint could not be written.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
-    if len(train_dataset) == 0:
-        raise ValueError("The training set is empty; check the folder and the split.")
-    accelerator = build_accelerator(recipe)
+    _check_datasets(model, train_dataset, eval_dataset)
     output_dir = Path(output_dir)
+    check_output_folder(output_dir, resume=resume, overwrite=overwrite)
+    accelerator = build_accelerator(recipe)
     total = recipe.total_iterations(len(train_dataset), num_processes=accelerator.num_processes)
-    checkpoint = None
-    if accelerator.is_main_process:
-        checkpoint = open_output_folder(output_dir, resume=resume, overwrite=overwrite)
-    checkpoint = gather_object([checkpoint])[0]
-    datasets = {"train": train_dataset}
-    if eval_dataset is not None:
-        datasets["eval"] = eval_dataset
+    if processor is None and not (_gives_tensors(train_dataset) and _gives_tensors(eval_dataset)):
+        processor = default_processor(recipe, model)
     show = show_progress and accelerator.is_main_process
-    with TrainingDisplay(total, enabled=show) as display, InterruptGuard() as guard:
-        run = TrainingRun(
-            model,
-            datasets,
+    lock = RunLock(output_dir) if accelerator.is_main_process else contextlib.nullcontext()
+    with lock, TrainingDisplay(total, enabled=show) as display, InterruptGuard() as guard:
+        checkpoint = None
+        if accelerator.is_main_process:
+            checkpoint = open_output_folder(output_dir, resume=resume, overwrite=overwrite)
+        checkpoint = gather_object([checkpoint])[0]
+        storage = RunStorage(output_dir, model, processor, accelerator, recipe.checkpoints.keep)
+        guard.last_good = storage.last_good
+        reporter = Reporter(total, callbacks, display)
+        identity = run_identity(model, train_dataset, eval_dataset)
+        progress = _fresh_progress(recipe, accelerator, len(train_dataset), identity)
+        if checkpoint is not None:
+            progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
+        examples = _examples(model, train_dataset, recipe, processor, skip_broken=skip_broken)
+        state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
+        display.show_lines(_facts(state, recipe, accelerator, total, eval_dataset).lines())
+        loop = TrainingLoop(
+            state,
             recipe,
+            eval_dataset,
             accelerator=accelerator,
-            storage=RunStorage(output_dir, model, processor, accelerator, recipe.keep_checkpoints),
-            reporter=Reporter(total, callbacks, display),
+            storage=storage,
+            reporter=reporter,
             guard=guard,
+            skip_broken=skip_broken,
         )
-        run.start(checkpoint)
-        run.loop()
-        exported_step = run.finish()
-    return _result(run, output_dir, exported_step)
+        with contextlib.closing(state.batches):
+            exported_step = loop.run()
+    return _result(loop, output_dir, exported_step)
 
 
-def _result(run: TrainingRun, output_dir: Path, exported_step: int) -> TrainingResult:
-    progress, best = run.progress, best_evaluation(run.evaluations)
-    seconds = max(progress.train_seconds, 1e-9)
+def _result(loop: TrainingLoop, output_dir: Path, exported_step: int) -> TrainingResult:
+    progress, evaluations = loop.progress, loop.storage.evaluations
+    best, seconds = best_evaluation(evaluations), max(progress.train_seconds, 1e-9)
     return TrainingResult(
         output_dir=output_dir,
         step=progress.step,
         exported_step=exported_step,
         best_step=None if best is None else int(best["step"]),
         best_mean_iou=None if best is None else best["mean_iou"],
-        evaluations=run.evaluations,
-        scores=run.scores,
+        evaluations=evaluations,
+        scores=loop.scores,
         train_seconds=progress.train_seconds,
         data_wait_share=progress.wait_seconds / seconds,
         images_per_second=progress.step * progress.effective_batch_size / seconds,
+        skipped=loop.skipped,
     )
+
+
+# ---- data and device --------------------------------------------------------------------------------------
+
+
+def _check_datasets(
+    model: nn.Module, train_dataset: ImageMaskPairs | Examples, eval_dataset: ImageMaskPairs | Examples | None
+) -> None:
+    if len(train_dataset) == 0:
+        raise ValueError("The training set is empty; check the folder and the split.")
+    config = getattr(model, "config", None)
+    ours = getattr(config, "semantic_loss_ignore_index", None)
+    for dataset in (train_dataset, eval_dataset):
+        if dataset is None or not hasattr(config, "id2label"):
+            continue
+        check_classes(class_names_of(model), getattr(dataset, "class_names", None))
+        theirs = getattr(dataset, "ignore_index", ours)
+        if ours is not None and theirs != ours:
+            raise ValueError(
+                f"Void pixels of the data set have label {theirs}, but the model ignores label {ours}; set "
+                f"model.config.semantic_loss_ignore_index = {theirs}."
+            )
+
+
+def _gives_tensors(dataset: ImageMaskPairs | Examples | None) -> bool:
+    if dataset is None or isinstance(dataset, SegmentationDataset):
+        return True
+    try:
+        return isinstance(dataset[0], Mapping)
+    except (ValueError, OSError):  # a broken image, which the loop will name
+        return False
+
+
+def default_processor(recipe: TrainingRecipe, model: nn.Module) -> ImageProcessor:
+    """The image processor that a recipe describes, for a model of ours.
+
+    Raises:
+        ValueError: The model is another one, whose processor cannot be guessed.
+    """
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "temperature"):
+        raise ValueError(
+            f"The data set gives images, and a {type(model).__name__} needs its own image processor for them; pass "
+            "processor."
+        )
+    mean, std = backbone_statistics(recipe)
+    return image_processor(recipe, config, image_mean=list(mean), image_std=list(std))
+
+
+def _examples(
+    model: nn.Module,
+    dataset: ImageMaskPairs | Examples,
+    recipe: TrainingRecipe,
+    processor: ImageProcessor | None,
+    *,
+    skip_broken: bool,
+) -> TrainingExamples:
+    transform = None
+    if processor is not None:
+        ignore_index = getattr(model.config, "semantic_loss_ignore_index", 255)
+        transform = training_transform(recipe, processor, ignore_index=ignore_index)
+    return TrainingExamples(dataset, transform, seed=recipe.seed, skip_broken=skip_broken)
 
 
 def build_accelerator(recipe: TrainingRecipe) -> Accelerator:
@@ -168,7 +290,164 @@ def build_accelerator(recipe: TrainingRecipe) -> Accelerator:
             "checkpoints this loop does not write; use plain data parallelism (MULTI_GPU), or "
             "transformers.Trainer."
         )
+    asked = [name for name in ("FSDP", "DEEPSPEED") if parse_flag_from_env(f"ACCELERATE_USE_{name}")]
+    if asked and accelerator.is_main_process:
+        logger.warning(
+            "The launch configuration asks for %s, but on this device (%s) Accelerate shards nothing: every process "
+            "holds the whole model (plain data parallelism).",
+            asked[0],
+            accelerator.device.type,
+        )
     return accelerator
+
+
+# ---- start and resume -------------------------------------------------------------------------------------
+
+
+def _fresh_progress(
+    recipe: TrainingRecipe, accelerator: Accelerator, num_images: int, identity: dict[str, Any]
+) -> Progress:
+    processes = accelerator.num_processes
+    return Progress(
+        num_images=num_images,
+        effective_batch_size=recipe.schedule.batch_size * processes * recipe.accumulation_for(processes),
+        recipe=recipe.to_dict(),
+        identity=identity,
+    )
+
+
+def _resume(checkpoint: Path, fresh: Progress, storage: RunStorage, *, accept_changes: bool) -> Progress:
+    """Model, progress and evaluations as they were; the numbers of the recipe are those of now."""
+    saved = load_progress(checkpoint)
+    changed = check_changes(saved, fresh, accept_changes=accept_changes)
+    model: Any = storage.model
+    space = getattr(model, "property_space", None) if changed else None
+    load_model_weights(checkpoint, model)
+    if space is not None:
+        model.set_property_space(space)  # the checkpoint's vectors belong to the classes of before
+    storage.saved_step, storage.resumed_from = saved.step, checkpoint
+    storage.evaluations = _earlier_evaluations(saved, storage)
+    saved.recipe, saved.effective_batch_size = fresh.recipe, fresh.effective_batch_size
+    saved.identity, saved.num_images = fresh.identity, fresh.num_images
+    return saved
+
+
+def _earlier_evaluations(saved: Progress, storage: RunStorage) -> list[Evaluation]:
+    """From the log, the checkpoint and the file of evaluations: what one of them has lost, another one knows."""
+    logged = [
+        {name: entry.get(name) for name in ("step", "mean_iou", "pixel_accuracy")}
+        for entry in read_log(storage.output_dir / LOG_FILE)
+        if entry.get("event") == "evaluation"
+    ]
+    by_step: dict[float, Evaluation] = {}
+    for entries in (logged, saved.evaluations):
+        with contextlib.suppress(ValueError):
+            by_step |= {entry["step"]: entry for entry in checked_evaluations(entries, until_step=saved.step)}
+    recorded = recorded_evaluations(storage.root, until_step=saved.step)
+    by_step |= {entry["step"]: entry for entry in recorded}
+    if len(recorded) < len(by_step):
+        logger.warning(
+            "%s lacks %d evaluations, which the log and the checkpoints still know; it is written anew.",
+            storage.root / EVALUATIONS_FILE,
+            len(by_step) - len(recorded),
+        )
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _start(
+    model: nn.Module,
+    examples: TrainingExamples,
+    recipe: TrainingRecipe,
+    progress: Progress,
+    storage: RunStorage,
+    reporter: Reporter,
+    checkpoint: Path | None,
+) -> RunState:
+    """Puts everything on the device and, with a checkpoint, back to where it was."""
+    accelerator, total = storage.accelerator, reporter.total
+    set_seed(recipe.seed, device_specific=True)
+    plain_model = model
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda" and recipe.device.sync_batch_norm:
+        plain_model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(accelerator.device)
+    if recipe.device.channels_last:
+        model.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, recipe)
+    if checkpoint is not None:
+        load_optimizer(checkpoint, optimizer, accelerator.scaler)
+    scheduler = build_scheduler(optimizer, recipe, total, first_step=progress.step)
+    average = AveragedWeights(model, recipe.optimizer.ema_decay) if recipe.optimizer.ema_decay else None
+    if average is not None and checkpoint is not None:
+        restore_average(average, checkpoint, progress.step)
+    model, prepared = accelerator.prepare(model, optimizer)
+    if accelerator.is_main_process:
+        if checkpoint is not None:
+            # Without those of the steps that are about to be repeated; old checkpoints may make room.
+            storage.record()
+        check_free_space(storage.output_dir, storage.checkpoint_bytes(), recipe.checkpoints.keep)
+        recipe.to_json(storage.output_dir / RECIPE_FILE)
+        reporter.log = TrainingLog(storage.output_dir / LOG_FILE, resumed_step=progress.step)
+    rank, windows = accelerator.process_index, progress.loss_window
+    window = LossWindow(accelerator.device, tuple(windows[rank]) if rank < len(windows) else (0.0, 0))
+    batches = read_batches(_dataloader(plain_model, examples, recipe, progress, accelerator, total))
+    if checkpoint is not None:
+        load_random_state(checkpoint, rank)
+    return RunState(model, plain_model, prepared, scheduler, average, progress, batches, window)
+
+
+def _dataloader(
+    model: nn.Module,
+    examples: TrainingExamples,
+    recipe: TrainingRecipe,
+    progress: Progress,
+    accelerator: Accelerator,
+    total: int,
+) -> torch.utils.data.DataLoader[Any]:
+    sampler = StepSampler(
+        progress.num_images,
+        recipe,
+        accumulation=recipe.accumulation_for(accelerator.num_processes),
+        first_step=progress.step,
+        last_step=total,
+        rank=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
+    config = getattr(model, "config", None)
+    return train_dataloader(
+        examples,
+        sampler,
+        num_workers=worker_count(recipe, accelerator.num_processes),
+        ignore_index=getattr(config, "semantic_loss_ignore_index", 255),
+        count_void=getattr(config, "void_pixels", "mask") == "dilute",
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def _facts(
+    state: RunState,
+    recipe: TrainingRecipe,
+    accelerator: Accelerator,
+    total: int,
+    eval_dataset: ImageMaskPairs | Examples | None,
+) -> RunFacts:
+    device = accelerator.device
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    processes = f"{accelerator.num_processes} x " if accelerator.num_processes > 1 else ""
+    precision = {"no": "full precision"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    labels = getattr(getattr(state.plain_model, "config", None), "num_labels", None)
+    return RunFacts(
+        device=f"{processes}{device.type} ({name}), {precision}",
+        num_images=state.progress.num_images,
+        num_eval_images=0 if eval_dataset is None else len(eval_dataset),
+        num_labels=labels,
+        total=total,
+        images_per_step=state.progress.effective_batch_size,
+        first_step=state.progress.step,
+        evaluate_every=recipe.evaluation_interval(total),
+        save_every=recipe.save_interval(total),
+    )
 
 
 __all__ = [

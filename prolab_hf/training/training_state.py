@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -17,40 +17,30 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers.utils import logging as transformers_logging
 
+from prolab_hf.files import read_json_object, write_json
+from prolab_hf.progress import without_foreign_bars
+from prolab_hf.protocols import ImageProcessor, SupportsState
 from prolab_hf.training.checkpoints import (
-    CHECKPOINTS_FOLDER,
     STATE_FOLDER,
+    Evaluation,
     best_checkpoint,
     checkpoint_step,
-    export_into,
     newest_valid_checkpoint,
     prune_checkpoints,
     record_evaluations,
     write_checkpoint,
 )
 from prolab_hf.training.optimization import AveragedWeights
-from prolab_hf.training.recipe import TrainingRecipe
+from prolab_hf.training.run_folder import CHECKPOINTS_FOLDER, export_into
 
 logger = logging.getLogger(__name__)
-
 
 OPTIMIZER_FILE = "optimizer.pt"
 RANDOM_FILE = "random_states.pt"
 AVERAGE_FILE = "averaged_weights.safetensors"
 PROGRESS_FILE = "progress.json"
-# A resumed run may change these without becoming another run.
-FREE_FIELDS = {
-    "name",
-    "log_every",
-    "eval_every",
-    "save_every",
-    "keep_checkpoints",
-    "num_workers",
-    "eval_batch_size",
-    "final_weights",
-}
+BYTES_PER_NUMBER = 4
 
 
 @dataclass
@@ -64,6 +54,9 @@ class Progress:
         train_seconds: Time in steps.
         wait_seconds: Of these, time spent waiting for data.
         recipe: The recipe as plain values.
+        identity: Data and classes, see `run_identity`; `None` in runs of earlier versions.
+        evaluations: Those so far, undefined scores as `None`.
+        loss_window: Per process, the sum of the losses since the last log line and their number.
     """
 
     step: int = 0
@@ -72,16 +65,22 @@ class Progress:
     train_seconds: float = 0.0
     wait_seconds: float = 0.0
     recipe: dict[str, Any] = field(default_factory=dict)
+    identity: dict[str, Any] | None = None
+    evaluations: list[dict[str, float | None]] = field(default_factory=list)
+    loss_window: list[tuple[float, int]] = field(default_factory=list)
+
+
+# ---- files of a checkpoint --------------------------------------------------------------------------------
 
 
 def save_state(
     checkpoint: Path,
     progress: Progress,
     *,
-    optimizer: Any,
+    optimizer: SupportsState,
     random_states: list[dict[str, Any]],
     averaged: dict[str, Tensor] | None,
-    scaler: Any = None,
+    scaler: SupportsState | None = None,
 ) -> None:
     """Writes the training state into a checkpoint folder that is being filled.
 
@@ -100,8 +99,7 @@ def save_state(
     torch.save(random_states, folder / RANDOM_FILE)
     if averaged is not None:
         save_file({name: value.contiguous() for name, value in averaged.items()}, folder / AVERAGE_FILE)
-    text = json.dumps(dataclasses.asdict(progress), indent=2)
-    (folder / PROGRESS_FILE).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / PROGRESS_FILE, dataclasses.asdict(progress))
 
 
 def load_progress(checkpoint: Path) -> Progress:
@@ -110,14 +108,17 @@ def load_progress(checkpoint: Path) -> Progress:
     Raises:
         ValueError: Its training state is missing or of another version.
     """
-    path = checkpoint / STATE_FOLDER / PROGRESS_FILE
     try:
-        return Progress(**json.loads(path.read_text(encoding="utf-8")))
+        return Progress(
+            **read_json_object(checkpoint / STATE_FOLDER / PROGRESS_FILE, what="progress of a run")
+        )
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"The checkpoint {checkpoint} has no usable training state: {error}.") from error
+        raise ValueError(f"The checkpoint {checkpoint} has no usable training state: {error}") from error
 
 
-def load_optimizer(checkpoint: Path, optimizer: Any, scaler: Any = None) -> None:
+def load_optimizer(
+    checkpoint: Path, optimizer: torch.optim.Optimizer, scaler: SupportsState | None = None
+) -> None:
     """Restores the optimizer's moments; rates and decays stay those of the recipe of now.
 
     Raises:
@@ -146,6 +147,14 @@ def load_averaged(checkpoint: Path) -> dict[str, Tensor] | None:
     return load_file(path) if path.is_file() else None
 
 
+def restore_average(average: AveragedWeights, checkpoint: Path, step: int) -> None:
+    """Puts the averaged weights of a checkpoint back; a run that had none starts averaging now."""
+    tensors = load_averaged(checkpoint)
+    if tensors is not None:
+        average.num_updates = step
+        average.tensors = {name: tensors[name].to(value.device) for name, value in average.tensors.items()}
+
+
 def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = False) -> None:
     """Restores every tensor of the model.
 
@@ -160,7 +169,7 @@ def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = F
     index = checkpoint / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json_object(index)["weight_map"].values()))
     state: dict[str, Tensor] = {}
     for name in names:
         state.update(load_file(checkpoint / name))
@@ -177,6 +186,9 @@ def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = F
             f"{other[:2]}."
         )
     model.load_state_dict(state)
+
+
+# ---- random numbers ---------------------------------------------------------------------------------------
 
 
 def random_state() -> dict[str, Any]:
@@ -225,34 +237,7 @@ def load_random_state(checkpoint: Path, rank: int) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def warn_of_changes(progress: Progress, recipe: TrainingRecipe, num_images: int, batch_size: int) -> None:
-    """Says what keeps a resumed run from being the one that was interrupted.
-
-    Raises:
-        ValueError: The training set has another length: the data order would be another one.
-    """
-    if progress.num_images != num_images:
-        raise ValueError(
-            f"The run to resume was trained on {progress.num_images} images, this data set has "
-            f"{num_images}; resume with the same data, or start a new run from the exported model."
-        )
-    now = recipe.to_dict()
-    changed = [
-        f"{name}: {progress.recipe.get(name)!r} -> {value!r}"
-        for name, value in now.items()
-        if name not in FREE_FIELDS and progress.recipe.get(name) != value
-    ]
-    if progress.effective_batch_size != batch_size:
-        changed.append(f"images per step: {progress.effective_batch_size} -> {batch_size}")
-    if changed:
-        logger.warning(
-            "Resuming at step %d with changes, so this is not exactly the run that it continues: %s.",
-            progress.step,
-            "; ".join(changed),
-        )
-
-
-BYTES_PER_NUMBER = 4
+# ---- storing ----------------------------------------------------------------------------------------------
 
 
 class RunStorage:
@@ -264,10 +249,19 @@ class RunStorage:
         processor: Saved with the model, if there is one.
         accelerator: Of the run.
         keep: How many of the newest checkpoints stay.
+
+    Attributes:
+        resumed_from: The checkpoint that this session started from; it stays.
+        evaluations: Of the run; the checkpoint of the best one stays.
     """
 
     def __init__(
-        self, output_dir: Path, model: nn.Module, processor: Any | None, accelerator: Accelerator, keep: int
+        self,
+        output_dir: Path,
+        model: nn.Module,
+        processor: ImageProcessor | None,
+        accelerator: Accelerator,
+        keep: int,
     ) -> None:
         self.output_dir = output_dir
         self.root = output_dir / CHECKPOINTS_FOLDER
@@ -276,6 +270,8 @@ class RunStorage:
         self.accelerator = accelerator
         self.keep = keep
         self.saved_step: int | None = None
+        self.resumed_from: Path | None = None
+        self.evaluations: list[Evaluation] = []
 
     def checkpoint_bytes(self) -> int:
         """Estimated size of one checkpoint: weights, and two moments of those that are trained."""
@@ -283,7 +279,9 @@ class RunStorage:
             parameter.numel() * (3 if parameter.requires_grad else 1) for parameter in self.model.parameters()
         )
 
-    def save(self, progress: Progress, optimizer: Any, average: AveragedWeights | None) -> float | None:
+    def save(
+        self, progress: Progress, optimizer: SupportsState, average: AveragedWeights | None
+    ) -> float | None:
         """Writes a checkpoint of the current step, unless there is one. Every process must call this.
 
         Args:
@@ -301,10 +299,12 @@ class RunStorage:
         if self.saved_step == progress.step:
             return None
         random_states = gather_object([random_state()])
+        progress.loss_window = gather_object(progress.loss_window)
         seconds = None
         if self.accelerator.is_main_process:
             started = time.perf_counter()
             self.check_weights(progress.step)
+            progress.evaluations = [_plain_scores(entry) for entry in self.evaluations]
 
             def fill(folder: Path) -> None:
                 self.write_model(folder)
@@ -318,17 +318,22 @@ class RunStorage:
                 )
 
             write_checkpoint(self.root, progress.step, fill)
-            prune_checkpoints(self.root, self.keep)
+            self.prune()
             seconds = time.perf_counter() - started
         self.saved_step = progress.step
         self.accelerator.wait_for_everyone()
         return seconds
 
-    def record(self, evaluations: list[dict[str, float]]) -> None:
-        """Remembers the evaluations, on the main process; checkpoints that are no longer the best may go."""
+    def prune(self) -> None:
+        """Removes the checkpoints that need not stay."""
+        spare = [] if self.resumed_from is None else [self.resumed_from]
+        prune_checkpoints(self.root, self.keep, spare=spare, evaluations=self.evaluations)
+
+    def record(self) -> None:
+        """Writes the evaluations down, on the main process; checkpoints that are no longer the best may go."""
         if self.accelerator.is_main_process:
-            record_evaluations(self.root, evaluations)
-            prune_checkpoints(self.root, self.keep)
+            record_evaluations(self.root, self.evaluations)
+            self.prune()
 
     def export(self, step: int, average: AveragedWeights | None, *, best: bool) -> int:
         """Puts the chosen weights into the model and writes it into the folder of the run.
@@ -345,7 +350,7 @@ class RunStorage:
             RuntimeError: The model could not be written.
         """
         self.accelerator.wait_for_everyone()
-        chosen = best_checkpoint(self.root) if best else None
+        chosen = best_checkpoint(self.root, self.evaluations) if best else None
         if chosen is not None:
             step = checkpoint_step(chosen)
             load_model_weights(chosen, self.model, averaged=average is not None)
@@ -361,7 +366,7 @@ class RunStorage:
         model: Any = self.model
         # safetensors holds contiguous tensors only; a channels-last model has others.
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
-        with _silent_transformers():
+        with without_foreign_bars():
             model.save_pretrained(folder, state_dict=state)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
@@ -385,21 +390,44 @@ class RunStorage:
         return f"The last good checkpoint is {last}." if last else "There is no checkpoint yet."
 
 
-def restore_average(average: AveragedWeights, checkpoint: Path, step: int) -> None:
-    """Puts the averaged weights of a checkpoint back; a run that had none starts averaging now."""
-    tensors = load_averaged(checkpoint)
-    if tensors is not None:
-        average.num_updates = step
-        average.tensors = {name: tensors[name].to(value.device) for name, value in average.tensors.items()}
+def _plain_scores(entry: Evaluation) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in entry.items()}
 
 
 @contextlib.contextmanager
-def _silent_transformers() -> Iterator[None]:
-    """Without the bar per file that transformers would draw into ours."""
-    was_enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+def as_exported(
+    model: nn.Module, average: AveragedWeights | None, accelerator: Accelerator
+) -> Iterator[nn.Module]:
+    """The model as it would be exported now, while entered: what is measured is what will be loaded.
+
+    Averaged weights, the main process's statistics on every process (each keeps its own of batch normalization),
+    no mixed precision, the usual memory layout.
+
+    Args:
+        model: The model, not wrapped.
+        average: Averaged weights, if the run has them.
+        accelerator: Of the run.
+    """
+    if accelerator.num_processes > 1:
+        tensors = [*model.buffers(), *(average.tensors.values() if average is not None else ())]
+        for tensor in tensors:
+            # The loop's own wrapper does the same to the buffers before its next step.
+            torch.distributed.broadcast(tensor, src=0)
+    layouts = {name: value.is_contiguous() for name, value in model.named_parameters()}
+    rearranged = not all(layouts.values())
+    patched = model.__dict__.get("forward")  # what Accelerate put there: autocast around the model's own
+    if average is not None:
+        average.swap_in(model)
     try:
-        yield
+        if rearranged:
+            model.to(memory_format=torch.contiguous_format)
+        if patched is not None and "_original_forward" in model.__dict__:
+            model.forward = model.__dict__["_original_forward"]
+        yield model
     finally:
-        if was_enabled:
-            transformers_logging.enable_progress_bar()
+        if patched is not None:
+            model.forward = patched
+        if rearranged:
+            model.to(memory_format=torch.channels_last)
+        if average is not None:
+            average.swap_out(model)

@@ -8,6 +8,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+import prolab_hf
 from prolab_hf import ProLabForSemanticSegmentation, cli
 from prolab_hf.cli import app, run
 from prolab_hf.quickstart import run_quickstart
@@ -77,6 +78,11 @@ def test_exit_codes(monkeypatch, capsys, error, code, message):
     assert shown.count("\n") == 1
 
 
+def test_the_version_is_told(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"prolab_hf {prolab_hf.__version__}"
+
+
 def test_unknown_option_is_a_users_mistake(capsys):
     assert run(["segment", "--no-such-option"]) == 2
     assert "no-such-option" in capsys.readouterr().err
@@ -84,7 +90,9 @@ def test_unknown_option_is_a_users_mistake(capsys):
 
 def test_quickstart_does_every_step(tmp_path):
     said = []
-    recipe = get_recipe("quickstart").replace(epochs=None, max_iterations=6, eval_every=3, save_every=3)
+    recipe = get_recipe("quickstart").replace(
+        **{"schedule.max_iterations": 6, "evaluation.every": 3, "checkpoints.every": 3}
+    )
     result = run_quickstart(
         tmp_path / "out", recipe=recipe, num_train=16, num_test=3, say=said.append, show_progress=False
     )
@@ -96,6 +104,9 @@ def test_quickstart_does_every_step(tmp_path):
     assert total == pytest.approx(result.explanation.score, abs=1e-5)
     with Image.open(result.figure) as image:
         assert min(image.size) > 400
+    # Whoever may read the configuration may read the weights.
+    weights, config = (tmp_path / "out" / name for name in ("model.safetensors", "config.json"))
+    assert weights.stat().st_mode == config.stat().st_mode
     model = ProLabForSemanticSegmentation.from_pretrained(tmp_path / "out")
     assert model.config.num_labels == len(names) - 1
     with pytest.raises(FileExistsError):

@@ -46,7 +46,7 @@ def test_splits_are_found(folder, tmp_path_factory, write_image, write_mask):
     write_mask(folder / "a-val/masks/p.png", np.zeros((8, 12)))
     (folder / "notes").mkdir()
     assert list_splits(folder) == ["train", "a-val"]
-    assert list_splits(folder, folders=("images", "masks")) == []
+    assert list_splits(folder, folders=("photos", "masks")) == []
     other = tmp_path_factory.mktemp("other")
     for kind in ("images", "masks"):
         for split in ("test", "train"):

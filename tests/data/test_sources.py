@@ -125,10 +125,14 @@ def test_every_image_mode_becomes_rgb(tmp_path, mode):
     assert image.getpixel((1, 1)) == (gray, gray, gray)
 
 
-def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path):
+def test_sixteen_bit_gray_needs_a_declared_range_and_is_not_clipped(tmp_path):
     Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "x.png")
-    image = read_image(tmp_path / "x.png", name="x")
-    assert [image.getpixel((i, 0))[0] for i in range(3)] == [0, 128, 255]
+    with pytest.raises(
+        ValueError, match=r"x cannot be decoded: it holds values of 16 bits from 0 to 65535.*--value-range"
+    ):
+        read_image(tmp_path / "x.png", name="x")
+    image = read_image(tmp_path / "x.png", name="x", value_range=(0, 65535))
+    assert image.dtype == np.uint16 and image[0].tolist() == [[0] * 3, [32768] * 3, [65535] * 3]
 
 
 def test_metadata_files_give_the_same_as_the_folder(folder):
@@ -151,8 +155,8 @@ def test_metadata_files_give_the_same_as_the_folder(folder):
 
 
 def test_metadata_errors(folder):
-    (folder / "d.csv").write_text("image,mask\na,b\n")
-    with pytest.raises(ValueError, match=r"'image'.*\['mask', 'image'\]"):
+    (folder / "d.csv").write_text("photo,mask\na,b\n")
+    with pytest.raises(ValueError, match=r"'image'.*\['mask', 'photo'\]"):
         MetadataSource(folder / "d.csv", num_classes=3)
     (folder / "d.jsonl").write_text('{"image": 1\n')
     with pytest.raises(ValueError, match="line 1"):

@@ -8,10 +8,11 @@ from PIL import Image
 from prolab_hf.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    EvalTransform,
     PhotometricDistortion,
     TrainTransform,
+    _scaled_size,
     collate,
+    to_normalized_tensor,
 )
 
 
@@ -149,8 +150,7 @@ def test_void_does_not_count_as_a_class_in_the_limit():
     ],
 )
 def test_base_scale_fits_long_and_short_edge(size, scale, expected):
-    transform = EvalTransform(scale=scale)
-    assert transform.output_size(*size) == expected
+    assert _scaled_size(size, scale, 1.0) == expected
 
 
 def test_resize_ratio_stays_in_its_range():
@@ -167,8 +167,8 @@ def test_resize_ratio_stays_in_its_range():
 
 
 def test_normalization_equals_the_plain_formula():
-    image, mask = scene()
-    out = EvalTransform()(image, mask)["pixel_values"]
+    image, _ = scene()
+    out = to_normalized_tensor(image, IMAGENET_MEAN, IMAGENET_STD)
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     expected = (values - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
@@ -224,24 +224,6 @@ def test_all_four_distortions_occur():
     assert any(matrix[0, 0] > 1.2 for matrix in drawn)
 
 
-# -- evaluation ---------------------------------------------------------------------------------------------
-
-
-def test_evaluation_keeps_labels_and_rounds_edges_up():
-    image, mask = scene(60, 80)
-    out = EvalTransform(size_divisor=32)(image, mask)
-    assert out["pixel_values"].shape == (3, 64, 96)
-    assert (out["labels"].numpy() == mask).all()
-    resized = EvalTransform(size_divisor=32, resize_labels=True)(image, mask)
-    assert resized["labels"].shape == (64, 96)
-    assert set(resized["labels"].unique().tolist()) == set(np.unique(mask).tolist())
-
-
-def test_short_edge_and_fixed_size():
-    assert EvalTransform(scale=30).output_size(60, 80) == (30, 40)
-    assert EvalTransform(scale=(24, 50), keep_ratio=False).output_size(60, 80) == (24, 50)
-
-
 @pytest.mark.parametrize(
     "build",
     [
@@ -250,8 +232,6 @@ def test_short_edge_and_fixed_size():
         lambda: TrainTransform(8, cat_max_ratio=0),
         lambda: TrainTransform(8, flip_probability=2),
         lambda: TrainTransform(8, std=(1, 1, 0)),
-        lambda: EvalTransform(keep_ratio=False),
-        lambda: EvalTransform(size_divisor=0),
     ],
 )
 def test_numbers_out_of_range_are_refused(build):

@@ -10,8 +10,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from prolab_hf.data.sources import Sample
-from prolab_hf.data.transforms import EvalTransform
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.evaluation.metrics import SegmentationCounts
 
@@ -52,7 +51,7 @@ def test_equals_counting_image_by_image(model, processor, source, options):
     counts = SegmentationCounts(5, boundary_ratio=0.02)
     for sample in source:
         counts.update(segment(model, processor, sample.image, **options).labels, sample.mask)
-    results = evaluate_model(model, processor, source, boundary_ratio=0.02, **options)
+    results = evaluate(model, processor, source, boundary_ratio=0.02, **options)
     expected = counts.scores().to_dict(source.class_names)
     assert {key: results[key] for key in expected} == expected
     assert 0.3 < results["mean_iou"] < 1
@@ -62,39 +61,34 @@ def test_equals_counting_image_by_image(model, processor, source, options):
 
 
 def test_workers_accelerator_pairs_and_transform(model, processor, source):
-    expected = evaluate_model(model, processor, source)["per_class"]
-    assert evaluate_model(model, processor, source, num_workers=1, batch_size=2)["per_class"] == expected
-    assert (
-        evaluate_model(model, processor, source, accelerator=Accelerator(cpu=True))["per_class"] == expected
-    )
+    expected = evaluate(model, processor, source)["per_class"]
+    assert evaluate(model, processor, source, num_workers=1, batch_size=2)["per_class"] == expected
+    assert evaluate(model, processor, source, accelerator=Accelerator(cpu=True))["per_class"] == expected
     pairs = [(sample.image, sample.mask) for sample in source]
-    assert evaluate_model(model, processor, pairs)["per_class"] == expected
-    transform = EvalTransform(scale=64, size_divisor=32)
-    by_transform = evaluate_model(model, transform, source)["mean_iou"]
-    assert by_transform == pytest.approx(evaluate_model(model, processor, source)["mean_iou"], abs=0.05)
+    assert evaluate(model, processor, pairs)["per_class"] == expected
 
 
 def test_wrong_data_is_named(model, processor, source):
     with pytest.raises(ValueError, match="holds no images"):
-        evaluate_model(model, processor, [])
+        evaluate(model, processor, [])
     image = source[0].image
     with pytest.raises(ValueError, match=r"number 0 have shape \(3, 3\), the image is 70 high and 90 wide"):
-        evaluate_model(model, processor, [(image, np.zeros((3, 3), int))])
+        evaluate(model, processor, [(image, np.zeros((3, 3), int))])
     with pytest.raises(ValueError, match="None of the 1 images has a labeled pixel"):
-        evaluate_model(model, processor, [(image, np.full((70, 90), 255))])
+        evaluate(model, processor, [(image, np.full((70, 90), 255))])
     with pytest.raises(ValueError, match=r"labels hold ids outside of 0\.\.4: 7"):
-        evaluate_model(model, processor, [(image, np.full((70, 90), 7))])
+        evaluate(model, processor, [(image, np.full((70, 90), 7))])
 
 
 def test_class_order_is_checked(model, processor, caplog):
     swapped = Images(model, processor, 1, ("road", "sky", "tree", "car", "person"))
     with pytest.raises(ValueError, match="'road' is number 0 in the data set and 1 in the model"):
-        evaluate_model(model, processor, swapped)
+        evaluate(model, processor, swapped)
     more = Images(model, processor, 1, ("sky", "road", "tree", "car", "person", "cow"))
     with pytest.raises(ValueError, match="unknown to the model are cow"):
-        evaluate_model(model, processor, more)
+        evaluate(model, processor, more)
     reworded = Images(model, processor, 1, ("sky", "street", "tree", "car", "person"))
-    evaluate_model(model, processor, reworded)
+    evaluate(model, processor, reworded)
     assert "street" in caplog.text
 
 
@@ -111,7 +105,7 @@ def test_memory_does_not_grow_with_the_number_of_images(model, processor, source
 
     def peak(number):
         tracemalloc.start()
-        evaluate_model(model, processor, Repeated(number))
+        evaluate(model, processor, Repeated(number))
         _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return highest

@@ -86,14 +86,14 @@ def test_default_window_is_the_training_size_and_two_thirds_of_it(processor):
 
 @pytest.mark.parametrize("processor_class", [ProLabImageProcessor, ProLabImageProcessorPil])
 def test_window_travels_with_the_processor(processor_class, tmp_path):
-    processor_class(window_size=768, window_stride=[512, 500]).save_pretrained(tmp_path)
+    processor_class(crop_size=768, stride=[512, 500]).save_pretrained(tmp_path)
     loaded = processor_class.from_pretrained(tmp_path)
     assert InferenceSettings(mode="slide").window(loaded) == ((768, 768), (512, 500))
     # Another window has its own step: two thirds of it, not the step that was made for the processor's.
     assert InferenceSettings(mode="slide", crop_size=90).window(loaded) == ((90, 90), (60, 60))
     for wrong in (0, [512, -1], [1, 2, 3], "512"):
-        with pytest.raises((ValueError, TypeError), match="window_size"):
-            processor_class(window_size=wrong)(Image.new("RGB", (40, 30)))
+        with pytest.raises((ValueError, TypeError), match="crop_size"):
+            processor_class(crop_size=wrong)(Image.new("RGB", (40, 30)))
 
 
 def test_model_keeps_its_mode_and_gradients_stay_possible(model, processor, image):

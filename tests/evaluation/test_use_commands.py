@@ -1,6 +1,7 @@
 """`prolab evaluate`, `segment` and `explain` on a saved model, through the command line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from transformers import (
 )
 
 from prolab_hf.cli import run
+from prolab_hf.data.formats.imported import ImportOptions
+from prolab_hf.data.formats.reading import read_export
 from prolab_hf.evaluation.inference import segment
 
 
@@ -164,3 +167,87 @@ def test_evaluate_takes_category_models_and_explain_does_not(saved, folder, caps
     BertConfig(num_hidden_layers=1).save_pretrained(folder / "baseline")
     assert run(["segment", image, "--model", str(folder / "baseline")]) == 2
     assert "'bert' model; --model takes a model for semantic segmentation" in capsys.readouterr().err
+
+
+@pytest.fixture
+def photos(folder, image):
+    """A folder of three images, one of them below another folder."""
+    (folder / "photos/yard").mkdir(parents=True)
+    for name, size in (("a.png", (131, 97)), ("b.jpg", (64, 80)), ("yard/c.webp", (96, 64))):
+        image.resize(size).save(folder / "photos" / name)
+    (folder / "photos" / "notes.txt").write_text("not an image")
+    return folder / "photos"
+
+
+def test_segment_a_folder_with_all_results_and_go_on(saved, folder, photos, model, capsys):
+    arguments = ["segment", str(photos), "--model", str(saved / "model"), "--out", "over", "--labels", "ids"]
+    arguments += ["--probabilities", "shares", "--coco", "regions.json", "--workers", "2"]
+    assert run(arguments) == 0
+    assert (folder / "over/yard/c_overlay.png").is_file() and (folder / "ids/b.png").is_file()
+    ids = Image.open(folder / "ids/yard/c.png")
+    assert ids.mode == "P" and ids.size == (96, 64)
+    shares = np.load(folder / "shares/a.npy")
+    assert shares.dtype == np.float16 and shares.shape == (5, 97, 131)
+    np.testing.assert_allclose(shares.astype(float).sum(0), 1, atol=0.01)
+    content = json.loads((folder / "regions.json").read_text())
+    assert [entry["file_name"] for entry in content["images"]] == ["a.png", "b.jpg", "yard/c.webp"]
+    # Stopped before the last: what is there is left alone, the rest is made.
+    times = {path: path.stat().st_mtime_ns for path in (folder / "ids").rglob("*.png")}
+    (folder / "ids/b.png").unlink()
+    capsys.readouterr()
+    assert run([*arguments, "--resume"]) == 0
+    assert "2 of 3 are done already" in capsys.readouterr().out
+    for path in ("ids/a.png", "ids/yard/c.png"):
+        assert (folder / path).stat().st_mtime_ns == times[Path(path).resolve()]
+    assert json.loads((folder / "regions.json").read_text()) == content
+    assert (folder / "ids/b.png").is_file()
+    assert not list(folder.rglob("*.part")) and not list(folder.rglob(".*"))
+
+
+def test_coco_regions_read_back_as_the_labels(saved, folder, photos):
+    arguments = ["segment", str(photos), "--model", str(saved / "model"), "--labels", "ids", "--no-overlays"]
+    assert run([*arguments, "--coco", "regions.json"]) == 0
+    imported = read_export("coco", folder / "regions.json", ImportOptions(images=photos, background=None))
+    assert imported.class_names == ["sky", "road", "tree", "car", "person"]
+    for item in imported.images:
+        np.testing.assert_array_equal(
+            item.mask(), np.asarray(Image.open(folder / "ids" / f"{item.name}.png"))
+        )
+
+
+def test_results_are_never_read_as_images(saved, folder, photos, capsys):
+    arguments = ["segment", str(photos), "--model", str(saved / "model"), "--no-overlays"]
+    for _ in range(2):
+        assert run([*arguments, "--labels", str(photos / "ids")]) == 0
+    assert len(list((photos / "ids").rglob("*.png"))) == 3
+    assert run([*arguments, "--labels", str(photos)]) == 2
+    assert "would be read and written" in capsys.readouterr().err
+    assert run(arguments) == 2
+    assert "--no-overlays leaves nothing to write" in capsys.readouterr().err
+    (folder / "empty").mkdir()
+    assert run(["segment", "empty", "--model", str(saved / "model")]) == 2
+    assert "holds no images" in capsys.readouterr().err
+
+
+def test_segment_a_video(saved, folder, image, capsys):
+    av = pytest.importorskip("av")
+    with av.open("clip.mp4", "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for step in range(5):
+            frame = np.asarray(image.resize((64, 48)).rotate(step))
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    arguments = ["segment", "clip.mp4", "--model", str(saved / "model"), "--labels", "ids", "--every", "2"]
+    assert run(arguments) == 0
+    assert sorted(path.name for path in (folder / "ids").iterdir()) == [
+        f"clip_{k:06d}.png" for k in (0, 2, 4)
+    ]
+    with av.open("clip_overlay.mp4") as container:
+        assert len(list(container.decode(video=0))) == 3
+    (folder / "broken.mp4").write_bytes(b"no video")
+    capsys.readouterr()
+    assert run(["segment", "broken.mp4", "--model", str(saved / "model")]) == 2
+    assert "video broken.mp4 cannot be decoded" in capsys.readouterr().err

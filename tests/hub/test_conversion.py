@@ -34,9 +34,11 @@ def published_state(shared, file, device="cpu"):
 
 def space_of(recipe, dim=768):
     names = [f"class {k}" for k in range(150)]
-    space = PropertySpace.random_codes(names, num_properties=recipe.num_properties, density=0.04)
+    space = PropertySpace.random_codes(names, num_properties=recipe.model.num_properties, density=0.04)
     generator = torch.Generator().manual_seed(0)
-    return space.replace(property_embeddings=torch.randn(recipe.num_properties, dim, generator=generator))
+    return space.replace(
+        property_embeddings=torch.randn(recipe.model.num_properties, dim, generator=generator)
+    )
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -51,20 +53,20 @@ def test_every_key_of_the_published_layouts_is_mapped(shared, name):
     with torch.device("meta"):
         expected = ProLabForSemanticSegmentation(config).state_dict()
     assert set(converted) == set(expected) - {"property_embeddings"}
-    assert config.temperature == recipe.temperature
-    assert config.normalize_pixel_embeddings == recipe.normalize_pixel_embeddings
+    assert config.temperature == recipe["config.temperature"]
+    assert config.normalize_pixel_embeddings == recipe["config.normalize_pixel_embeddings"]
     assert (config.auxiliary_loss_weight, config.void_pixels) == (1.0, "dilute")
 
 
 def test_all_seven_published_runs_have_a_network():
-    published = [name for name in recipe_names() if get_recipe(name).vit_adapter]
+    published = [name for name in recipe_names() if get_recipe(name).model.vit_adapter]
     assert len(published) == 7
     for name in published:
         recipe = get_recipe(name)
         space = space_of(recipe)
         config = config_from_original(original_model_cfg(recipe, space), space)
-        assert config.hidden_size == recipe.hidden_size
-        assert config.num_properties == recipe.num_properties
+        assert config.hidden_size == recipe["config.hidden_size"]
+        assert config.num_properties == recipe.model.num_properties
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,7 @@ def test_convert_writes_a_complete_folder(files, tmp_path):
     processor = json.loads((out / "preprocessor_config.json").read_text())
     assert processor["size"] == {"longest_edge": 2048, "shortest_edge": 512}
     assert processor["size_divisor"] == 32
-    assert (processor["window_size"], processor["window_stride"]) == (512, 341)
+    assert (processor["crop_size"], processor["stride"]) == (512, 341)
     model = ProLabForSemanticSegmentation.from_pretrained(out)
     assert model.property_space.class_names[3] == "class 3"
     assert torch.allclose(model.decode_head.classifier.weight, torch.tensor(0.01))

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from prolab_hf.hub.card_text import without_folders
-from prolab_hf.hub.model_card import escape_markdown, write_model_card
+from prolab_hf.hub.model_card import write_model_card
 
 EVALUATION = {
     "mean_iou": 0.5,
@@ -59,7 +59,7 @@ def test_card_is_filled_from_the_folder(model_folder):
         "| task | semantic segmentation (`image-segmentation`) |",
         "| data sets | user/images |",
         "| base model | none recorded |",
-        "| licence | apache-2.0 |",
+        "| license | apache-2.0 |",
     ):
         assert row in text, row
 
@@ -101,7 +101,7 @@ def test_errors_name_the_file(model_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config.json is missing"):
         write_model_card(tmp_path / "nowhere")
     (model_folder / "evaluation.json").write_text("{broken")
-    with pytest.raises(ValueError, match=r"evaluation.json: not a readable JSON file"):
+    with pytest.raises(ValueError, match=r"evaluation.json: this evaluation is not readable JSON"):
         write_model_card(model_folder)
 
 
@@ -135,20 +135,55 @@ def test_a_strangers_space_cannot_put_markup_into_the_card(model_folder):
         ("user/images", "user/images"),
         ("camvid:train", "camvid:train"),
         (3, 3),
+        ("table:/home/ann/table.json", "table:table.json"),
+        ("cityscapes: /data/ann/city scapes/val", "cityscapes: val"),
+        ("see https://a.example/b/c and ~/d/e.", "see https://a.example/b/c and e."),
+        ("file:///home/ann/x", "x"),
+        ("model at '/home/ann b/run', step 3", "model at 'run', step 3"),
+        ("\\\\server\\share\\x", "x"),
+        ("data=C:/Users/ann/x", "data=x"),
+        ("and/or", "and/or"),
+        (["/home/a/b", {"/home/a/c.png": "~ann/d"}], ["b", {"c.png": "d"}]),
     ],
 )
 def test_folders_of_a_machine_are_not_shown(value, shown):
     assert without_folders(value) == shown
 
 
+def test_names_make_no_links_no_strike_through_and_reorder_nothing(model_folder):
+    config = json.loads((model_folder / "config.json").read_text())
+    names = ["~~gone~~ www.evil.example", "see https://evil.example", "a\u202eb\u2066c me@evil.example"]
+    config["property_names"][:3] = names
+    config["class_properties"] = [[0, 1, 2], [0, 1], [0, 2]]
+    (model_folder / "config.json").write_text(json.dumps(config))
+    text = write_model_card(model_folder).read_text()
+    assert r"\~\~gone\~\~ www<!-- -->.evil.example" in text
+    assert "see https:<!-- -->//evil.example" in text
+    assert "abc me<!-- -->@evil.example" in text
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", text)
+
+
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("provenance", "sentence"),
     [
-        ("<script>x</script>", "&lt;script&gt;x&lt;/script&gt;"),
-        ("a|b", "a\\|b"),
-        ("a\nb", "a b"),
-        ("*x*", "\\*x\\*"),
+        ({"authors": "Ann and Ben"}, "The descriptions were written by Ann and Ben;"),
+        ({"authors": ["Ann", "a *model*"]}, r"The descriptions were written by Ann, a \*model\*;"),
+        ({"author": "Ann"}, "The descriptions were written by Ann;"),
+        ({}, "Nobody noted who wrote the descriptions;"),
     ],
 )
-def test_markup_in_names_is_shown_not_run(name, shown):
-    assert escape_markdown(name) == shown
+def test_the_card_names_who_wrote_the_descriptions(model_folder, provenance, sentence):
+    config = json.loads((model_folder / "config.json").read_text())
+    config["property_space_info"]["provenance"] = provenance
+    (model_folder / "config.json").write_text(json.dumps(config))
+    assert sentence in write_model_card(model_folder).read_text()
+
+
+def test_a_recipe_in_groups_and_a_log_that_was_cut_off_are_read(model_folder):
+    recipe = {"name": "small", "optimizer": {"learning_rate": 0.0005}, "data": {"crop_size": [64, 64]}}
+    (model_folder / "training_recipe.json").write_text(json.dumps(recipe))
+    (model_folder / "training_log.jsonl").write_text('{"train_seconds": 240.0}\n{"train_seconds": 9')
+    text = write_model_card(model_folder).read_text()
+    assert "| name | small |" in text and "| learning rate | 0.0005 |" in text
+    assert r"| crop size | \[64, 64\] |" in text
+    assert "| training time | 4.0 min |" in text

@@ -3,12 +3,14 @@
 import json
 import re
 
+import pytest
 import torch
 from loopback_hub import Repository
 from PIL import Image
 from transformers import AutoImageProcessor
 
 from prolab_hf import ProLabForSemanticSegmentation
+from prolab_hf.hub.pushing import stage
 
 PUSH = """
 import sys
@@ -178,10 +180,19 @@ def test_every_refusal_says_what_is_wrong_in_one_line(hub, client, model_folder)
 
 
 def test_nothing_of_the_authors_machine_is_pushed(hub, client, model_folder):
-    results = {"model": str(model_folder), "data": "/home/ann/camvid", "mean_iou": 0.5, "per_class": []}
-    results |= {"num_images": 1, "num_pixels": 2}
+    results = {
+        "model": f"step 3 of {model_folder}",
+        "data": "/home/ann/camvid",
+        "mean_iou": 0.5,
+        "per_class": [],
+    }
+    results |= {"num_images": 1, "num_pixels": 2, "options": {"coding": ["table:/home/ann/table.json"]}}
     (model_folder / "evaluation.json").write_text(json.dumps(results))
     recipe = {"name": "small", "backbone": "/home/ann/weights", "property_space": "~/spaces/mine"}
+    recipe["data"] = {"benchmark": "cityscapes:/home/ann/cityscapes"}
+    config = json.loads((model_folder / "config.json").read_text())
+    config["backbone_config"]["_name_or_path"] = "/home/ann/backbone"
+    (model_folder / "config.json").write_text(json.dumps(config))
     (model_folder / "training_recipe.json").write_text(json.dumps(recipe))
     assert push(client, model_folder).returncode == 0
     text = {name: data for name, data in hub.files("user/model").items() if not name.endswith("safetensors")}
@@ -189,7 +200,42 @@ def test_nothing_of_the_authors_machine_is_pushed(hub, client, model_folder):
         name for name, data in text.items() if b"/home/ann" in data or str(model_folder).encode() in data
     ]
     assert json.loads(text["evaluation.json"])["data"] == "camvid"
+    assert json.loads(text["evaluation.json"])["options"] == {"coding": ["table:table.json"]}
+    assert json.loads(text["training_recipe.json"])["data"] == {"benchmark": "cityscapes:cityscapes"}
     assert b"1 images of camvid" in text["README.md"]
+
+
+@pytest.mark.parametrize("name", ["overlay.png", "README.md", "evaluation.json", ".eval_results"])
+def test_links_are_refused_before_anything_is_sent(model_folder, tmp_path, name):
+    secret = tmp_path / "secret"
+    if name == ".eval_results":
+        secret.mkdir()
+        (secret / "semantic_segmentation.yaml").write_text("secret")
+    else:
+        secret.write_text("{}")
+    (model_folder / name).symlink_to(secret)
+    target = tmp_path / "staged"
+    with pytest.raises(ValueError, match=f"{name} is a link to .*secret; .*is not uploaded"):
+        stage(model_folder, target, "user/model")
+    assert not target.exists()
+
+
+def test_python_users_get_the_errors_of_the_hubs_client(hub, client, model_folder):
+    done = client(
+        """
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from prolab_hf.hub.pushing import push_model_folder
+        try:
+            push_model_folder("run", "a/b/c")
+        except HFValidationError as error:
+            assert "a/b/c" in str(error)
+        try:
+            push_model_folder("run", "user/public", private=True)
+        except ValueError as error:
+            print(error)
+        """
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_upload_that_breaks_off_commits_nothing(hub, client, model_folder):

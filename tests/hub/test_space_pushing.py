@@ -27,9 +27,9 @@ def test_a_space_goes_to_the_hub_and_comes_back(hub, client):
             api, load = HfApi(), PropertySpace.from_pretrained
             space = PropertySpace.random_codes(["cat", "dog", "car"], num_properties=8, density=0.4)
             space.push_to_hub("user/space", private=True)
-            changed = space.rename({"cat": "kitten"})
+            changed = space.rename_classes({"cat": "kitten"})
             changed.push_to_hub("user/space", revision="v2", commit_message="Rename a class")
-            space.remove("dog").push_to_hub("user/space", create_pr=True)
+            space.remove_classes("dog").push_to_hub("user/space", create_pr=True)
             Path("README.md").write_text("# my model")
             Path("config.json").write_text("{}")
             api.create_repo("user/model")

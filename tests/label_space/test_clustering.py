@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from prolab_hf.label_space.clustering_variants import BALANCE
 
 from prolab_hf.label_space.clustering import (
     Algorithm,
@@ -12,7 +11,6 @@ from prolab_hf.label_space.clustering import (
     knee,
     member_means,
 )
-from prolab_hf.label_space.report.opposites import find_opposites, sides
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def test_clear_groups_are_found(blobs, algorithm):
 @pytest.mark.parametrize("size", [1, 7, 40])
 def test_every_size_gives_that_many_groups_none_empty(blobs, algorithm, size):
     vectors, _ = blobs
-    found = cluster(vectors, size, algorithm=algorithm, texts=["small", "large"] * 20)
+    found = cluster(vectors, size, algorithm=algorithm, texts=[f"thing {index}" for index in range(40)])
     assert sorted(set(found.labels.tolist())) == list(range(size))
     assert found.centers.shape == (size, 8)
     assert np.allclose(np.linalg.norm(found.centers, axis=1), 1)
@@ -61,32 +59,6 @@ def test_weights_move_centers(blobs):
     center = cluster(vectors, 5, weights=weights).centers[0]
     mean = (weights[:8, None] * vectors[:8]).sum(axis=0)
     assert np.allclose(center, mean / np.linalg.norm(mean))
-
-
-def test_balanced_respects_the_limit(blobs):
-    vectors = blobs[0]
-    lopsided = np.concatenate([vectors[:8], vectors[8:10], vectors[16:18]])
-    found = cluster(lopsided, 4, algorithm="balanced")
-    assert np.bincount(found.labels).max() <= np.ceil(BALANCE * len(lopsided) / 4)
-
-
-def test_split_opposites_parts_small_from_large():
-    generator = np.random.default_rng(0)
-    centers = np.eye(4, 6)
-    texts, vectors = [], []
-    for index in range(4):
-        for size in ("small", "large"):
-            for copy in range(3):
-                texts.append(
-                    f"{size} thing {index} {copy}" if index == 0 else f"thing {index} {size[0]} {copy}"
-                )
-                vectors.append(centers[index] + 0.02 * generator.standard_normal(6))
-    found = cluster(np.stack(vectors), 5, algorithm="split_opposites", texts=texts)
-    assert len(set(found.labels[:3].tolist())) == 1 and len(set(found.labels[3:6].tolist())) == 1
-    assert found.labels[0] != found.labels[3]
-    assert len(set(found.labels[6:].tolist())) == 3
-    with pytest.raises(ValueError, match="texts"):
-        cluster(np.stack(vectors), 5, algorithm="split_opposites")
 
 
 @pytest.mark.parametrize(
@@ -135,11 +107,3 @@ def test_knee_curve_falls(blobs):
     errors = [error for _, error in curve]
     assert errors == sorted(errors, reverse=True)
     assert knee(np.eye(2))[0] in (1, 2)
-
-
-def test_opposites():
-    assert find_opposites(["Small wheels", "large wheels", "wheels"]) == [("Small wheels", "large wheels")]
-    assert find_opposites(["small or large", "large"]) == []
-    assert find_opposites(["smallpox", "larger"]) == []
-    assert find_opposites([]) == []
-    assert len(sides("anything")) == len(sides("small"))

@@ -189,7 +189,7 @@ def test_opposites_in_one_property_are_found():
     space = space_of(
         [[1, 1, 0], [1, 0, 1]], descriptions=texts, assignments={"class 0": [0, 1], "class 1": [0, 2]}
     )
-    found = kinds(space.check())["merged_opposites"]
+    found = kinds(space.check())["conflicting_phrases"]
     assert found.subjects == ["property 0"] and "'small wheels'" in found.message
 
 
@@ -199,7 +199,7 @@ def test_common_property_in_a_larger_space():
 
 
 def test_a_sound_space_is_ok(space):
-    report = space.remove("cart").check()
+    report = space.remove_classes("cart").check()
     assert report.ok and report.by_severity("error") == []
     figures = report.figures
     assert figures["density"] == pytest.approx(10 / 32)
@@ -232,7 +232,7 @@ def test_comparison(space, encoder):
     same = compare(space, space)
     assert same.row_similarity_correlation == pytest.approx(1) and same.adjusted_rand == 1
     assert same.changed_rows == {} and same.only_first == []
-    changed = compare(space, space.set_row("cart", ["wheels", "flat"]).remove("bus"))
+    changed = compare(space, space.set_row("cart", ["wheels", "flat"]).remove_classes("bus"))
     assert changed.changed_rows == {"cart": {"gained": ["flat"], "lost": ["metal"]}}
     assert changed.only_first == ["bus"] and changed.common_classes == ["car", "cart", "tree", "grass"]
     assert "gained flat; lost metal" in changed.to_text()

@@ -25,19 +25,19 @@ def test_select_keeps_order_properties_and_texts(space):
 
 
 def test_remove(space):
-    assert space.remove("car").class_names == ["bus", "cart", "tree", "grass"]
-    assert space.remove(["car", "grass"]).class_names == ["bus", "cart", "tree"]
+    assert space.remove_classes("car").class_names == ["bus", "cart", "tree", "grass"]
+    assert space.remove_classes(["car", "grass"]).class_names == ["bus", "cart", "tree"]
     with pytest.raises(ValueError, match="none"):
-        space.remove(space.class_names)
+        space.remove_classes(space.class_names)
 
 
 def test_rename_even_in_a_circle(space):
-    renamed = space.rename({"car": "tree", "tree": "car"})
+    renamed = space.rename_classes({"car": "tree", "tree": "car"})
     assert renamed.class_names == ["tree", "bus", "cart", "car", "grass"]
     assert renamed.descriptions["tree"] == space.descriptions["car"]
     assert torch.equal(renamed.class_property_matrix, space.class_property_matrix)
     with pytest.raises(ValueError, match="unique"):
-        space.rename({"car": "bus"})
+        space.rename_classes({"car": "bus"})
 
 
 def test_set_row_by_name_and_index(space):
@@ -76,9 +76,9 @@ def test_merge_keeps_assignments_where_all_have_them(built):
         (lambda s: s.select_classes([]), ["at least one"]),
         (lambda s: s.select_classes("car"), ["list", "'car'"]),
         (lambda s: s.select_classes(["car", "car"]), ["repeat"]),
-        (lambda s: s.remove("lorry"), ["'lorry'"]),
-        (lambda s: s.rename({"lorry": "x"}), ["'lorry'"]),
-        (lambda s: s.rename({"car": " "}), ["class_names[0]"]),
+        (lambda s: s.remove_classes("lorry"), ["'lorry'"]),
+        (lambda s: s.rename_classes({"lorry": "x"}), ["'lorry'"]),
+        (lambda s: s.rename_classes({"car": " "}), ["class_names[0]"]),
         (lambda s: s.set_row("car", []), ["'car'", "at least one"]),
         (lambda s: s.set_row("car", ["wheel"]), ["'wheel'", "'wheels'"]),
         (lambda s: s.set_row("car", [8]), ["8", "0 to 7"]),

@@ -97,7 +97,7 @@ def test_fingerprint_covers_the_content_and_only_the_content(space):
     moved[0] = torch.nn.functional.normalize(moved[0] + 1e-4, dim=0)
     others = [
         space.replace(property_embeddings=moved),
-        space.rename({"car": "auto"}),
+        space.rename_classes({"car": "auto"}),
         space.set_row("cart", [0, 2]),
         space.replace(property_names=[*space.property_names[:-1], "never used"]),
         space.replace(descriptions={}, assignments={}),
@@ -110,7 +110,7 @@ def test_fingerprint_covers_the_content_and_only_the_content(space):
 def test_equality_and_hash(space):
     same = space.replace()
     assert same == space and hash(same) == hash(space) and same is not space
-    assert space != space.remove("car") and space != "car"
+    assert space != space.remove_classes("car") and space != "car"
 
 
 def test_arrays_are_copies():

@@ -178,7 +178,7 @@ def test_mistakes_raise_what_the_command_line_turns_into_one_line(
 
 
 def test_names_with_markup_are_printed_as_they_are(space, tmp_path):
-    space.rename({"car": "[bold red]car[/]"}).save_pretrained(tmp_path / "toy")
+    space.rename_classes({"car": "[bold red]car[/]"}).save_pretrained(tmp_path / "toy")
     result = run("show", tmp_path / "toy")
     assert result.exit_code == 0 and "[bold red]car[/]" in result.output
 

@@ -274,7 +274,7 @@ def test_card_is_written_and_renewed_but_never_over_a_foreign_one(space, tmp_pat
     space.save_pretrained(tmp_path)
     first = (tmp_path / "README.md").read_text("utf-8")
     assert space.fingerprint in first and "license: cc0-1.0" in first and MARKER in first
-    space.remove("bus").save_pretrained(tmp_path)
+    space.remove_classes("bus").save_pretrained(tmp_path)
     assert "4 classes" in " ".join((tmp_path / "README.md").read_text("utf-8").split())
     (tmp_path / "README.md").write_text("# My model\n", "utf-8")
     space.save_pretrained(tmp_path)
@@ -282,7 +282,7 @@ def test_card_is_written_and_renewed_but_never_over_a_foreign_one(space, tmp_pat
 
 
 def test_markup_in_names_means_nothing_in_the_card(space):
-    evil = space.rename({"car": "<script>alert(1)</script>", "bus": "a|b [x](y) `z`"}).replace(
+    evil = space.rename_classes({"car": "<script>alert(1)</script>", "bus": "a|b [x](y) `z`"}).replace(
         name="---\nevil: true", provenance={"license": "mit\nevil: true"}
     )
     card = space_card(evil)

@@ -59,7 +59,7 @@ def test_one_class_and_few_properties(tmp_path):
 
 
 def test_names_with_formulas_do_not_break_the_images(space, tmp_path):
-    strange = space.rename({"car": "$\\frac{", "bus": "a_b^c{ %"}).replace(name="$")
+    strange = space.rename_classes({"car": "$\\frac{", "bus": "a_b^c{ %"}).replace(name="$")
     assert len(save_figures(strange, tmp_path)) == 3
 
 
@@ -124,7 +124,7 @@ def test_page_holds_the_space_and_needs_nothing_from_outside(space, tmp_path):
 
 
 def test_page_is_safe_for_any_name(space):
-    evil = space.rename({"car": EVIL}).replace(
+    evil = space.rename_classes({"car": EVIL}).replace(
         name=EVIL,
         property_names=[EVIL, *space.property_names[1:]],
         descriptions={EVIL.strip(): [EVIL]},

@@ -14,7 +14,8 @@ ROWS = [[0, 1], [1, 2, 3], [4, 5]]
 
 
 def small(**fields):
-    return ProLabConfig(**{"num_properties": 6, "num_labels": 3, "class_properties": ROWS} | fields)
+    values = {"num_properties": 6, "num_labels": 3, "class_properties": ROWS} | fields
+    return ProLabConfig(**{name: value for name, value in values.items() if value is not None})
 
 
 def test_round_trip_keeps_every_field(tmp_path):
@@ -73,11 +74,131 @@ def test_another_number_of_labels_drops_the_rows_with_a_warning(tmp_path, caplog
     assert "describes 3 classes but num_labels is 7" in caplog.text
 
 
-def test_rows_and_labels_must_agree_when_saved(tmp_path):
-    config = small()
-    config.id2label = {0: "a", 1: "b"}
-    with pytest.raises(Exception, match="class_properties has 3 rows for 2 labels"):
+def names(*values):
+    return dict(enumerate(values))
+
+
+def inverse(*values):
+    return {value: index for index, value in enumerate(values)}
+
+
+NAMED = {"id2label": names("sky", "road", "car"), "num_labels": None}
+SEVEN = [f"class {index}" for index in range(7)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"id2label": names(*SEVEN)},
+        {"id2label": names(*SEVEN), "label2id": inverse(*SEVEN)},
+        {"label2id": inverse(*SEVEN)},
+        {"id2label": names("sky", "road")},
+        {"id2label": names("cat", "dog", "cow")},  # as many, but whose rows these are nobody knows
+        {"id2label": names("road", "sky", "car")},
+        {"id2label": names("cat", "dog", "cow"), "num_labels": 3},
+        {"class_properties": ROWS[:2]},
+    ],
+)
+def test_a_class_list_that_does_not_fit_the_rows_is_refused_at_load(tmp_path, given):
+    small(**NAMED).save_pretrained(tmp_path)
+    for load in (ProLabConfig.from_pretrained, AutoConfig.from_pretrained):
+        with pytest.raises(ValueError, match=r"class_properties has .*model\.set_property_space\(space\)"):
+            load(tmp_path, **given)
+
+
+def test_the_own_class_list_may_be_repeated_at_load(tmp_path):
+    small(**NAMED).save_pretrained(tmp_path)
+    given = {"id2label": {"0": "sky", "1": "road", "2": "car"}, "label2id": inverse("sky", "road", "car")}
+    loaded = AutoConfig.from_pretrained(tmp_path, num_labels=3, **given)
+    assert loaded.id2label == names("sky", "road", "car")
+    assert loaded.class_properties == ROWS
+
+
+def test_number_and_names_together_start_without_rows(tmp_path, caplog):
+    small(**NAMED, property_space_info={"name": "old"}).save_pretrained(tmp_path)
+    changed = AutoConfig.from_pretrained(tmp_path, num_labels=7, id2label=names(*SEVEN))
+    assert changed.id2label == names(*SEVEN)
+    assert changed.class_properties is None and changed.property_space_info is None
+    assert "the rows are dropped" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_labels", 7, "num_labels is 7, but class_properties has rows for 3 classes"),
+        ("id2label", names(*SEVEN), "id2label names 7 classes .*has rows for 3 classes"),
+        ("id2label", names("sky", "road"), "id2label names 2 classes"),
+        ("id2label", {}, "id2label names 0 classes"),
+        ("id2label", names("sky", "road", "sky"), "id2label names 3 classes"),
+        ("id2label", names("road", "sky", "car"), "gives the name 'road' to the row of another class"),
+        ("id2label", {0: "sky", 1: "road", 3: "car"}, "must be 0, 1, 2"),
+        ("label2id", inverse(*SEVEN), "label2id names 7 classes"),
+        ("class_properties", ROWS[:2], "2 rows for 3 labels"),
+        ("class_properties", [[0], [], [1]], "class 'road' has no property"),
+        ("class_properties", [], "is empty"),
+    ],
+)
+def test_a_class_list_that_does_not_fit_is_refused_at_every_assignment(field, value, message):
+    config = small(**NAMED)
+    before = config.to_dict()
+    with pytest.raises(ValueError, match=message):
+        setattr(config, field, value)
+    assert config.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_labels": 7}, "3 rows for 7 labels"),
+        ({"id2label": names("sky", "road"), "num_labels": None}, "3 rows for 2 labels"),
+        ({"id2label": names("sky", "road", "sky"), "num_labels": None}, "'sky' twice"),
+        ({**NAMED, "label2id": inverse("road", "sky", "car")}, "not the inverse"),
+    ],
+)
+def test_a_class_list_that_does_not_fit_is_refused_at_construction(fields, message):
+    with pytest.raises(ValueError, match=message):
+        small(**fields)
+
+
+def test_rows_alone_give_the_number_of_classes():
+    config = ProLabConfig(num_properties=6, class_properties=ROWS)
+    assert config.num_labels == 3 and config.label2id == inverse("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+@pytest.mark.parametrize("how", ["id2label", "label2id", "in place"])
+def test_renaming_carries_over_to_the_words_of_the_space(tmp_path, how):
+    info = {
+        "name": "street",
+        "descriptions": {"sky": ["blue"], "road": ["gray"], "car": ["shiny"]},
+        "assignments": {"sky": [0], "road": [1], "car": [4]},
+    }
+    config = small(**NAMED, property_space_info=info)
+    new = ("ciel", "road", "voiture")
+    if how == "id2label":
+        config.id2label = names(*new)
+        config.label2id = inverse(*new)  # as scripts do, it says nothing new
+    elif how == "label2id":
+        config.label2id = inverse(*new)
+    else:
+        config.id2label[0], config.id2label[2] = "ciel", "voiture"
+    config.save_pretrained(tmp_path)
+    for read in (config, AutoConfig.from_pretrained(tmp_path)):
+        assert read.id2label == names(*new) and read.label2id == inverse(*new)
+        assert read.property_space_info["descriptions"] == {
+            "ciel": ["blue"],
+            "road": ["gray"],
+            "voiture": ["shiny"],
+        }
+        assert list(read.property_space_info["assignments"]) == list(new)
+        assert read.class_properties == ROWS
+
+
+def test_a_list_changed_in_place_is_refused_when_saved_and_nothing_is_written(tmp_path):
+    config = small(**NAMED)
+    config.id2label[3] = "more"
+    with pytest.raises(Exception, match="id2label names 4 classes"):
         config.save_pretrained(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_classes_change_through_the_configuration_alone(tmp_path):

@@ -15,6 +15,11 @@ from torch.utils.checkpoint import checkpoint
 from prolab_hf.model import loss_streaming_prolab as streaming_prolab
 from prolab_hf.model.loss_kernels_prolab import KERNELS
 from prolab_hf.model.loss_operators_prolab import class_rows, upsampled_inverse_norm
+from prolab_hf.model.loss_plain_prolab import (
+    plain_class_cross_entropy_loss,
+    plain_property_cosine_loss,
+    plain_property_regression_loss,
+)
 from prolab_hf.model.loss_prolab import (
     class_cross_entropy_loss,
     property_cosine_loss,
@@ -30,33 +35,25 @@ MODES = {
 }
 
 
-def plain_loss(logits, labels, matrix, *, kind, temperature, ignore_index, void_pixels, embeddings, sigmoid):
-    """The definition, written for reading: upsample everything, then one loss per pixel."""
-    size = labels.shape[1:]
-    values = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    if embeddings is not None:
-        wide = F.interpolate(embeddings, size=size, mode="bilinear", align_corners=False)
-        values = values / torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
-    scores = torch.sigmoid(values / temperature) if sigmoid else values
-    void = labels == ignore_index
-    rows = torch.cat([matrix, torch.zeros_like(matrix[:1])]).to(scores.dtype)
-    targets = rows[torch.where(void, len(matrix), labels.long())].permute(0, 3, 1, 2)
-    if kind == "cosine":
-        losses = 1 - F.cosine_similarity(scores, targets, dim=1)
-    elif kind == "bce":
-        losses = F.binary_cross_entropy(scores, targets, reduction="none").mean(dim=1)
-    else:
-        losses = (scores - targets).square().mean(dim=1)
-    if void_pixels == "dilute":
-        return losses.mean()
-    return (losses * ~void).sum() / (~void).sum().clamp_min(1)
-
-
 def our_loss(logits, labels, matrix, *, kind, embeddings, sigmoid, **options):
     options.update(pixel_embeddings=embeddings, apply_sigmoid=sigmoid)
     if kind == "cosine":
         return property_cosine_loss(logits, labels, matrix, **options)
     return property_regression_loss(logits, labels, matrix, kind=kind, **options)
+
+
+def plain_loss(logits, labels, matrix, *, kind, embeddings, sigmoid, **options):
+    """The same by the formulas in view, `loss_implementation="plain"`."""
+    options.update(pixel_embeddings=embeddings, apply_sigmoid=sigmoid)
+    if kind == "cosine":
+        return plain_property_cosine_loss(logits, labels, matrix, **options)
+    return plain_property_regression_loss(logits, labels, matrix, kind=kind, **options)
+
+
+IMPLEMENTATIONS = {
+    "streamed": (our_loss, class_cross_entropy_loss),
+    "plain": (plain_loss, plain_class_cross_entropy_loss),
+}
 
 
 def example(
@@ -99,13 +96,16 @@ PUBLISHED = [
 ]
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(("mode", "name", "labels", "kind", "void_pixels"), PUBLISHED)
-def test_equals_the_published_losses_and_gradients(shared: Path, mode, name, labels, kind, void_pixels):
+def test_equals_the_published_losses_and_gradients(
+    shared: Path, mode, name, labels, kind, void_pixels, implementation
+):
     temperature, normalized, sigmoid = MODES[mode]
     golden = load_file(shared / "goldens" / f"losses_{mode}.safetensors")
     embeddings = golden["input/embedding"].clone().requires_grad_()
     logits = torch.einsum("bdhw,kd->bkhw", embeddings, golden["bank/normalized_KxD"])
-    loss = our_loss(
+    loss = IMPLEMENTATIONS[implementation][0](
         logits,
         golden[f"input/{labels}"][:, 0],
         golden["bank/cluster2label_NxK"],
@@ -120,10 +120,11 @@ def test_equals_the_published_losses_and_gradients(shared: Path, mode, name, lab
     assert relative(gradients(loss, embeddings)[0], expected) < 1e-5
 
 
-def test_published_class_cross_entropy(shared: Path):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_published_class_cross_entropy(shared: Path, implementation):
     golden = load_file(shared / "goldens" / "losses_cosine_similarity_with_sigmoid_norm0.safetensors")
     labels = golden["input/label"][:, 0]
-    loss = class_cross_entropy_loss(golden["output/class_logits_train"], labels)
+    loss = IMPLEMENTATIONS[implementation][1](golden["output/class_logits_train"], labels)
     loss = loss * (labels != 255).float().mean()  # the published mean is over all pixels, void ones adding 0
     torch.testing.assert_close(loss[None], golden["output/ce_ignore255/loss/loss_ce"], rtol=1e-6, atol=1e-6)
 
@@ -139,8 +140,11 @@ def test_crop_without_valid_pixels(shared: Path):
         property_cosine_loss(logits, labels, matrix, temperature=0.04),
         property_regression_loss(logits, labels, matrix, kind="bce", temperature=0.04),
         class_cross_entropy_loss(logits, labels),
+        plain_property_cosine_loss(logits, labels, matrix, temperature=0.04),
+        plain_property_regression_loss(logits, labels, matrix, kind="bce", temperature=0.04),
+        plain_class_cross_entropy_loss(logits, labels),
     ]
-    assert [loss.item() for loss in masked] == [0, 0, 0]
+    assert [loss.item() for loss in masked] == [0] * 6
     for loss in (diluted, *masked):
         assert gradients(loss, logits)[0].abs().max() == 0
 
@@ -186,11 +190,13 @@ def test_equals_the_plain_formulation(kind, normalized, features, size):
 @pytest.mark.parametrize(("features", "size"), SIZES)
 def test_class_cross_entropy_equals_torch(features, size):
     logits, labels, _, _ = example(properties=4, features=features, size=size)
-    ours = class_cross_entropy_loss(logits, labels)
     wide = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    plain = F.cross_entropy(wide, labels, ignore_index=255)
-    torch.testing.assert_close(ours, plain, rtol=2e-6, atol=1e-6)
-    assert relative(gradients(ours, logits)[0], gradients(plain, logits)[0]) < 1e-5
+    expected = F.cross_entropy(wide, labels, ignore_index=255)
+    (by_logits,) = gradients(expected, logits)
+    for function in (class_cross_entropy_loss, plain_class_cross_entropy_loss):
+        found = function(logits, labels)
+        torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-6)
+        assert relative(gradients(found, logits)[0], by_logits) < 1e-5
 
 
 @pytest.mark.parametrize("kind", sorted(KERNELS))
@@ -313,10 +319,12 @@ def test_bce_needs_a_sigmoid():
 def test_labels_outside_the_classes_are_refused(bad):
     logits, labels, matrix, _ = example(classes=4)
     labels[1, 2, 3] = bad
-    with pytest.raises(ValueError, match=rf"{bad}.*classes are 0 to 3.*ignore index is 255"):
-        property_cosine_loss(logits, labels, matrix, temperature=1.0)
-    with pytest.raises(ValueError, match=str(bad)):
-        class_cross_entropy_loss(logits[:, :4], labels)
+    for function in (property_cosine_loss, plain_property_cosine_loss):
+        with pytest.raises(ValueError, match=rf"{bad}.*classes are 0 to 3.*ignore index is 255"):
+            function(logits, labels, matrix, temperature=1.0)
+    for function in (class_cross_entropy_loss, plain_class_cross_entropy_loss):
+        with pytest.raises(ValueError, match=str(bad)):
+            function(logits[:, :4], labels)
 
 
 def test_many_classes_and_other_ignore_index():
@@ -348,8 +356,9 @@ def test_many_classes_and_other_ignore_index():
 def test_wrong_arguments(change, message):
     logits, labels, matrix, _ = example()
     arguments = dict(property_logits=logits, labels=labels, class_property_matrix=matrix, temperature=1.0)
-    with pytest.raises(ValueError, match=message):
-        property_regression_loss(**{**arguments, **change})
+    for function in (property_regression_loss, plain_property_regression_loss):
+        with pytest.raises(ValueError, match=message):
+            function(**{**arguments, **change})
 
 
 # ---- at home in torch --------------------------------------------------------------------------------------
@@ -360,17 +369,16 @@ def test_half_precision_computes_in_float32(dtype):
     logits, labels, matrix, embeddings = example()
     half = [tensor.detach().to(dtype).requires_grad_() for tensor in (logits, embeddings)]
     full = [tensor.detach().float().requires_grad_() for tensor in half]
-    losses = []
-    for values, vectors in (half, full):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=values is half[0]):
-            losses.append(
-                property_cosine_loss(values, labels, matrix, temperature=0.1, pixel_embeddings=vectors)
-            )
-    assert losses[0].dtype == torch.float32
-    assert losses[0].item() == losses[1].item()
-    for ours, theirs in zip(gradients(losses[0], *half), gradients(losses[1], *full)):
-        assert ours.dtype == dtype
-        torch.testing.assert_close(ours, theirs.to(dtype))
+    for function in (property_cosine_loss, plain_property_cosine_loss):
+        losses = []
+        for values, vectors in (half, full):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=values is half[0]):
+                losses.append(function(values, labels, matrix, temperature=0.1, pixel_embeddings=vectors))
+        assert losses[0].dtype == torch.float32
+        assert losses[0].item() == losses[1].item()
+        for ours, theirs in zip(gradients(losses[0], *half), gradients(losses[1], *full)):
+            assert ours.dtype == dtype
+            torch.testing.assert_close(ours, theirs.to(dtype))
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
@@ -464,7 +472,7 @@ def test_shapes_on_the_meta_device():
 def test_a_second_copy_of_the_module_can_be_loaded():
     """Remote code brings its own copy beside the package: operator names must not clash."""
     folder = Path(streaming_prolab.__file__).parent
-    names = ["resize", "threads", "pixel_losses", "streaming", "loss_operator", "embedding_norm", "loss"]
+    names = ["resize", "loss_kernels", "loss_streaming", "loss_operators", "loss"]
     package = importlib.util.module_from_spec(
         importlib.machinery.ModuleSpec("copy_of_model", None, is_package=True)
     )

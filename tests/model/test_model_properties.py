@@ -340,11 +340,11 @@ class ModelProperties:
         if reentrant and not self.reentrant:
             pytest.skip("the family does not support reentrant checkpointing")
         batch = make_batch(self.size)
-        for module in model.modules():  # a second forward would move the running statistics twice
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                module.momentum = 0.0
         model.train()
+        saved_model = copy.deepcopy(model)
         _, plain = self.loss_and_gradients(model, batch)
+        statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        model = saved_model
         enable = (
             getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         )
@@ -354,6 +354,11 @@ class ModelProperties:
         assert plain.keys() == saved.keys()
         for name, gradient in plain.items():
             torch.testing.assert_close(saved[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+        # The forward that runs again in backward must not move the running statistics again.
+        for name, buffer in copy.deepcopy(model).named_buffers():
+            torch.testing.assert_close(
+                buffer, statistics[name], msg=lambda text, name=name: f"{name}: {text}"
+            )
 
     def trainer(self, model, folder, **arguments):
         images = [make_batch(self.size, batch_size=1) for _ in range(4)]

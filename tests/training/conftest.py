@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 from transformers import ResNetConfig
 
@@ -70,13 +71,36 @@ def model():
 @pytest.fixture
 def recipe():
     return TrainingRecipe(
-        max_iterations=6,
-        batch_size=2,
-        learning_rate=1e-2,
-        warmup_iterations=1,
-        num_workers=0,
-        eval_every=3,
-        save_every=2,
+        schedule={"max_iterations": 6, "batch_size": 2, "warmup_iterations": 1},
+        optimizer={"learning_rate": 1e-2},
+        data={"num_workers": 0, "crop_size": 32},
+        evaluation={"every": 3},
+        checkpoints={"every": 2},
         log_every=1,
-        crop_size=32,
     )
+
+
+COLORS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], dtype=np.uint8)
+
+
+def drawn_pairs(number=4, sizes=((32, 32),), seed=0):
+    """Pairs (image, mask) of colored stripes as a user has them: a plain list."""
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for index in range(number):
+        height, width = sizes[index % len(sizes)]
+        mask = np.repeat(rng.integers(0, 3, size=-(-height // 8)), 8)[:height, None].repeat(width, axis=1)
+        noise = rng.integers(0, 30, size=(height, width, 3), dtype=np.uint8)
+        mask[0] = 255
+        pairs.append((Image.fromarray(COLORS[np.minimum(mask, 2)] + noise), mask.astype(np.int32)))
+    return pairs
+
+
+def write_folder(root, number=4, seed=0):
+    """The same pairs as files `images/0.png` and `masks/0.png`."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True, exist_ok=True)
+    for index, (image, mask) in enumerate(drawn_pairs(number, seed=seed)):
+        image.save(root / "images" / f"{index}.png")
+        Image.fromarray(mask.astype(np.uint8)).save(root / "masks" / f"{index}.png")
+    return root

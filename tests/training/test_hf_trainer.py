@@ -29,7 +29,7 @@ def weights(model):
 
 @pytest.mark.parametrize("backbone", ["resnet", "beit"])
 def test_resume_and_best_model_restore_every_tensor(tmp_path, recipe, backbone):
-    recipe = recipe.replace(max_iterations=4, eval_every=2, save_every=2)
+    recipe = recipe.replace(**{"schedule.max_iterations": 4, "evaluation.every": 2, "checkpoints.every": 2})
     fields = {"backbone_config": beit_config(), "feature_pyramid": False} if backbone == "beit" else {}
 
     def trainer(model, folder):
@@ -70,13 +70,34 @@ def test_schedule_and_groups_are_the_recipes(tmp_path, recipe):
     trainer.train()
     rates = {e["step"]: e["learning_rate"] for e in trainer.state.log_history if "learning_rate" in e}
     for step, rate in rates.items():
-        expected = recipe.learning_rate * learning_rate_factor(step, recipe, 6)
+        expected = recipe.optimizer.learning_rate * learning_rate_factor(step, recipe, 6)
         assert rate == pytest.approx(expected) or rate == pytest.approx(
             recipe.learning_rate * learning_rate_factor(step - 1, recipe, 6)
         )
-    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.0, recipe.weight_decay}
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {
+        0.0,
+        recipe.optimizer.weight_decay,
+    }
+
+
+def test_fewer_images_than_a_batch_are_trained_on(tmp_path, recipe):
+    """The only, incomplete batch was dropped: 0 of 2 steps, and the untrained model was saved."""
+    recipe = recipe.replace(**{"schedule.batch_size": 4, "schedule.max_iterations": 2})
+    model = build_model()
+    before = weights(model)
+    trainer = build_trainer(model, recipe, tmp_path, train_dataset=Stripes(3), **CPU)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    name = "decode_head.classifier.weight"
+    assert not torch.equal(before[name], model.state_dict()[name])
 
 
 def test_averaged_weights_are_refused(tmp_path, recipe):
     with pytest.raises(ValueError, match="keeps no averaged weights"):
-        build_trainer(build_model(), recipe.replace(ema_decay=0.9), tmp_path, train_dataset=Stripes(4), **CPU)
+        build_trainer(
+            build_model(),
+            recipe.replace(**{"optimizer.ema_decay": 0.9}),
+            tmp_path,
+            train_dataset=Stripes(4),
+            **CPU,
+        )

@@ -35,9 +35,9 @@ def reference_parameters(path):
 @pytest.mark.parametrize(("golden", "recipe_name"), GOLDENS.items())
 def test_groups_equal_the_reference(shared, golden, recipe_name):
     expected = json.loads((shared / "goldens" / f"param_groups_{golden}.json").read_text())
-    recipe = get_recipe(recipe_name).replace(layer_naming="reference")
-    assert recipe.learning_rate == expected["base_lr"]
-    assert recipe.weight_decay == expected["weight_decay"]
+    recipe = get_recipe(recipe_name).replace(**{"optimizer.layer_naming": "reference"})
+    assert recipe.optimizer.learning_rate == expected["base_lr"]
+    assert recipe.optimizer.weight_decay == expected["weight_decay"]
     parameters = reference_parameters(shared / "goldens" / f"keys_{golden}.txt")
 
     groups = {group["name"]: group for group in group_parameters(parameters, recipe)}
@@ -86,7 +86,10 @@ class Small(nn.Module):
 
 
 def test_decay_and_head_rate_without_layer_decay():
-    recipe = TrainingRecipe(epochs=1, learning_rate=1e-3, weight_decay=0.1, head_learning_rate_multiplier=5.0)
+    recipe = TrainingRecipe(
+        schedule={"epochs": 1},
+        optimizer={"learning_rate": 1e-3, "weight_decay": 0.1, "head_learning_rate_multiplier": 5.0},
+    )
     model = Small()
     model.backbone[0].weight.requires_grad_(False)
     groups = {group["name"]: group for group in group_parameters(model.named_parameters(), recipe)}
@@ -97,12 +100,12 @@ def test_decay_and_head_rate_without_layer_decay():
     }
     assert groups["head_decay"]["lr"] == pytest.approx(5e-3)
     assert (groups["head_decay"]["weight_decay"], groups["head_no_decay"]["weight_decay"]) == (0.1, 0.0)
-    no_decay = recipe.replace(no_decay_names=("decode_head.weight",))
+    no_decay = recipe.replace(**{"optimizer.no_decay_names": ("decode_head.weight",)})
     assert all(g["weight_decay"] == 0 for g in group_parameters(model.named_parameters(), no_decay))
 
 
 def test_layer_decay_on_a_network_without_layers_is_refused():
-    recipe = TrainingRecipe(epochs=1, layer_decay=0.9, num_layers=12)
+    recipe = TrainingRecipe(schedule={"epochs": 1}, optimizer={"layer_decay": 0.9, "num_layers": 12})
     with pytest.raises(ValueError, match="no parameter belongs to a numbered transformer layer"):
         group_parameters(Small().named_parameters(), recipe)
     model = Small().requires_grad_(False)
@@ -113,18 +116,24 @@ def test_layer_decay_on_a_network_without_layers_is_refused():
 def test_schedule_by_hand():
     # 100 steps, warm-up 10, ratio 0.1: factor(step) = (1 - step/100) * (1 - (1 - step/10) * 0.9) for step <
     # 10.
-    recipe = TrainingRecipe(max_iterations=100, learning_rate=1.0, warmup_iterations=10, warmup_ratio=0.1)
+    recipe = TrainingRecipe(
+        schedule={"max_iterations": 100, "warmup_iterations": 10, "warmup_ratio": 0.1},
+        optimizer={"learning_rate": 1.0},
+    )
     expected = {0: 0.1, 5: 0.95 * 0.55, 9: 0.91 * 0.91, 10: 0.9, 50: 0.5, 99: 0.01, 100: 0.0, 120: 0.0}
     for step, value in expected.items():
         assert learning_rate_factor(step, recipe, 100) == pytest.approx(value)
-    floor = recipe.replace(min_learning_rate=0.2, poly_power=2.0, warmup_iterations=0)
+    floor = recipe.replace(
+        **{"schedule.min_learning_rate": 0.2, "schedule.poly_power": 2.0, "schedule.warmup_iterations": 0}
+    )
     assert learning_rate_factor(50, floor, 100) == pytest.approx(0.25 * 0.8 + 0.2)
     assert learning_rate_factor(100, floor, 100) == pytest.approx(0.2)
 
 
 def test_scheduler_scales_every_group():
     recipe = TrainingRecipe(
-        max_iterations=10, learning_rate=1.0, warmup_iterations=0, head_learning_rate_multiplier=3.0
+        schedule={"max_iterations": 10, "warmup_iterations": 0},
+        optimizer={"learning_rate": 1.0, "head_learning_rate_multiplier": 3.0},
     )
     optimizer = build_optimizer(Small(), recipe)
     scheduler = build_scheduler(optimizer, recipe, 10)

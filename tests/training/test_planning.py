@@ -20,7 +20,7 @@ class OneConvolution(nn.Module):
 
 
 def test_counts_by_hand(recipe):
-    recipe = recipe.replace(max_iterations=1000, batch_size=2, mixed_precision="no")
+    recipe = recipe.replace(**{"schedule.max_iterations": 1000, "device.mixed_precision": "no"})
     result = plan(
         recipe, OneConvolution(), num_images=500, num_processes=2, peak_teraflops=1.0, utilization=0.5
     )
@@ -50,7 +50,7 @@ def test_the_property_space_is_named_with_its_size(recipe):
     """The published networks have vectors of length 768, the bundled spaces shorter ones: other layer sizes."""
     model = build_model()
     config = model.config
-    rows = dict(plan(recipe.replace(property_space="street"), model, num_images=8).rows())
+    rows = dict(plan(recipe.replace(**{"model.property_space": "street"}), model, num_images=8).rows())
     assert rows["property space"] == (
         f"street: {config.num_labels} classes, {config.num_properties} properties, "
         f"vectors of length {config.embedding_dim}"
@@ -61,4 +61,6 @@ def test_epochs_need_the_number_of_images():
     recipe = get_recipe("small")
     with pytest.raises(ValueError, match="the number of training images is needed"):
         plan(recipe, build_model())
-    assert plan(recipe.replace(crop_size=32), build_model(), num_images=80).total_iterations == 400
+    assert (
+        plan(recipe.replace(**{"data.crop_size": 32}), build_model(), num_images=80).total_iterations == 400
+    )

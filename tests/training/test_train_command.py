@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -91,21 +93,95 @@ def test_a_run_and_its_second_start(folder, tmp_path, capsys, caplog):
     assert cli.run(longer) == 0
     assert "Trained 3 steps" in capsys.readouterr().out
     assert "label_coding" not in caplog.text
-    assert cli.run([*longer, "--coding", "ids"]) == 0
-    assert "label_coding: 'ids:void=7' -> 'ids'" in caplog.text
+    assert cli.run([*longer, "--coding", "ids"]) == 2
+    assert "the label coding, void_values: [7] -> null" in only_line(capsys.readouterr().err)
+    assert cli.run([*longer, "--coding", "ids", "--accept-changes"]) == 0
+    assert "data.label_coding: 'ids:void=7' -> 'ids'" in caplog.text
+
+
+def test_a_stopped_run_names_its_newest_checkpoint(folder, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+    assert cli.run(arguments(folder, "--out", str(out), "--eval-split", "none")) == 0
+    (out / "config.json").unlink()
+    capsys.readouterr()
+    data = str(folder / "data")
+    evaluate = [
+        "evaluate",
+        data,
+        "--split",
+        "val",
+        "--coding",
+        "ids:void=7",
+        "--out",
+        str(tmp_path / "e.json"),
+    ]
+    assert cli.run([*evaluate, "--model", str(out)]) == 2
+    checkpoint = out / "checkpoints" / "step-00000002"
+    assert f"--model {checkpoint}" in only_line(capsys.readouterr().err)
+    assert cli.run([*evaluate, "--model", str(checkpoint)]) == 0
+
+
+def test_resume_where_there_is_no_run(folder, tmp_path, capsys):
+    """It asked for --space."""
+    words = ["train", str(folder / "data"), "--resume", "--out", str(tmp_path / "typo"), "--quiet"]
+    assert cli.run(words) == 2
+    assert "There is no run to resume in" in only_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"batch_size": 0}'])
+def test_a_damaged_recipe_does_not_make_checkpoints_unusable(folder, tmp_path, capsys, caplog, content):
+    out = tmp_path / "run"
+    assert cli.run(arguments(folder, "--out", str(out), "--eval-split", "none")) == 0
+    (out / "training_recipe.json").write_text(content)
+    words = ["train", str(folder / "data"), "--quiet", "--resume", "--out", str(out), "--eval-split", "none"]
+    assert cli.run([*words, "--max-iterations", "3"]) == 0
+    assert "Trained 3 steps" in capsys.readouterr().out
+    assert "The recipe is taken from the checkpoint" in caplog.text
+    assert json.loads((out / "training_recipe.json").read_text())["schedule"]["max_iterations"] == 3
+
+
+def test_the_command_prints_the_score_that_training_recorded(folder, tmp_path, capsys):
+    """To the last count, with the default options, also where the recipe says sliding window."""
+    out = tmp_path / "run"
+    window = ["evaluation.mode=slide", "evaluation.crop_size=32", "evaluation.stride=20"]
+    chosen = [word for field in window for word in ("--set", field)]
+    assert cli.run(arguments(folder, "--out", str(out), *chosen)) == 0
+    recorded = json.loads((out / "checkpoints" / "evaluations.json").read_text())
+    best = max(entry["mean_iou"] for entry in recorded)
+    words = [
+        "evaluate",
+        str(folder / "data"),
+        "--split",
+        "val",
+        "--model",
+        str(out),
+        "--coding",
+        "ids:void=7",
+    ]
+    assert cli.run([*words, "--out", str(tmp_path / "e.json")]) == 0
+    results = json.loads((tmp_path / "e.json").read_text())
+    assert results["mean_iou"] == best
+    assert results["inference"]["mode"] == "slide"
 
 
 def test_dry_run_prints_the_plan(folder, capsys):
     assert cli.run(arguments(folder, "--dry-run", "--devices", "2")) == 0
     printed = capsys.readouterr().out
-    for words in ("Training plan", "parameters", "GFLOP per 32 x 32 crop", "GPU hours", "2 device(s) x 2"):
+    for words in (
+        "Training plan",
+        "parameters",
+        "GFLOP per 32 x 32 crop",
+        "GPU hours",
+        "estimated time here",
+        "2 device(s) x 2",
+    ):
         assert words in printed
 
 
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--set", "crop=32"], "no field 'crop'; did you mean 'crop_size'?"),
+        (["--set", "crop=32"], "no field 'crop'; did you mean 'data.crop_size'?"),
         (["--set", "crop_size"], "is not FIELD=VALUE"),
         (["--recipe", "ade"], "no recipe 'ade'"),
         (["--set", "learning_rate=-1"], "learning_rate is -1"),

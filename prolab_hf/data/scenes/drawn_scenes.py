@@ -9,12 +9,12 @@ Every image is determined by (seed, split, index).
 import numpy as np
 from PIL import Image
 
+from prolab_hf.data.image_files import Sample
 from prolab_hf.data.scenes.canvas import Canvas
 from prolab_hf.data.scenes.room import draw_room
 from prolab_hf.data.scenes.stage import Light
 from prolab_hf.data.scenes.street import draw_street
 from prolab_hf.data.scenes.words import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS
-from prolab_hf.data.sources import Sample
 
 __all__ = ["HELD_OUT_CLASS", "SCENE_CLASSES", "SCENE_DESCRIPTIONS", "DrawnScenes"]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.label_space.operations import select_classes
 from prolab_hf.label_space.report.health import HealthReport, check_space, figure_rows
+from prolab_hf.label_space.space_content import SpaceContent
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class SpaceComparison:
 
 
 def compare(
-    first: PropertySpace, second: PropertySpace, *, taxonomy: Mapping[str, str] | None = None, seed: int = 0
+    first: SpaceContent, second: SpaceContent, *, taxonomy: Mapping[str, str] | None = None, seed: int = 0
 ) -> SpaceComparison:
     """Compares two spaces.
 
@@ -100,13 +101,13 @@ def compare(
     )
 
 
-def _similarity_correlation(first: PropertySpace, second: PropertySpace, common: list[str]) -> float | None:
+def _similarity_correlation(first: SpaceContent, second: SpaceContent, common: list[str]) -> float | None:
     if len(common) < 3:
         return None
     upper = np.triu_indices(len(common), k=1)
     values = []
     for space in (first, second):
-        rows = space.select_classes(common).class_property_matrix.double().numpy()
+        rows = select_classes(space, common).class_property_matrix.double().numpy()
         unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         values.append((unit @ unit.T)[upper])
     if min(part.std() for part in values) == 0:
@@ -114,7 +115,7 @@ def _similarity_correlation(first: PropertySpace, second: PropertySpace, common:
     return float(np.corrcoef(*values)[0, 1])
 
 
-def _grouping_agreement(first: PropertySpace, second: PropertySpace, common: list[str]) -> float | None:
+def _grouping_agreement(first: SpaceContent, second: SpaceContent, common: list[str]) -> float | None:
     from sklearn.metrics import adjusted_rand_score
 
     groups: list[tuple[int, int]] = []
@@ -133,13 +134,13 @@ def _grouping_agreement(first: PropertySpace, second: PropertySpace, common: lis
 
 
 def _changed_rows(
-    first: PropertySpace, second: PropertySpace, common: list[str]
+    first: SpaceContent, second: SpaceContent, common: list[str]
 ) -> dict[str, dict[str, list[str]]]:
     if first.property_names != second.property_names or not common:
         return {}
     names = np.array(first.property_names, dtype=object)
-    before = first.select_classes(common).class_property_matrix.numpy()
-    after = second.select_classes(common).class_property_matrix.numpy()
+    before = select_classes(first, common).class_property_matrix.numpy()
+    after = select_classes(second, common).class_property_matrix.numpy()
     return {
         name: {"gained": names[(new > old)].tolist(), "lost": names[(old > new)].tolist()}
         for name, old, new in zip(common, before, after)

@@ -1,15 +1,17 @@
 """What may be wrong with a property space, one finding each, with what to do about it."""
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
-from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.report.fidelity import SharedPhrase
 from prolab_hf.label_space.report.matrix_statistics import PairFigures
-from prolab_hf.label_space.report.opposites import find_opposites
+from prolab_hf.label_space.space_content import SpaceContent
 
 # Pairs above this cosine are worth a warning; the published ADE20K matrix has 0.707 at worst.
 CLOSE_COSINE = 0.60
@@ -39,6 +41,8 @@ class Finding:
         subjects: The classes or properties concerned.
         message: What was found.
         advice: What to do.
+        command: The command that mends it, with `SPACE`, `WORDS.json`, `ENCODER` and `NEW` to fill in; empty where
+            nothing has to be mended.
     """
 
     severity: Severity
@@ -46,27 +50,55 @@ class Finding:
     subjects: list[str]
     message: str
     advice: str
+    command: str = ""
 
 
-def find_problems(space: PropertySpace, matrix: np.ndarray, pairs: PairFigures) -> list[Finding]:
-    """All findings about a space, errors first.
+# Findings of one severity by the harm they do: what makes a model say untrue things first.
+_HARM = (
+    "duplicate_rows",
+    "empty_row",
+    "conflicting_phrases",
+    "nested_rows",
+    "few_properties",
+    "close_pair",
+    "orphan_property",
+    "merged_single_class",
+    "far_phrase",
+    "common_property",
+    "single_class_property",
+)
+_REBUILD = "prolab space build WORDS.json --encoder ENCODER --out NEW"
+
+
+def _add_property(class_name: str) -> str:
+    return (
+        f"prolab space add-property SPACE --out NEW --class {shlex.quote(class_name)} --encoder ENCODER "
+        "--phrase 'what only this class shows'"
+    )
+
+
+def find_problems(
+    space: SpaceContent, matrix: np.ndarray, pairs: PairFigures, shared: Sequence[SharedPhrase] = ()
+) -> list[Finding]:
+    """All findings about a space, in order of harm: errors first.
 
     Args:
         space: The space.
         matrix: Its matrix, `(num_classes, num_properties)` uint8.
         pairs: The comparison of all rows.
+        shared: Its `fidelity.shared_phrases`.
     """
     findings = [
         *_row_findings(space, matrix),
         *_pair_findings(space, pairs),
         *_column_findings(space, matrix),
-        *_opposite_findings(space),
+        *_phrase_findings(shared),
     ]
     order = list(Severity)
-    return sorted(findings, key=lambda finding: order.index(finding.severity))
+    return sorted(findings, key=lambda finding: (order.index(finding.severity), _HARM.index(finding.kind)))
 
 
-def describe_pair(space: PropertySpace, row: int, other: int, cosine: float) -> dict[str, Any]:
+def describe_pair(space: SpaceContent, row: int, other: int, cosine: float) -> dict[str, Any]:
     """What two classes share, what separates them, and which of their descriptions fell together.
 
     Args:
@@ -81,6 +113,12 @@ def describe_pair(space: PropertySpace, row: int, other: int, cosine: float) -> 
     def names(indices: Iterable[int]) -> list[str]:
         return [space.property_names[index] for index in sorted(indices)]
 
+    def own_phrases(class_name: str, indices: Iterable[int]) -> list[str]:
+        # What differently worded phrases of one class were merged into distinguishes nothing its author wrote.
+        return [
+            space.phrase(class_name, index) for index in sorted(indices) if not is_merged_single(space, index)
+        ]
+
     fell_together = [
         {"property": space.property_names[index], first: left, second: right}
         for index in sorted(mine & theirs)
@@ -92,11 +130,25 @@ def describe_pair(space: PropertySpace, row: int, other: int, cosine: float) -> 
         "shared": names(mine & theirs),
         "only_first": names(mine - theirs),
         "only_second": names(theirs - mine),
+        "phrases_first": own_phrases(first, mine - theirs),
+        "phrases_second": own_phrases(second, theirs - mine),
         "different_words_same_property": fell_together,
     }
 
 
-def _texts_of(space: PropertySpace, class_name: str, index: int) -> list[str]:
+def is_merged_single(space: SpaceContent, index: int) -> bool:
+    """Whether a property belongs to one class and was merged from differently worded phrases.
+
+    Args:
+        space: The space.
+        index: Index of the property.
+    """
+    if int(space.class_property_matrix[:, index].sum()) != 1:
+        return False
+    return len({same_wording(phrase) for phrase in space.phrases_by_property.get(index, ())}) > 1
+
+
+def _texts_of(space: SpaceContent, class_name: str, index: int) -> list[str]:
     pairs = zip(space.descriptions.get(class_name, []), space.assignments.get(class_name, []))
     return [text.lower() for text, assigned in pairs if assigned == index]
 
@@ -110,13 +162,13 @@ def pair_text(pair: Mapping[str, Any]) -> str:
     first, second = pair["classes"]
     only = [
         f"{name} alone has {', '.join(repr(item) for item in pair[key][:3])}"
-        for name, key in ((first, "only_first"), (second, "only_second"))
+        for name, key in ((first, "phrases_first"), (second, "phrases_second"))
         if pair[key]
     ]
     return f"{first} / {second}: cosine {pair['cosine']:.3f}, {len(pair['shared'])} shared; {'; '.join(only)}"
 
 
-def _row_findings(space: PropertySpace, matrix: np.ndarray) -> list[Finding]:
+def _row_findings(space: SpaceContent, matrix: np.ndarray) -> list[Finding]:
     findings = []
     for name, size in zip(space.class_names, matrix.sum(axis=1).tolist()):
         if size == 0:
@@ -127,6 +179,7 @@ def _row_findings(space: PropertySpace, matrix: np.ndarray) -> list[Finding]:
                     [name],
                     f"The class {name!r} has no property.",
                     "Give it some with set_row, or describe it.",
+                    _add_property(name),
                 )
             )
         elif size < MIN_PROPERTIES:
@@ -137,12 +190,13 @@ def _row_findings(space: PropertySpace, matrix: np.ndarray) -> list[Finding]:
                     [name],
                     f"The class {name!r} has only {size} propert{'y' if size == 1 else 'ies'}.",
                     "Write more descriptions of what can be seen of it.",
+                    _add_property(name),
                 )
             )
     return findings
 
 
-def _pair_findings(space: PropertySpace, pairs: PairFigures) -> list[Finding]:
+def _pair_findings(space: SpaceContent, pairs: PairFigures) -> list[Finding]:
     names = space.class_names
     findings = [
         Finding(
@@ -150,7 +204,7 @@ def _pair_findings(space: PropertySpace, pairs: PairFigures) -> list[Finding]:
             "duplicate_rows",
             [names[row], names[other]],
             f"The classes {names[row]!r} and {names[other]!r} have equal rows.",
-            _separation_advice(describe_pair(space, row, other, 1.0)),
+            *_separation(describe_pair(space, row, other, 1.0)),
         )
         for row, other in pairs.duplicates
     ]
@@ -162,6 +216,7 @@ def _pair_findings(space: PropertySpace, pairs: PairFigures) -> list[Finding]:
                 [names[row], names[other]],
                 f"Every property of {names[row]!r} also belongs to {names[other]!r}.",
                 f"Describe something that {names[row]!r} shows and {names[other]!r} does not.",
+                _add_property(names[row]),
             )
         )
     known = set(pairs.duplicates)
@@ -174,26 +229,31 @@ def _pair_findings(space: PropertySpace, pairs: PairFigures) -> list[Finding]:
                     "close_pair",
                     [names[row], names[other]],
                     f"{names[row]!r} and {names[other]!r} are close (cosine {cosine:.3f}).",
-                    _separation_advice(pair),
+                    *_separation(pair),
                 )
             )
     return findings
 
 
-def _separation_advice(pair: Mapping[str, Any]) -> str:
-    """Names two descriptions that fell into one property and could be told apart, else what is missing."""
+def _separation(pair: Mapping[str, Any]) -> tuple[str, str]:
+    """Advice and command: two descriptions that fell into one property and could be told apart, or what is missing."""
     first, second = pair["classes"]
     merged = [item for item in pair["different_words_same_property"] if item[first] and item[second]]
     if merged:
         item = merged[0]
         return (
             f"{item[first][0]!r} and {item[second][0]!r} fell into the property {item['property']!r}: reword "
-            "one so that it says how they differ."
+            "one so that it says how they differ, and build again; without a number of properties, only what "
+            "means the same shares one.",
+            _REBUILD,
         )
-    return f"They share {len(pair['shared'])} properties word for word: add what only one of them shows."
+    return (
+        f"They share {len(pair['shared'])} properties word for word: add what only one of them shows.",
+        _add_property(first),
+    )
 
 
-def _column_findings(space: PropertySpace, matrix: np.ndarray) -> list[Finding]:
+def _column_findings(space: SpaceContent, matrix: np.ndarray) -> list[Finding]:
     findings = []
     counts = matrix.sum(axis=0).tolist()
     for index, (name, count) in enumerate(zip(space.property_names, counts)):
@@ -206,6 +266,19 @@ def _column_findings(space: PropertySpace, matrix: np.ndarray) -> list[Finding]:
                     f"No class has the property {name!r}.",
                     "Nothing teaches it; harmless after select_classes, otherwise build with fewer "
                     "properties.",
+                )
+            )
+        elif count == 1 and len(matrix) > 1 and is_merged_single(space, index):
+            owner = space.class_names[int(matrix[:, index].argmax())]
+            findings.append(
+                Finding(
+                    Severity.INFO,
+                    "merged_single_class",
+                    [name, owner],
+                    f"Only {owner!r} has the property {name!r}, which holds {len(space.phrases_by_property[index])} "
+                    f"of its phrases: {', '.join(map(repr, list(space.phrases_by_property[index])[:3]))}.",
+                    "It says less than its author wrote; build without a number of properties to keep them apart.",
+                    _REBUILD,
                 )
             )
         elif count == 1 and len(matrix) > 1:
@@ -233,21 +306,23 @@ def _column_findings(space: PropertySpace, matrix: np.ndarray) -> list[Finding]:
     return findings
 
 
-def _opposite_findings(space: PropertySpace) -> list[Finding]:
-    members: dict[int, dict[str, None]] = {}
-    for name, indices in space.assignments.items():
-        for text, index in zip(space.descriptions[name], indices):
-            members.setdefault(index, {})[text.lower()] = None
-    findings = []
-    for index in sorted(members):
-        for left, right in find_opposites(list(members[index]))[:1]:
-            findings.append(
-                Finding(
-                    Severity.INFO,
-                    "merged_opposites",
-                    [space.property_names[index]],
-                    f"The property {space.property_names[index]!r} holds {left!r} and {right!r}.",
-                    "If they contradict each other, reword one or build with more properties.",
-                )
-            )
-    return findings
+def _phrase_findings(shared: Sequence[SharedPhrase]) -> list[Finding]:
+    """One finding per property that holds a contradiction, the one that concerns most classes first."""
+    worst: dict[int, SharedPhrase] = {}
+    concerned: dict[int, set[str]] = {}
+    for item in shared:
+        if item.against is not None:
+            worst.setdefault(item.property_index, item)
+            concerned.setdefault(item.property_index, set()).update(item.classes)
+    return [
+        Finding(
+            Severity.WARNING,
+            "conflicting_phrases",
+            [worst[index].property_name, *sorted(concerned[index])],
+            f"The property {worst[index].property_name!r} holds {worst[index].phrase!r} and "
+            f"{worst[index].against!r} ({worst[index].reason}).",
+            "A model would say one of them of a class described by the other; build again, which keeps them apart.",
+            _REBUILD,
+        )
+        for index in sorted(concerned, key=lambda index: (-len(concerned[index]), index))
+    ]

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules
+from prolab_hf.label_space.report.fidelity import SharedPhrase, fidelity_figures, shared_phrases
 from prolab_hf.label_space.report.findings import Finding, Severity, describe_pair, find_problems, pair_text
 from prolab_hf.label_space.report.matrix_statistics import (
     FLIP_RATES,
@@ -18,6 +19,7 @@ from prolab_hf.label_space.report.matrix_statistics import (
     recovery,
     taxonomy_agreement,
 )
+from prolab_hf.label_space.space_content import SpaceContent
 
 _STABILITY_SEEDS = 5
 
@@ -31,7 +33,8 @@ class HealthReport:
         fingerprint: Its fingerprint.
         figures: Numbers and lists, JSON values only.
         closest_pairs: The most similar classes with what they share and what separates them.
-        findings: Errors first.
+        findings: In order of harm, errors first.
+        shared_phrases: Every phrase that shares a property with another wording, worst first.
     """
 
     name: str
@@ -39,6 +42,7 @@ class HealthReport:
     figures: dict[str, Any]
     closest_pairs: list[dict[str, Any]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    shared_phrases: list[SharedPhrase] = field(default_factory=list)
 
     def by_severity(self, severity: Severity | str) -> list[Finding]:
         """The findings of one severity.
@@ -57,34 +61,37 @@ class HealthReport:
         """The report as JSON values."""
         return asdict(self)
 
-    def to_text(self, max_findings: int = 40) -> str:
-        """The report as plain text.
+    def to_text(self, max_findings: int = 5) -> str:
+        """The report as plain text: the most harmful findings, then the figures and the closest classes.
 
         Args:
             max_findings: How many findings to write out.
         """
         lines = [f"Property space {self.name or 'unnamed'} ({self.fingerprint[:12]})", ""]
-        rows = figure_rows(self.figures)
-        width = max(len(label) for label, _ in rows)
-        lines += [f"  {label:<{width}}  {value}" for label, value in rows]
-        lines += ["", "Closest pairs:"]
-        lines += [f"  {pair_text(pair)}" for pair in self.closest_pairs[:5]]
         counts = ", ".join(f"{len(self.by_severity(kind))} {kind.value}" for kind in Severity)
-        lines += ["", f"Findings: {counts}"]
+        lines += [f"Findings: {counts}"]
         for finding in self.findings[:max_findings]:
             lines.append(f"  [{finding.severity.value}] {finding.message} {finding.advice}")
+            if finding.command:
+                lines.append(f"    {finding.command}")
         if len(self.findings) > max_findings:
             lines.append(f"  ... and {len(self.findings) - max_findings} more")
+        rows = figure_rows(self.figures)
+        width = max(len(label) for label, _ in rows)
+        lines += ["", *(f"  {label:<{width}}  {value}" for label, value in rows)]
+        lines += ["", "Closest pairs:"]
+        lines += [f"  {pair_text(pair)}" for pair in self.closest_pairs[:5]]
         return "\n".join(lines)
 
 
 def check_space(
-    space: PropertySpace,
+    space: SpaceContent,
     *,
     taxonomy: Mapping[str, str] | None = None,
     encoder: Any = None,
     seed: int = 0,
     num_trials: int = 100,
+    rules: ConflictRules = BUILT_IN,
 ) -> HealthReport:
     """The work behind `PropertySpace.check`.
 
@@ -94,10 +101,12 @@ def check_space(
         encoder: The space's text encoder, for the stability over clustering seeds.
         seed: Seed of the random trials.
         num_trials: Noisy copies per class for each noise level.
+        rules: What contradicts what.
     """
     matrix = space.class_property_matrix.numpy().astype(np.uint8)
     pairs = pair_figures(matrix)
-    figures = _matrix_figures(matrix) | _pair_summary(space, pairs)
+    shared = shared_phrases(space, rules)
+    figures = _matrix_figures(matrix) | _pair_summary(space, pairs) | fidelity_figures(space, shared)
     noise = {"flip": FLIP_RATES, "missing": MISSING_RATES}
     for kind, rates in noise.items():
         figures[f"recovery_{kind}"] = {
@@ -108,9 +117,9 @@ def check_space(
         figures["taxonomy"] = taxonomy_agreement(matrix, groups_of(space.class_names, taxonomy), seed=seed)
     if encoder is not None:
         figures["stability"] = seed_stability(space, encoder)
-    findings = find_problems(space, matrix, pairs)
+    findings = find_problems(space, matrix, pairs, shared)
     closest = [describe_pair(space, *pair) for pair in pairs.closest]
-    return HealthReport(space.name, space.fingerprint, figures, closest, findings)
+    return HealthReport(space.name, space.fingerprint, figures, closest, findings, shared)
 
 
 def _matrix_figures(matrix: np.ndarray) -> dict[str, Any]:
@@ -128,7 +137,7 @@ def _matrix_figures(matrix: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _pair_summary(space: PropertySpace, pairs: PairFigures) -> dict[str, Any]:
+def _pair_summary(space: SpaceContent, pairs: PairFigures) -> dict[str, Any]:
     largest = pairs.closest[0] if pairs.closest else None
     return {
         "duplicate_pairs": len(pairs.duplicates),
@@ -142,7 +151,7 @@ def _pair_summary(space: PropertySpace, pairs: PairFigures) -> dict[str, Any]:
     }
 
 
-def seed_stability(space: PropertySpace, encoder: Any, num_seeds: int = _STABILITY_SEEDS) -> dict[str, Any]:
+def seed_stability(space: SpaceContent, encoder: Any, num_seeds: int = _STABILITY_SEEDS) -> dict[str, Any]:
     """Adjusted Rand index between clusterings of the space's descriptions with different seeds.
 
     Args:
@@ -163,7 +172,8 @@ def seed_stability(space: PropertySpace, encoder: Any, num_seeds: int = _STABILI
         raise ValueError("The space has no descriptions, so its stability over seeds cannot be measured.")
     vectors = TextEncoder.load(encoder).encode(texts)
     size = min(space.num_properties, len(texts))
-    algorithm = space.clustering.get("algorithm", "kmeans")
+    # Control spaces and older variants have names of their own: judged with the paper's K-Means.
+    algorithm = "constrained" if space.clustering.get("algorithm") == "constrained" else "kmeans"
     runs = [
         cluster(vectors, size, texts=texts, seed=seed, algorithm=algorithm).labels
         for seed in range(num_seeds)
@@ -202,6 +212,11 @@ def figure_rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("mean nearest-row cosine", f"{figures['mean_nearest_cosine']:.3f}"),
         ("largest pair cosine", f"{figures['largest_pair_cosine']:.3f} {pair}".strip()),
     ]
+    if "fidelity" in figures:
+        rows[1:1] = [
+            ("phrases kept (fidelity)", f"{100 * figures['fidelity']:.1f} % of {figures['phrases']}"),
+            ("properties with a contradiction", str(figures["conflicting_properties"])),
+        ]
     for kind, label in (("flip", "bits flipped"), ("missing", "bits missing")):
         rates = figures[f"recovery_{kind}"]
         title = " / ".join(f"{100 * float(rate):.0f}" for rate in rates)

@@ -3,14 +3,13 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from prolab_hf.files import write_text
 from prolab_hf.label_space.report.findings import Severity, pair_text
-from prolab_hf.label_space.report.health import HealthReport, figure_rows
-from prolab_hf.label_space.space_files import write_text
-
-if TYPE_CHECKING:
-    from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.label_space.report.health import HealthReport, check_space, figure_rows
+from prolab_hf.label_space.space_content import SpaceContent
+from prolab_hf.markup import escape_markdown
 
 # Tells our cards from READMEs that belong to somebody else (a model card in the same folder, say).
 MARKER = "<!-- property space card of prolab_hf, written anew by save_pretrained -->"
@@ -66,56 +65,53 @@ Closest classes:
 
 ## Properties
 
-Number of classes that have each property, most shared first.
+Number of classes that have each property, most shared first. A property is named after the phrase that most of its
+classes use; a class shows its own phrase.
 
-| property | classes | for example |
-|---|---|---|
+| property | classes | for example | other phrases |
+|---|---|---|---|
 {property_lines}
 
 ## Limits
 
 Descriptions say what a class usually looks like; single objects differ. A score of a property is not
-calibrated: the training loss compares directions, not probabilities. Properties follow the vector space of
-one text encoder, which may put words together that a person would keep apart; new classes must be described
-with the same encoder.
+calibrated: the training loss compares directions, not probabilities. Which phrases share a property follows the
+vector space of one text encoder; those that contradict each other by the word lists of prolab_hf are kept apart{kept},
+others may share one that a person would keep apart. New classes must be described with the same encoder.
 """
 
 
-def escaped(text: str) -> str:
-    """Text that means nothing to Markdown or HTML, on one line.
-
-    Args:
-        text: Any text, for example a class name from a stranger.
-    """
-    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]#!|~$])", r"\\\1", plain)
-
-
-def space_card(space: "PropertySpace", report: HealthReport | None = None) -> str:
+def space_card(space: SpaceContent, report: HealthReport | None = None) -> str:
     """Text of the card.
 
     Args:
         space: The space.
         report: Its health report; made here if absent (without taxonomy and seeds).
     """
-    report = report or space.check()
-    licence = str(space.provenance.get("license", space.provenance.get("licence", "")))
+    report = report or check_space(space)
+    # Spaces of other hands may spell the field the British way.
+    license_name = str(space.provenance.get("license", space.provenance.get("licence", "")))
     # Only plain identifiers reach the YAML header.
-    license_line = f"license: {licence.lower()}\n" if re.fullmatch(r"[A-Za-z0-9.\-]+", licence) else ""
+    plain = re.fullmatch(r"[A-Za-z0-9.\-]+", license_name)
+    license_line = f"license: {license_name.lower()}\n" if plain else ""
     shown = [finding for finding in report.findings if finding.severity != Severity.INFO]
-    lines = [f"- **{f.severity.value}**: {escaped(f.message)} {escaped(f.advice)}" for f in shown[:30]]
+    lines = [
+        f"- **{f.severity.value}**: {escape_markdown(f.message)} {escape_markdown(f.advice)}"
+        for f in shown[:30]
+    ]
     notes = len(report.findings) - len(shown)
     return _TEMPLATE.format(
         marker=MARKER,
         license_line=license_line,
-        title=escaped(space.name or "Property space"),
+        title=escape_markdown(space.name or "Property space"),
         load_name=json.dumps(space.name or "path/to/this/folder", ensure_ascii=False).replace("`", "'"),
         num_classes=space.num_classes,
         num_properties=space.num_properties,
         embedding_dim=space.embedding_dim,
         fingerprint=space.fingerprint,
-        figure_lines=_table((label, escaped(value)) for label, value in figure_rows(report.figures)),
-        pair_lines="\n".join(f"- {escaped(pair_text(pair))}" for pair in report.closest_pairs[:5]) or "None.",
+        figure_lines=_table((label, escape_markdown(value)) for label, value in figure_rows(report.figures)),
+        pair_lines="\n".join(f"- {escape_markdown(pair_text(pair))}" for pair in report.closest_pairs[:5])
+        or "None.",
         finding_lines="\n".join(
             [*lines, *([f"- {notes} remark{'s' if notes > 1 else ''} of severity info."] if notes else [])]
         )
@@ -128,6 +124,9 @@ def space_card(space: "PropertySpace", report: HealthReport | None = None) -> st
                 ("descriptions", space.provenance),
             )
         ),
+        kept=""
+        if space.clustering.get("algorithm") in ("auto", "constrained")
+        else " in newer spaces, not in this one",
         property_lines=_table(_property_rows(space)),
     )
 
@@ -138,23 +137,32 @@ def _table(rows: Any) -> str:
 
 def _facts(facts: dict[str, Any]) -> str:
     return (
-        "; ".join(f"{escaped(key)}: {escaped(str(value))}" for key, value in facts.items()) or "not recorded"
+        "; ".join(
+            f"{escape_markdown(key)}: {escape_markdown(str(value))}"
+            for key, value in facts.items()
+            if not isinstance(value, dict | list)
+        )
+        or "not recorded"
     )
 
 
-def _property_rows(space: "PropertySpace") -> list[tuple[str, str, str]]:
+def _property_rows(space: SpaceContent) -> list[tuple[str, str, str, str]]:
     matrix = space.class_property_matrix
     order = matrix.sum(dim=0).argsort(descending=True, stable=True).tolist()
     rows = []
     for index in order:
         owners = [space.class_names[row] for row in matrix[:, index].nonzero().flatten().tolist()]
         more = ", ..." if len(owners) > 4 else ""
-        example = ", ".join(escaped(name) for name in owners[:4]) + more
-        rows.append((escaped(space.property_names[index]), str(len(owners)), example))
+        example = ", ".join(escape_markdown(name) for name in owners[:4]) + more
+        name = space.property_names[index]
+        others = [phrase for phrase in space.phrases_by_property.get(index, ()) if phrase != name]
+        shown = "; ".join(escape_markdown(phrase) for phrase in others[:6])
+        rest = f"; and {len(others) - 6} more" if len(others) > 6 else ""
+        rows.append((escape_markdown(name), str(len(owners)), example, shown + rest))
     return rows
 
 
-def write_card_unless_foreign(space: "PropertySpace", path: Path, report: HealthReport | None = None) -> bool:
+def write_card_unless_foreign(space: SpaceContent, path: Path, report: HealthReport | None = None) -> bool:
     """Writes the card, but never over a README.md that is not a property space's card.
 
     Args:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.label_space.space_content import SpaceContent
 from prolab_hf.label_space.views.layout import SpaceLayout, lay_out
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _plain(text: str, length: int = 34) -> str:
     return short.replace("$", r"\$")
 
 
-def matrix_figure(space: PropertySpace, layout: SpaceLayout | None = None) -> "Figure":
+def matrix_figure(space: SpaceContent, layout: SpaceLayout | None = None) -> "Figure":
     """The class-property matrix with similar classes side by side, colored by group.
 
     Args:
@@ -86,7 +86,7 @@ def matrix_figure(space: PropertySpace, layout: SpaceLayout | None = None) -> "F
     return figure
 
 
-def _property_axis(axes: Any, space: PropertySpace, layout: SpaceLayout) -> None:
+def _property_axis(axes: Any, space: SpaceContent, layout: SpaceLayout) -> None:
     """Property names where they fit, else a count of the columns."""
     if space.num_properties <= 64:
         names = [_plain(space.property_names[index]) for index in layout.property_order]
@@ -97,14 +97,14 @@ def _property_axis(axes: Any, space: PropertySpace, layout: SpaceLayout) -> None
         axes.set_xlabel("properties, in the order of the classes that have them", color=INK, fontsize=11)
 
 
-def _title(axes: Any, space: PropertySpace, text: str) -> None:
+def _title(axes: Any, space: SpaceContent, text: str) -> None:
     axes.set_title(_plain(space.name or "Property space", 60), loc="left", fontsize=17, color=INK, pad=24)
     axes.text(
         0, 1.0, text, transform=axes.transAxes, fontsize=11, color="#6b7280", va="bottom", clip_on=False
     )
 
 
-def dendrogram_figure(space: PropertySpace, layout: SpaceLayout | None = None) -> "Figure":
+def dendrogram_figure(space: SpaceContent, layout: SpaceLayout | None = None) -> "Figure":
     """The tree of classes by similarity of their rows, branches colored by group.
 
     Args:
@@ -160,7 +160,7 @@ def _branch_colors(layout: SpaceLayout) -> dict[int, str]:
     return colors
 
 
-def map_figure(space: PropertySpace, layout: SpaceLayout | None = None, max_labels: int = 110) -> "Figure":
+def map_figure(space: SpaceContent, layout: SpaceLayout | None = None, max_labels: int = 110) -> "Figure":
     """The properties in two dimensions: near means similar in words, large means shared by many classes.
 
     Args:
@@ -196,7 +196,7 @@ def map_figure(space: PropertySpace, layout: SpaceLayout | None = None, max_labe
 
 
 def _place_labels(
-    figure: "Figure", axes: Any, space: PropertySpace, layout: SpaceLayout, wanted: np.ndarray
+    figure: "Figure", axes: Any, space: SpaceContent, layout: SpaceLayout, wanted: np.ndarray
 ) -> None:
     """Writes names beside their dots, most shared first, leaving out those that would cover another."""
     from matplotlib.patheffects import withStroke
@@ -231,7 +231,7 @@ def _place_labels(
 
 
 def save_figures(
-    space: PropertySpace, folder: str | Path, *, taxonomy: Mapping[str, str] | None = None
+    space: SpaceContent, folder: str | Path, *, taxonomy: Mapping[str, str] | None = None
 ) -> list[Path]:
     """Writes `matrix.png`, `dendrogram.png` (two classes or more) and `map.png`.
 

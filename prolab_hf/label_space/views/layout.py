@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prolab_hf.label_space.property_space import PropertySpace
+from prolab_hf.label_space.space_content import SpaceContent
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ MAX_GROUPS = 18
 _TREE_GROUPS = 8
 
 
-def lay_out(space: PropertySpace, taxonomy: Mapping[str, str] | None = None, seed: int = 0) -> SpaceLayout:
+def lay_out(space: SpaceContent, taxonomy: Mapping[str, str] | None = None, seed: int = 0) -> SpaceLayout:
     """Computes the layout; the same space gives the same images.
 
     Args:
@@ -84,7 +84,7 @@ def _leaves(linkage: np.ndarray | None, count: int) -> list[int]:
 
 
 def _groups(
-    space: PropertySpace, linkage: np.ndarray | None, order: Sequence[int], taxonomy: Mapping[str, str] | None
+    space: SpaceContent, linkage: np.ndarray | None, order: Sequence[int], taxonomy: Mapping[str, str] | None
 ) -> tuple[np.ndarray, list[str]]:
     """Group of each class, and the names of the groups."""
     from scipy.cluster.hierarchy import fcluster
@@ -105,7 +105,7 @@ def _groups(
     return groups, [_group_name(space, matrix, groups == index) for index in range(len(rank))]
 
 
-def _group_name(space: PropertySpace, matrix: np.ndarray, members: np.ndarray) -> str:
+def _group_name(space: SpaceContent, matrix: np.ndarray, members: np.ndarray) -> str:
     """The two classes that share most with the rest of their group, and how many more there are."""
     rows = matrix[members]
     central = (rows @ rows.mean(axis=0)) / np.maximum(np.sqrt(rows.sum(axis=1)), 1)

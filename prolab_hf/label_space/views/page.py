@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.label_space.report.health import HealthReport, figure_rows
-from prolab_hf.label_space.space_files import write_text
+from prolab_hf.files import write_text
+from prolab_hf.label_space.report.health import HealthReport, check_space, figure_rows
+from prolab_hf.label_space.space_content import SpaceContent
 from prolab_hf.label_space.views.figures import PALETTE
 from prolab_hf.label_space.views.layout import lay_out
 
 
 def space_page(
-    space: PropertySpace,
+    space: SpaceContent,
     *,
     taxonomy: Mapping[str, str] | None = None,
     report: HealthReport | None = None,
@@ -30,7 +30,7 @@ def space_page(
     template = (
         importlib.resources.files("prolab_hf.label_space.views").joinpath("page.html").read_text("utf-8")
     )
-    report = report or space.check(taxonomy=taxonomy)
+    report = report or check_space(space, taxonomy=taxonomy)
     text = json.dumps(_page_data(space, taxonomy, report), ensure_ascii=True, separators=(",", ":"))
     # Inside a script element only "<" could end the data; ">" and "&" go with it for old parsers.
     for letter in "<>&":
@@ -40,7 +40,7 @@ def space_page(
 
 
 def _page_data(
-    space: PropertySpace, taxonomy: Mapping[str, str] | None, report: HealthReport
+    space: SpaceContent, taxonomy: Mapping[str, str] | None, report: HealthReport
 ) -> dict[str, Any]:
     layout = lay_out(space, taxonomy)
     classes = []
@@ -49,9 +49,18 @@ def _page_data(
         texts = [[text for text, target in assigned if target == index] for index in row]
         classes.append({"name": name, "properties": row, "texts": texts, "group": group})
     positions = layout.property_positions.round(4).tolist()
+    groups = layout.property_groups.tolist()
     properties = [
-        {"name": name, "x": x, "y": y, "group": group}
-        for name, (x, y), group in zip(space.property_names, positions, layout.property_groups.tolist())
+        {
+            "name": name,
+            "x": x,
+            "y": y,
+            "group": group,
+            "phrases": [
+                [phrase, len(users)] for phrase, users in space.phrases_by_property.get(index, {}).items()
+            ],
+        }
+        for index, (name, (x, y), group) in enumerate(zip(space.property_names, positions, groups))
     ]
     return {
         "name": space.name or "Property space",
@@ -66,7 +75,7 @@ def _page_data(
     }
 
 
-def save_page(space: PropertySpace, path: str | Path, *, taxonomy: Mapping[str, str] | None = None) -> Path:
+def save_page(space: SpaceContent, path: str | Path, *, taxonomy: Mapping[str, str] | None = None) -> Path:
     """Writes the page.
 
     Args:

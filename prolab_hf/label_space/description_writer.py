@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from prolab_hf.label_space.descriptions import (
+from prolab_hf.label_space.description_prompt import (
     DescriptionCache,
     DescriptionRules,
     Message,

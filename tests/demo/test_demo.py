@@ -24,7 +24,7 @@ from PIL import Image
 from prolab_hf.cli import run
 from prolab_hf.data.scenes import SCENE_DESCRIPTIONS
 from prolab_hf.demo import DemoServer, DemoSession, requests
-from prolab_hf.demo.session import MAX_PICTURES, NUM_SAMPLES
+from prolab_hf.demo.session import MAX_IMAGES, NUM_SAMPLES
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.explanation.contributions import explain
 from prolab_hf.explanation.figures import HEAT
@@ -43,10 +43,11 @@ def running(session, **options):
 
 
 class Client:
-    """Requests to a server through urllib; answers are (status, headers, content)."""
+    """A visitor with cookies of their own; answers are (status, headers, content)."""
 
     def __init__(self, server):
         self.url = server.url
+        self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
     def send(self, path, content=None, *, method=None, kind=None, **headers):
         if isinstance(content, dict):
@@ -54,7 +55,7 @@ class Client:
         headers |= {"Content-Type": kind or "image/png"} if content is not None else {}
         request = urllib.request.Request(self.url + path, content, headers, method=method)
         try:
-            answer = urllib.request.urlopen(request, timeout=20)
+            answer = self.opener.open(request, timeout=20)
         except urllib.error.HTTPError as error:
             answer = error
         with answer:
@@ -97,17 +98,17 @@ def refusing(make_model, processor):
         yield Client(server)
 
 
-def as_file(picture, kind="PNG", **options):
+def as_file(image, kind="PNG", **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def opened(uri):
     kind, _, data = uri.partition(";base64,")
-    picture = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
-    assert kind == f"data:image/{picture.format.lower()}"
-    return picture
+    image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+    assert kind == f"data:image/{image.format.lower()}"
+    return image
 
 
 def labels_of(result):
@@ -134,26 +135,26 @@ def test_the_page_loads_nothing_else(refusing):
     assert refusing.send("", method="HEAD")[2] == b""
 
 
-def test_segmentation_is_that_of_segment(client, model, processor, picture):
-    result = client.get("api/pictures", as_file(picture))
-    expected = segment(model, processor, picture)
+def test_segmentation_is_that_of_segment(client, model, processor, image):
+    result = client.get("api/pictures", as_file(image))
+    expected = segment(model, processor, image)
     np.testing.assert_array_equal(labels_of(result), expected.labels.numpy())
     names = [one["name"] for one in client.get("api/state")["classes"]]
     assert [(names[k], share) for k, share in result["shares"]] == expected.shares()
-    assert opened(result["image"]).size == picture.size
+    assert opened(result["image"]).size == image.size
     painted = opened(result["overlay"])
-    assert painted.width * picture.height == painted.height * picture.width, "enlarged, without a legend"
+    assert painted.width * image.height == painted.height * image.width, "enlarged, without a legend"
     again = client.get(f"api/pictures/{result['picture']}")
     assert again == {name: value for name, value in result.items() if name != "image"}
 
 
-def test_uploads_are_upright_and_reduced(client, picture, model, processor):
+def test_uploads_are_upright_and_reduced(client, image, model, processor):
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = client.get("api/pictures", as_file(picture, "JPEG", exif=exif), kind="image/jpeg")
-    assert (turned["width"], turned["height"]) == (picture.height, picture.width)
+    turned = client.get("api/pictures", as_file(image, "JPEG", exif=exif), kind="image/jpeg")
+    assert (turned["width"], turned["height"]) == (image.height, image.width)
     session = DemoSession(model, processor, max_side=64)
-    reduced = session.add_upload(as_file(picture))
+    reduced = session.add_upload(as_file(image))
     assert (reduced["width"], reduced["height"]) == (64, 47)
     assert reduced["note"] == "Reduced from 131 x 97 to 64 x 47 pixels."
 
@@ -165,13 +166,13 @@ def test_samples_differ_and_never_end(client):
 
 
 @pytest.mark.parametrize("similarity", ["sigmoid_cosine", "cosine", "sigmoid_l2"])
-def test_contributions_sum_to_the_score(make_model, processor, picture, similarity):
+def test_contributions_sum_to_the_score(make_model, processor, image, similarity):
     model = make_model(similarity)
     with running(DemoSession(model, processor)) as server:
         client = Client(server)
-        result = client.get("api/pictures", as_file(picture))
+        result = client.get("api/pictures", as_file(image))
         found = client.get(f"api/pictures/{result['picture']}/explain", {"x": 60, "y": 40})
-    expected = explain(model, processor, picture, point=(60, 40))
+    expected = explain(model, processor, image, point=(60, 40))
     assert found["class"] == expected.class_name and found["text"] == expected.to_text()
     assert found["score"] == pytest.approx(expected.score, abs=1e-9)
     assert sum(one["share"] for one in found["contributions"]) == pytest.approx(found["score"], abs=1e-9)
@@ -185,19 +186,19 @@ def test_contributions_sum_to_the_score(make_model, processor, picture, similari
     assert {one["index"] for one in rival["unseen"]} <= row
 
 
-def test_another_class_can_be_explained(client, picture):
-    path = f"api/pictures/{client.get('api/pictures', as_file(picture))['picture']}/explain"
+def test_another_class_can_be_explained(client, image):
+    path = f"api/pictures/{client.get('api/pictures', as_file(image))['picture']}/explain"
     predicted = client.get(path, {"x": 60, "y": 40})["class"]
     other = client.get(path, {"x": 60, "y": 40, "class": "tree" if predicted != "tree" else "car"})
     assert other["predicted_class"] == predicted == other["runner_up"]["class"]
     assert other["runner_up"]["margin"] < 0
 
 
-def test_property_map_shows_the_scores(client, model, processor, picture):
-    result = client.get("api/pictures", as_file(picture))
+def test_property_map_shows_the_scores(client, model, processor, image):
+    result = client.get("api/pictures", as_file(image))
     found = client.get(f"api/pictures/{result['picture']}/properties/3")
     with torch.no_grad():
-        logits = model(**processor(images=picture, return_tensors="pt")).property_logits
+        logits = model(**processor(images=image, return_tensors="pt")).property_logits
     low = torch.sigmoid(logits / model.config.temperature)[:, 3:4]
     assert found["name"] == "property 3" and found["max"] == pytest.approx(float(low.max()))
     assert found["mean"] == pytest.approx(result["property_means"][3], abs=1e-4)
@@ -209,9 +210,9 @@ def test_property_map_shows_the_scores(client, model, processor, picture):
     )
 
 
-def test_a_class_comes_and_goes_without_training(client, session, model, processor, picture):
+def test_a_class_comes_and_goes_without_training(client, session, model, processor, image):
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    before = client.get("api/pictures", as_file(picture))
+    before = client.get("api/pictures", as_file(image))
     means = np.array(before["property_means"])
     seen = sorted(np.argsort(-means)[:3].tolist())
     name = '<b onclick="x">Straße/\u202e..%2f</b>'
@@ -220,11 +221,11 @@ def test_a_class_comes_and_goes_without_training(client, session, model, process
                                     "added": True}  # fmt: skip
     after = client.get(f"api/pictures/{before['picture']}")
     with torch.no_grad():
-        scores = model(**processor(images=picture, return_tensors="pt")).property_logits
+        scores = model(**processor(images=image, return_tensors="pt")).property_logits
         scores = torch.sigmoid(scores / model.config.temperature)[0]
         rows = F.one_hot(torch.tensor(seen), 8).sum(dim=0)
         similarity = F.cosine_similarity(scores, rows[:, None, None].float(), dim=0)
-        expected = model(**processor(images=picture, return_tensors="pt")).logits[0, -1]
+        expected = model(**processor(images=image, return_tensors="pt")).logits[0, -1]
     torch.testing.assert_close(expected, similarity)
     assert (labels_of(after) == 5).any() and after["version"] == state["version"] > before["version"]
     y, x = np.argwhere(labels_of(after) == 5)[0].tolist()
@@ -433,8 +434,8 @@ def test_bad_json(refusing, content, kind, status):
     assert refusing.refusal("api/samples", content, kind=kind)[0] == status
 
 
-def test_points_outside_of_the_picture(client, picture):
-    path = f"api/pictures/{client.get('api/pictures', as_file(picture))['picture']}"
+def test_points_outside_of_the_picture(client, image):
+    path = f"api/pictures/{client.get('api/pictures', as_file(image))['picture']}"
     for point in ({"x": 131, "y": 0}, {"x": 0, "y": -1}, {"x": 0}, {"x": "0", "y": 0}, {"x": 10**30, "y": 0}):
         assert client.refusal(f"{path}/explain", point)[0] == 400
     assert "no class 'cow'" in client.refusal(f"{path}/explain", {"x": 0, "y": 0, "class": "cow"})[1]
@@ -469,11 +470,11 @@ def test_a_kept_connection_survives_refusals(refusing):
     connection.close()
 
 
-def test_only_the_last_pictures_are_kept_and_the_network_runs_once_for_each(client, model, picture):
+def test_only_the_last_pictures_are_kept_and_the_network_runs_once_for_each(client, model, image):
     runs = []
     hook = model.backbone.register_forward_hook(lambda *_: runs.append(1))
-    pictures = [picture.rotate(7 * k) for k in range(MAX_PICTURES + 1)]
-    ids = [client.get("api/pictures", as_file(one))["picture"] for one in pictures]
+    images = [image.rotate(7 * k) for k in range(MAX_IMAGES + 1)]
+    ids = [client.get("api/pictures", as_file(one))["picture"] for one in images]
     assert client.refusal(f"api/pictures/{ids[0]}")[0] == 410
     client.get(f"api/pictures/{ids[1]}")
     client.get(f"api/pictures/{ids[1]}/properties/0")
@@ -481,23 +482,23 @@ def test_only_the_last_pictures_are_kept_and_the_network_runs_once_for_each(clie
     client.get("api/classes", {"name": "bus", "properties": [0, 3]})
     client.get(f"api/pictures/{ids[1]}")
     hook.remove()
-    assert len(runs) == len(pictures)
+    assert len(runs) == len(images)
 
 
-def test_a_failing_model_is_answered_and_logged(client, model, picture, caplog):
+def test_a_failing_model_is_answered_and_logged(client, model, image, caplog):
     def fail(*_):
         raise RuntimeError("kernel\nbroke")
 
     hook = model.backbone.register_forward_pre_hook(fail)
     with caplog.at_level(logging.CRITICAL):
-        status, error = client.refusal("api/pictures", as_file(picture))
+        status, error = client.refusal("api/pictures", as_file(image))
     hook.remove()
     assert (status, error) == (500, "The model failed: kernel broke")
-    client.get("api/pictures", as_file(picture))
+    client.get("api/pictures", as_file(image))
 
 
-def test_questions_at_the_same_time(client, picture):
-    path = f"api/pictures/{client.get('api/pictures', as_file(picture))['picture']}"
+def test_questions_at_the_same_time(client, image):
+    path = f"api/pictures/{client.get('api/pictures', as_file(image))['picture']}"
     scores = []
     threads = [
         threading.Thread(
@@ -552,3 +553,68 @@ def test_mistakes_on_the_command_line(saved, tmp_path, capsys):
 def test_a_model_without_properties_is_refused(processor):
     with pytest.raises(ValueError, match="Linear has no properties to show"):
         DemoSession(torch.nn.Linear(1, 1), processor)
+
+
+def test_what_a_visitor_adds_is_theirs_alone(session, image):
+    with running(session) as server:
+        ann, ben = Client(server), Client(server)
+        of_ann = ann.get("api/pictures", as_file(image))
+        state = ann.get("api/classes", {"name": "bus", "properties": [0, 3]})
+        assert [one["name"] for one in state["classes"]][5:] == ["bus"]
+        of_ben = ben.get("api/pictures", as_file(image))
+        assert [one["name"] for one in ben.get("api/state")["classes"]] == [
+            "sky",
+            "road",
+            "tree",
+            "car",
+            "person",
+        ]
+        assert ben.get("api/classes", {"name": "bus", "properties": [1, 4]})["classes"][5]["properties"] == [
+            1,
+            4,
+        ]
+        assert ann.get("api/state")["classes"][5]["properties"] == [0, 3]
+        assert of_ben["runs"] == of_ann["runs"]
+        again = ann.get(f"api/pictures/{of_ann['picture']}")
+        assert ben.refusal(f"api/pictures/{of_ann['picture']}")[0] == 410
+        ben.get("api/classes/bus", method="DELETE")
+        assert ann.get(f"api/pictures/{of_ann['picture']}") == again
+        cookies = [cookie for handler in ann.opener.handlers for cookie in getattr(handler, "cookiejar", [])]
+        assert len(cookies) == 1 and cookies[0].has_nonstandard_attr("HttpOnly")
+
+
+def test_visitors_are_forgotten_in_their_order(session, image, monkeypatch):
+    monkeypatch.setattr(DemoServer, "MAX_VISITORS", 2)
+    with running(session) as server:
+        visitors = [Client(server) for _ in range(3)]
+        for visitor in visitors:
+            visitor.get("api/classes", {"name": "bus", "properties": [0, 3]})
+        names = [[one["name"] for one in visitor.get("api/state")["classes"]] for visitor in visitors[::-1]]
+        assert [len(one) for one in names] == [6, 6, 5]
+
+
+def test_slow_senders_keep_nobody_waiting_and_are_ended(session, image, monkeypatch):
+    monkeypatch.setattr(requests.DemoHandler, "MAX_SECONDS", 2.0)
+    monkeypatch.setattr(requests.DemoHandler, "DISCARD_SECONDS", 0.1)
+    head = b"POST /api/pictures HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 999\r\n\r\nx"
+    with running(session) as server:
+        slow = [socket.create_connection(server.server_address[:2], timeout=20) for _ in range(20)]
+        for connection in slow:
+            connection.sendall(head)
+        client = Client(server)
+        client.get("api/pictures", as_file(image))  # all places would be taken
+        for connection in slow:
+            assert b" 408 " in connection.recv(2**16).split(b"\r\n")[0]
+            connection.close()
+
+
+def test_contents_in_memory_are_limited_together(session, image, monkeypatch):
+    content = as_file(image)
+    monkeypatch.setattr(DemoServer, "MAX_HELD_BYTES", len(content) + 100)
+    with running(session) as server:
+        client = Client(server)
+        for _ in range(3):
+            client.get("api/pictures", content)  # what is answered is given free
+        status, error = client.refusal("api/pictures", content + bytes(200))
+        assert status == 503 and "try again" in error
+        client.get("api/pictures", content)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation, ProLabSemanticSegmenterOutput
 
-MAX_REMEMBERED_BYTES = 256 * 2**20
+MAX_CACHED_BYTES = 256 * 2**20
 """Of property logits; those of the newest picture are kept whatever their size."""
 
 
-class RememberingModel(nn.Module):
-    """Stands for a ProLab model in `segment` and `explain`, and remembers the property logits of pictures.
+class CachedModel(nn.Module):
+    """Stands for a ProLab model in `segment` and `explain`, and keeps the property logits of images.
 
     Property logits do not depend on the classes: a class that is added or removed afterwards is compared with
     them anew, by the model's own `class_logits`.
@@ -22,13 +22,13 @@ class RememberingModel(nn.Module):
     Args:
         model: The model, which keeps its classes and properties. Its weights and property embeddings must not
             change from here on.
-        max_pictures: Pictures to remember, at least 1.
+        max_images: Images to keep, at least 1.
 
     Raises:
         ValueError: If the model has no properties.
     """
 
-    def __init__(self, model: nn.Module, max_pictures: int) -> None:
+    def __init__(self, model: nn.Module, max_images: int) -> None:
         super().__init__()
         if not isinstance(model, ProLabForSemanticSegmentation):
             raise ValueError(
@@ -37,8 +37,8 @@ class RememberingModel(nn.Module):
             )
         self.model = model
         self.training = model.training  # `inference_state` gives this mode back to all that is inside
-        self.max_pictures = max_pictures
-        self._remembered: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.max_images = max_images
+        self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
 
     @property
     def config(self) -> Any:
@@ -66,21 +66,19 @@ class RememberingModel(nn.Module):
             )  # its property logits change with the words of the classes
         content = pixel_values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         key = hashlib.sha256(repr(tuple(pixel_values.shape)).encode() + content.tobytes()).digest()
-        logits = self._remembered.pop(key, None)
+        logits = self._cache.pop(key, None)
         if logits is None:
             logits = self.model(pixel_values=pixel_values).property_logits
-        self._remembered[key] = logits
+        self._cache[key] = logits
         self._forget()
         return ProLabSemanticSegmenterOutput(logits=self.model.class_logits(logits), property_logits=logits)
 
     def _forget(self) -> None:
         def size() -> int:
-            return sum(logits.nbytes for logits in self._remembered.values())
+            return sum(logits.nbytes for logits in self._cache.values())
 
-        while len(self._remembered) > 1 and (
-            len(self._remembered) > self.max_pictures or size() > MAX_REMEMBERED_BYTES
-        ):
-            self._remembered.popitem(last=False)
+        while len(self._cache) > 1 and (len(self._cache) > self.max_images or size() > MAX_CACHED_BYTES):
+            self._cache.popitem(last=False)
 
 
-__all__ = ["RememberingModel"]
+__all__ = ["CachedModel"]

@@ -1,17 +1,92 @@
-"""Other ways to group descriptions, kept because they were measured against K-Means (benchmarks/).
+"""Ways to group descriptions that won nothing over those of the package; `clustering_variants.py` measures them.
 
 Each takes `vectors` (N, embedding_dim) in float64 and gives `(N,)` labels with no cluster empty.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
-from prolab_hf.label_space.report.opposites import OPPOSITES, sides
+from prolab_hf.label_space.clustering import kmeans_labels
+from prolab_hf.label_space.constrained_clustering import refine
 
 BALANCE = 1.5
 _MAX_STEPS = 100
+
+
+# Words of one side exclude words of the other side in what can be seen.
+OPPOSITES: tuple[tuple[frozenset[str], frozenset[str]], ...] = tuple(
+    (frozenset(left.split()), frozenset(right.split()))
+    for left, right in (
+        ("small smaller tiny little miniature compact", "large larger big huge massive giant enormous"),
+        ("short shorter low lower", "tall taller high higher towering"),
+        ("short shorter", "long longer elongated"),
+        ("narrow narrower slim slender thin thinner", "wide wider broad thick thicker bulky"),
+        ("soft fluffy plush", "hard rigid stiff"),
+        ("smooth polished", "rough coarse bumpy rugged"),
+        ("dark darker black", "light lighter bright white pale"),
+        ("vertical upright", "horizontal"),
+        ("straight", "curved bent winding arched"),
+        ("flat", "domed bulging hilly"),
+        ("round rounded circular spherical", "square rectangular angular boxy"),
+        ("transparent clear see-through", "opaque"),
+        ("shiny glossy reflective", "matte dull"),
+        ("open", "closed shut"),
+        ("empty", "full filled"),
+        ("wet", "dry"),
+        ("indoor indoors", "outdoor outdoors"),
+        ("still calm stationary", "moving flowing"),
+        ("leafy", "leafless bare"),
+        ("plain", "patterned striped checkered floral"),
+        ("front", "rear back"),
+        ("top above overhead", "bottom below underneath beneath"),
+    )
+)
+
+_WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
+
+
+def sides(text: str) -> list[int]:
+    """For each entry of `OPPOSITES`: -1 left side, 1 right side, 0 neither or both.
+
+    Args:
+        text: A description.
+    """
+    words = set(_WORD.findall(text.lower()))
+    return [bool(words & right) - bool(words & left) for left, right in OPPOSITES]
+
+
+def constrained_kmeans(
+    vectors: np.ndarray, num_clusters: int, *, weights: np.ndarray, seed: int, conflicts: np.ndarray
+) -> np.ndarray:
+    """K-Means, its contradicting members moved apart (nearest center that takes them), then constrained moves.
+
+    Args:
+        vectors: `(N, embedding_dim)`.
+        num_clusters: From 1 to N.
+        weights: `(N,)`.
+        seed: Seed of the starts.
+        conflicts: `(N, N)` bool, phrases that must not share a cluster.
+
+    Raises:
+        ValueError: A phrase found no cluster that takes it.
+    """
+    start, _ = kmeans_labels(vectors, num_clusters, weights, seed=seed, n_init=10)
+    centers = np.stack([vectors[start == index].mean(axis=0) for index in range(num_clusters)])
+    cosine = _unit(vectors) @ _unit(centers).T
+    labels = np.full(len(vectors), -1)
+    # Heavy phrases choose first, near ones before far ones.
+    order = np.lexsort((-cosine.max(axis=1), -weights))
+    for row in order:
+        blocked = np.zeros(num_clusters, dtype=bool)
+        blocked[labels[conflicts[row] & (labels >= 0)]] = True
+        if blocked.all():
+            raise ValueError(f"Constrained K-Means found no place for phrase {row}.")
+        labels[row] = int(np.where(blocked, -np.inf, cosine[row]).argmax())
+    labels = _without_empty(cosine, labels, num_clusters)
+    return refine(vectors, labels, weights, conflicts)
 
 
 def spherical_kmeans(

@@ -51,20 +51,20 @@ def read_upload(content: bytes, *, max_side: int) -> tuple[Image.Image, str]:
     if width * height > MAX_UPLOAD_PIXELS:
         raise ValueError(_too_many_pixels(f"{width} x {height}"))
     try:
-        picture = read_image(opened, name="(upload)")
+        image = read_image(opened, name="(upload)")
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"The picture is damaged and cannot be decoded ({reason}).") from error
-    full = picture.size
-    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    if min(picture.size) < MIN_SIDE:
+    full = image.size
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    if min(image.size) < MIN_SIDE:
         raise ValueError(
             f"The picture has {full[0]} x {full[1]} pixels, too narrow to show anything; at least {MIN_SIDE} "
             f"are needed on each side after reducing the longer one to {max_side}."
         )
-    if picture.size == full:
-        return picture, ""
-    return picture, f"Reduced from {full[0]} x {full[1]} to {picture.width} x {picture.height} pixels."
+    if image.size == full:
+        return image, ""
+    return image, f"Reduced from {full[0]} x {full[1]} to {image.width} x {image.height} pixels."
 
 
 def _too_many_pixels(found: str) -> str:
@@ -74,18 +74,18 @@ def _too_many_pixels(found: str) -> str:
     )
 
 
-def data_uri(picture: Image.Image, kind: str) -> str:
+def data_uri(image: Image.Image, kind: str) -> str:
     """The picture as an address that holds its own content.
 
     Args:
-        picture: The picture.
+        image: The image.
         kind: `"jpeg"` (photos) or `"png"` (exact, with transparency).
     """
     buffer = io.BytesIO()
     if kind == "jpeg":
-        picture.save(buffer, "JPEG", quality=92, subsampling=0)
+        image.save(buffer, "JPEG", quality=92, subsampling=0)
     else:
-        picture.save(buffer, "PNG")
+        image.save(buffer, "PNG")
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 

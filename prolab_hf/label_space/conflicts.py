@@ -1,0 +1,433 @@
+"""Which phrases contradict each other: two that give one thing different values on one dimension.
+
+Sentence encoders put opposites and siblings next to each other ("four wheels" beside "two wheels"), so nearness
+alone must not decide what becomes one property. The rules, all lexical (`phrases.words`, `phrases.parsing`):
+
+1. Values of one dimension (colour, size, shape, material, place, state, ...) exclude one another unless one
+   implies the other: red/green conflict, steel/metal and "grey or brown"/brown do not.
+2. Adjectives stay with their noun: "white roof" and "red walls" do not conflict; nouns for the thing itself
+   ("color", "surface") count as one noun.
+3. Numbers conflict at the same noun: "four wheels"/"two wheels"; a bare plural has no number.
+4. Having conflicts with lacking: "has a tail" with "no tail", "tailless", "without a tail".
+5. Different parts of a body or a vehicle conflict: beak/snout, wheels/legs.
+
+What the lists do not know is no conflict. Extend them with a file (`ConflictRules.extended`) or ask a model
+about the pairs that would share a property (`ConflictRules.judge`).
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from prolab_hf.label_space.phrases.parsing import SELF, Claims, Lexicon, implied_values, parse, same_wording
+from prolab_hf.label_space.phrases.words import DIMENSIONS, PARTS
+
+WHOLE = frozenset(
+    {
+        "vertical place", "side", "nearness", "indoors", "locale", "support", "surroundings", "motion", "posture",
+        "season", "daytime", "crowding", "covering", "kind", "temperature", "taste", "sound", "wildness", "access",
+        "foliage", "cultivation", "density",
+    }
+)  # fmt: skip
+_INDOOR = frozenset(
+    ["kitchen", "living room", "bedroom", "bathroom", "dining room", "office", "shop", "hospital", "church"]
+)
+_OUTDOOR = frozenset(
+    ["street", "waterside", "water", "garden", "farm", "forest", "mountain", "desert", "sky", "sports field"]
+)
+
+Judge = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Why two phrases may not share a property.
+
+    Args:
+        dimension: What they differ in, for example `"colour"`.
+        first: Value of the first phrase.
+        second: Value of the second.
+    """
+
+    dimension: str
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return f"{self.dimension}: {self.first} / {self.second}"
+
+
+@dataclass(frozen=True)
+class ConflictRules:
+    """Word lists and what a user added to them.
+
+    Args:
+        dimensions: Dimension -> value -> words.
+        always: Pairs of phrases that conflict whatever their words.
+        never: Pairs of phrases that do not.
+        judge: Asked about differently worded pairs without a conflict that would share a property; true keeps
+            them apart too.
+    """
+
+    dimensions: Mapping[str, Mapping[str, str | Sequence[str]]]
+    always: frozenset[frozenset[str]] = frozenset()
+    never: frozenset[frozenset[str]] = frozenset()
+    judge: Judge | None = None
+
+    @cached_property
+    def _lexicon(self) -> Lexicon:
+        return Lexicon(self.dimensions)
+
+    @cached_property
+    def _parsed(self) -> dict[str, Claims]:
+        return {}
+
+    @cached_property
+    def _whole(self) -> frozenset[str]:
+        # A user's own dimension belongs to the phrase as a whole: nobody told us its nouns.
+        return WHOLE | (frozenset(self.dimensions) - frozenset(DIMENSIONS))
+
+    def claims(self, phrase: str) -> Claims:
+        """What a phrase says.
+
+        Args:
+            phrase: A description.
+        """
+        if phrase not in self._parsed:
+            claims = parse(phrase, self._lexicon, self._whole)
+            _add_indoors(claims)
+            self._parsed[phrase] = claims
+        return self._parsed[phrase]
+
+    def conflict(self, first: str, second: str) -> Conflict | None:
+        """The contradiction between two phrases, or None.
+
+        Args:
+            first: A description.
+            second: Another.
+        """
+        pair = frozenset((same_wording(first), same_wording(second)))
+        if len(pair) == 1 or pair in self.never:
+            return None
+        if pair in self.always:
+            return Conflict("declared", first, second)
+        one, two = self.claims(first), self.claims(second)
+        return (
+            _value_conflict(one, two)
+            or _refusal_conflict(one, two)
+            or _count_conflict(one, two)
+            or _lack_conflict(one, two)
+            or _part_conflict(one, two)
+        )
+
+    def keeps_apart(self, first: str, second: str) -> bool:
+        """Whether two phrases may not share a property: they conflict, or the judge says so.
+
+        Args:
+            first: A description.
+            second: Another.
+        """
+        if self.conflict(first, second) is not None:
+            return True
+        return (
+            self.judge is not None
+            and same_wording(first) != same_wording(second)
+            and self.judge(first, second)
+        )
+
+    def same_claims(self, first: str, second: str) -> bool:
+        """Whether two phrases give the same values, numbers and lacks, whatever their other words.
+
+        Args:
+            first: A description.
+            second: Another.
+        """
+        one, two = self.claims(first), self.claims(second)
+        return (one.values, one.refused, one.counts, one.lacks) == (
+            two.values,
+            two.refused,
+            two.counts,
+            two.lacks,
+        )
+
+    def matrix(self, phrases: Sequence[str], *, whatever_noun: bool = False) -> np.ndarray:
+        """Which of N phrases conflict (the judge is not asked).
+
+        Args:
+            phrases: N descriptions.
+            whatever_noun: Whether values of different nouns count against each other too ("yellow" against
+                "white clouds"): no contradiction, but no property either.
+
+        Returns:
+            `(N, N)` bool, symmetric.
+        """
+        table = np.zeros((len(phrases), len(phrases)), dtype=bool)
+        every = [self.claims(phrase) for phrase in phrases]
+        # Compared are the few different statements about one thing, not the pairs of phrases.
+        for statements, differ in _statements(every, whatever_noun):
+            kinds = list(statements.items())
+            for position, (mine, rows) in enumerate(kinds):
+                for theirs, columns in kinds[position + 1 :]:
+                    if differ(mine, theirs):
+                        table[np.ix_(rows, columns)] = True
+        table |= table.T
+        self._apply_declared(table, [same_wording(phrase) for phrase in phrases])
+        return table
+
+    def _apply_declared(self, table: np.ndarray, wordings: Sequence[str]) -> None:
+        places: dict[str, list[int]] = {}
+        for index, wording in enumerate(wordings):
+            places.setdefault(wording, []).append(index)
+        for pairs, value in ((self.always, True), (self.never, False)):
+            for pair in pairs:
+                one, two = (*pair, *pair)[:2]
+                rows, columns = places.get(one, []), places.get(two, [])
+                table[np.ix_(rows, columns)] = value
+                table[np.ix_(columns, rows)] = value
+        for rows in places.values():
+            table[np.ix_(rows, rows)] = False
+
+    def pairs(self, phrases: Sequence[str]) -> list[tuple[str, str, Conflict]]:
+        """The conflicting pairs among phrases.
+
+        Args:
+            phrases: Descriptions.
+        """
+        found = []
+        for row, first in enumerate(phrases):
+            for second in phrases[row + 1 :]:
+                conflict = self.conflict(first, second)
+                if conflict is not None:
+                    found.append((first, second, conflict))
+        return found
+
+    def extended(self, additions: Mapping[str, object], source: str = "conflicts") -> "ConflictRules":
+        """The rules with a user's own words.
+
+        Args:
+            additions: Dimension -> value -> list of words; further values and words of known dimensions are
+                added, new dimensions are made. The key `"always"` holds pairs of phrases that conflict,
+                `"never"` pairs that do not.
+            source: What to call it in messages.
+
+        Raises:
+            ValueError: It has another form.
+        """
+        merged: dict[str, dict[str, list[str]]] = {
+            dimension: {value: _words(words) for value, words in values.items()}
+            for dimension, values in self.dimensions.items()
+        }
+        declared: dict[str, frozenset[frozenset[str]]] = {"always": self.always, "never": self.never}
+        for key, content in additions.items():
+            if key in declared:
+                declared[key] |= _declared_pairs(content, f"{source}: {key!r}")
+                continue
+            if not isinstance(content, Mapping):
+                raise ValueError(
+                    f"{source}: the dimension {key!r} must map values to lists of words, got {content!r}; for "
+                    'example {"coating": {"glazed": ["glazed", "enamelled"], "raw": ["bare clay"]}}.'
+                )
+            values = merged.setdefault(key, {})
+            for value, words in content.items():
+                if not isinstance(words, list) or not all(
+                    isinstance(word, str) and word.strip() for word in words
+                ):
+                    raise ValueError(f"{source}: {key!r}, {value!r} must be a list of words, got {words!r}.")
+                values[value] = [*values.get(value, []), *words]
+        return replace(self, dimensions=merged, **declared)
+
+    @classmethod
+    def load(
+        cls, rules: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None"
+    ) -> "ConflictRules":
+        """Rules of whatever the user has.
+
+        Args:
+            rules: Rules (returned as they are), None for the built-in ones, or a mapping or JSON file that
+                extends them (`extended`).
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It has another form.
+        """
+        if isinstance(rules, ConflictRules):
+            return rules
+        if rules is None:
+            return BUILT_IN
+        if isinstance(rules, Mapping):
+            return BUILT_IN.extended(rules)
+        content = json.loads(Path(rules).read_text("utf-8-sig"))
+        if not isinstance(content, dict):
+            raise ValueError(f"{rules}: must hold an object of dimensions, got {type(content).__name__}.")
+        return BUILT_IN.extended(content, str(rules))
+
+
+def _words(words: str | Sequence[str]) -> list[str]:
+    return words.split("|") if isinstance(words, str) else list(words)
+
+
+def _declared_pairs(content: object, where: str) -> frozenset[frozenset[str]]:
+    pairs = content if isinstance(content, list) else [content]
+    if not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in pairs
+    ):
+        raise ValueError(f"{where} must be a list of pairs of phrases, got {content!r}.")
+    return frozenset(frozenset(same_wording(text) for text in pair) for pair in pairs)
+
+
+def _add_indoors(claims: Claims) -> None:
+    """A room is indoors, a street outdoors."""
+    places = claims.values.get(("locale", SELF), set())
+    if places and ("indoors", SELF) not in claims.values:
+        sides = {
+            "indoors" if place in _INDOOR else "outdoors" for place in places if place in _INDOOR | _OUTDOOR
+        }
+        if sides and all(place in _INDOOR | _OUTDOOR for place in places):
+            claims.values["indoors", SELF] = sides
+
+
+def _compatible(dimension: str, first: str, second: str) -> bool:
+    return (
+        first == second
+        or second in implied_values(dimension, first)
+        or first in implied_values(dimension, second)
+    )
+
+
+Statement = frozenset[object]
+Differ = Callable[[frozenset, frozenset], bool]
+
+
+def _exclusive(dimension: str) -> Differ:
+    def differ(mine: frozenset[str], theirs: frozenset[str]) -> bool:
+        return not any(_compatible(dimension, *pair) for pair in product(mine, theirs))
+
+    return differ
+
+
+def _apart(mine: frozenset[tuple[int, int]], theirs: frozenset[tuple[int, int]]) -> bool:
+    """Whether no number satisfies both."""
+    return all(max(a[0], b[0]) > min(a[1], b[1]) for a, b in product(mine, theirs))
+
+
+def _refused(dimension: str, no: frozenset[str], yes: frozenset[str]) -> bool:
+    return bool(yes) and all(no & {value, *implied_values(dimension, value)} for value in yes)
+
+
+def _parts_differ(mine: frozenset[str], theirs: frozenset[str]) -> bool:
+    for first, second in product(mine, theirs):
+        if first == second or second in PARTS[first][1].split("|") or first in PARTS[second][1].split("|"):
+            return False
+    return True
+
+
+def _statements(
+    every: Sequence[Claims], whatever_noun: bool = False
+) -> list[tuple[dict[frozenset, list[int]], Differ]]:
+    """For each thing that is spoken of: what is said about it, by which phrases, and when that differs."""
+    found: dict[tuple[str, object], dict[frozenset, list[int]]] = {}
+    for index, claims in enumerate(every):
+        if whatever_noun:
+            dimensions: dict[str, set[str]] = {}
+            for (dimension, _), values in claims.values.items():
+                dimensions.setdefault(dimension, set()).update(values)
+            for dimension, values in dimensions.items():
+                found.setdefault(("value", (dimension, "")), {}).setdefault(frozenset(values), []).append(
+                    index
+                )
+        for key, values in claims.values.items():
+            found.setdefault(("value", key), {}).setdefault(frozenset(values), []).append(index)
+        for noun, counts in claims.counts.items():
+            found.setdefault(("count", noun), {}).setdefault(frozenset(counts), []).append(index)
+        parts = frozenset(_parts(claims))
+        if parts:
+            found.setdefault(("part", ""), {}).setdefault(parts, []).append(index)
+    differ: dict[str, Callable[[object], Differ]] = {
+        "value": lambda key: _exclusive(key[0]),  # type: ignore[index]
+        "count": lambda key: _apart,
+        "part": lambda key: _parts_differ,
+    }
+    return [(statements, differ[kind](key)) for (kind, key), statements in found.items()] + _denials(every)
+
+
+def _denials(every: Sequence[Claims]) -> list[tuple[dict[frozenset, list[int]], Differ]]:
+    """What is said to be missing or not so, against what is there."""
+    found: list[tuple[dict[frozenset, list[int]], Differ]] = []
+    for word in sorted({word for claims in every for word in claims.lacks}):
+        lacking = [index for index, claims in enumerate(every) if word in claims.lacks]
+        having = [index for index, claims in enumerate(every) if word in claims.has - claims.lacks]
+        found.append(({frozenset(["lacks"]): lacking, frozenset(["has"]): having}, lambda mine, theirs: True))
+    for key in sorted({key for claims in every for key in claims.refused}):
+        for index, claims in enumerate(every):
+            no = frozenset(claims.refused.get(key, ()))
+            others = [
+                other
+                for other, its in enumerate(every)
+                if no and _refused(key[0], no, frozenset(its.values.get(key, ())))
+            ]
+            found.append(
+                ({frozenset(["no"]): [index], frozenset(["yes"]): others}, lambda mine, theirs: True)
+            )
+    return found
+
+
+def _value_conflict(one: Claims, two: Claims) -> Conflict | None:
+    for key in one.values.keys() & two.values.keys():
+        mine, theirs = one.values[key], two.values[key]
+        if _exclusive(key[0])(frozenset(mine), frozenset(theirs)):
+            noun = "" if key[1] == SELF else f" of {key[1]}"
+            return Conflict(key[0] + noun, " or ".join(sorted(mine)), " or ".join(sorted(theirs)))
+    return None
+
+
+def _refusal_conflict(one: Claims, two: Claims) -> Conflict | None:
+    for refusing, other, swapped in ((one, two, False), (two, one, True)):
+        for key, no in refusing.refused.items():
+            yes = other.values.get(key, set())
+            if _refused(key[0], frozenset(no), frozenset(yes)):
+                sides = f"not {' or '.join(sorted(no))}", " or ".join(sorted(yes))
+                return Conflict(key[0], *(reversed(sides) if swapped else sides))
+    return None
+
+
+def _count_conflict(one: Claims, two: Claims) -> Conflict | None:
+    for noun in one.counts.keys() & two.counts.keys():
+        if _apart(frozenset(one.counts[noun]), frozenset(two.counts[noun])):
+            return Conflict(f"number of {noun}", _number(one.counts[noun]), _number(two.counts[noun]))
+    return None
+
+
+def _number(intervals: set[tuple[int, int]]) -> str:
+    return " or ".join(str(low) if low == high else f"{low} or more" for low, high in sorted(intervals))
+
+
+def _lack_conflict(one: Claims, two: Claims) -> Conflict | None:
+    for lacking, other, swapped in ((one, two, False), (two, one, True)):
+        for word in sorted(lacking.lacks & (other.has - other.lacks)):
+            sides = f"without {word}", f"with {word}"
+            return Conflict("having", *(reversed(sides) if swapped else sides))
+    return None
+
+
+_PART_OF = {word: part for part, (words, _) in PARTS.items() for word in words.split("|")}
+
+
+def _parts(claims: Claims) -> list[str]:
+    return list(dict.fromkeys(_PART_OF[noun] for noun in claims.nouns if noun in _PART_OF))
+
+
+def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
+    mine, theirs = _parts(one), _parts(two)
+    if mine and theirs and _parts_differ(frozenset(mine), frozenset(theirs)):
+        return Conflict("part", " and ".join(mine), " and ".join(theirs))
+    return None
+
+
+BUILT_IN = ConflictRules(DIMENSIONS)

@@ -1,0 +1,643 @@
+"""A phrase taken apart: which values it gives to which noun, how many, and what it says is missing.
+
+No grammar and no model: words are looked up in the lists of `phrases.words`, the phrase is cut at prepositions
+and conjunctions, and what is left in a part belongs to the part's last noun. Nouns that stand for the described
+thing itself ("color", "surface", "object") count as `SELF`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from prolab_hf.label_space.phrases.words import IMPLIED
+
+SELF = "itself"
+INFINITY = 10**9
+Interval = tuple[int, int]
+
+_NUMBER_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
+NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enumerate(_NUMBER_WORDS)} | {
+    "single": (1, 1),
+    "double": (2, 2),
+    "twin": (2, 2),
+    "both": (2, 2),
+    "triple": (3, 3),
+    "few": (2, 4),
+    "several": (3, INFINITY),
+    "multiple": (3, INFINITY),
+    "numerous": (5, INFINITY),
+    "many": (5, INFINITY),
+    "countless": (5, INFINITY),
+    "alone": (1, 1),
+    "solitary": (1, 1),
+}
+# "a row of windows": the count belongs to the noun after "of".
+GROUPS: dict[str, Interval] = {
+    word: (3, INFINITY)
+    for word in [
+        "row",
+        "group",
+        "cluster",
+        "crowd",
+        "herd",
+        "bunch",
+        "set",
+        "series",
+        "bundle",
+        "flock",
+        "swarm",
+        "line",
+        "column",
+        "collection",
+    ]
+} | {
+    "pair": (2, 2),
+    "couple": (2, 2),
+    "lot": (5, INFINITY),
+    "plenty": (5, INFINITY),
+    "dozen": (10, INFINITY),
+    "hundred": (100, INFINITY),
+}
+_AT_LEAST = {("more", "than"): 1, ("at", "least"): 0, ("over",): 1}
+_AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewer", "than"): -1}
+
+_ARTICLES = frozenset(["a", "an", "the", "its", "their", "his", "her", "this", "that", "these", "those", "some", "any", "such", "as", "very", "quite", "almost", "more", "most", "rather", "slightly", "much", "enough", "other", "than", "too", "also", "each", "every", "else", "own"])  # fmt: skip
+_JOINING = frozenset(["and", "or", "and/or", "nor", "but", "to"])
+# After these stand neighbours and landmarks, whose attributes are not the thing's own.
+LANDMARK = frozenset(
+    [
+        "in",
+        "on",
+        "at",
+        "near",
+        "beside",
+        "behind",
+        "under",
+        "below",
+        "beneath",
+        "above",
+        "over",
+        "inside",
+        "outside",
+        "against",
+        "along",
+        "by",
+        "next",
+        "between",
+        "among",
+        "around",
+        "through",
+        "from",
+        "into",
+        "onto",
+        "toward",
+        "towards",
+        "across",
+        "past",
+        "before",
+        "after",
+        "beyond",
+        "off",
+        "where",
+        "when",
+        "while",
+        "compared",
+        "than",
+        "during",
+        "within",
+        "surrounded",
+    ]
+)
+NEAR = frozenset(["near", "beside", "next", "by", "close", "view"])
+_CUTTING = frozenset(["of", "with", "for", "is", "are", "was", "has", "have", "having", "that", "which", "who", "whose", "seen", "show", "shows", "showing", "made", "can", "be", "being", "it", "them", "covered", "used"])  # fmt: skip
+_NEGATING = frozenset(
+    [
+        "no",
+        "without",
+        "lacks",
+        "lack",
+        "lacking",
+        "not",
+        "never",
+        "missing",
+        "free",
+        "devoid",
+        "instead",
+        "neither",
+        "none",
+        "nor",
+    ]
+)
+_NOT_LESS = frozenset(["less", "unless", "stainless", "endless", "wireless", "useless", "regardless", "countless", "restless", "motionless", "colorless", "colourless", "seamless", "flawless", "priceless", "weightless", "shapeless", "lustreless"])  # fmt: skip
+_NOT_UN = frozenset(["under", "underwater", "underground", "until", "uniform", "unit", "unique", "universal", "unicorn", "uneven", "undulating", "union", "underneath", "unfilled", "unlit", "unripe", "unused", "unopened", "undamaged", "uncooked", "uncut"])  # fmt: skip
+_LACKED = {
+    "backless": "backrest",
+    "bareheaded": "hat",
+    "barefoot": "shoe",
+    "hairless": "hair",
+    "treeless": "tree",
+    "bald": "hair",
+}
+_HELD = {"wooded": "tree", "forested": "tree", "bearded": "beard"}
+
+_IRREGULAR = {
+    "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
+    "pedestrian": "person", "pedestrians": "person", "player": "person", "players": "person", "rider": "person",
+    "children": "child", "teeth": "tooth", "geese": "goose", "mice": "mouse", "hooves": "hoof", "scarves": "scarf",
+    "halves": "half", "wolves": "wolf", "loaves": "loaf", "colors": "colour", "color": "colour",
+    "colored": "coloured", "colorful": "colourful", "colorless": "colourless", "multicolored": "multicoloured",
+    "center": "middle", "centre": "middle", "picture": "image", "photo": "image", "photograph": "image",
+    "frame": "frame", "lies": "lie", "laying": "lying", "tyre": "tire", "tyres": "tire", "story": "storey",
+    "stories": "storey", "opens": "opens", "canvas": "canvas", "lens": "lens", "bus": "bus", "gas": "gas",
+    "was": "was", "its": "its", "this": "this", "across": "across", "always": "always", "upwards": "upwards",
+    "windscreen": "windshield", "bonnet": "hood", "outdoors": "outdoors", "indoors": "indoors", "moulded": "molded",
+    "dies": "die", "trousers": "trousers", "stairs": "stair", "woods": "woods", "less": "less", "has": "has",
+    "lacks": "lacks", "various": "various", "numerous": "numerous", "is": "is", "as": "as", "besides": "beside",
+    "towards": "towards", "brass": "brass", "moss": "moss", "shows": "shows", "whose": "whose",
+}  # fmt: skip
+
+# Nouns that stand for the thing itself, or for its outside.
+_SELF_NOUNS = frozenset(
+    [
+        "colour",
+        "coloured",
+        "surface",
+        "texture",
+        "look",
+        "body",
+        "outline",
+        "peel",
+        "bark",
+        "ground",
+        "shape",
+        "shaped",
+        "form",
+        "pattern",
+        "finish",
+        "appearance",
+        "exterior",
+        "material",
+        "style",
+        "tone",
+        "shade",
+        "hue",
+        "stain",
+        "staining",
+        "markings",
+        "marking",
+        "grain",
+        "glow",
+        "glaze",
+        "coating",
+        "feel",
+        "highlight",
+        "height",
+        "width",
+        "length",
+        "size",
+        "contour",
+        "silhouette",
+        "object",
+        "thing",
+        "item",
+        "structure",
+        "piece",
+        "part",
+        "area",
+        "expanse",
+        "kind",
+        "type",
+        "pole",
+        "plank",
+        "panel",
+        "strip",
+        "slab",
+        "block",
+        "sheet",
+        "plate",
+        "beam",
+        "tile",
+        "board",
+        "brick",
+        "pavement",
+        "facade",
+        "cover",
+        "mesh",
+        "cloth",
+        "beam",
+        "end",
+        "tip",
+        "peak",
+        "point",
+        "corner",
+        "vehicle",
+        "animal",
+        "building",
+        "creature",
+        "furniture",
+        "plant",
+        "garment",
+        "device",
+        "machine",
+        "appliance",
+        "element",
+        "image",
+        "it",
+        "self",
+        "print",
+        "layer",
+        "covering",
+        "cladding",
+        "look",
+        "design",
+        "scene",
+        "posture",
+        "position",
+        "bend",
+        "course",
+        "path",
+        "curve",
+        "container",
+        "person",
+    ]
+)
+_HEAD_ALIASES = {
+    word: alias
+    for alias, words in {
+        "bar": "bar slat rod stripe line",
+        "box": "box crate chest",
+        "edge": "edge border rim",
+        "vegetation": "vegetation plant greenery foliage",
+    }.items()
+    for word in words.split()
+}
+# Words with another meaning before a noun of their own; they give no value.
+_NEUTRAL = (
+    "outdoor view|traffic light|street light|light bulb|street lamp|tail light|head light|rear light|front light"
+    "|light source|source of light|road sign|street sign|car seat|office supply|garden tool|wild flower"
+    "|hot drink|cold drink|tile floor|dining table|coffee table|public transport|fire truck|light switch"
+    "|steering wheel|green salad|red cross|white wine|red wine|light rail|school bus|water drain|people in water"
+    "|head of hair"
+)
+_IGNORED = "side by side|from side to side|in a row|of its own|by hand"
+# Verbs after which something else begins.
+_VERBS = frozenset(["stand", "sit", "hang", "run", "grow", "go", "come", "reach", "lead", "point", "hold", "carry", "rise", "fall", "stick", "rest", "drive", "walk", "appear", "look", "seem", "remain", "stay", "move", "open", "close", "meet"])  # fmt: skip
+_ING_NOUNS = frozenset(["building", "clothing", "ceiling", "railing", "covering", "wing", "string", "ring", "king", "spring", "stuffing", "lining", "opening", "padding", "wiring", "paving", "lettering", "icing", "frosting", "netting", "fencing", "bedding", "marking", "coating", "stitching", "crossing", "landing", "painting", "drawing", "evening", "morning", "thing", "awning", "piping"])  # fmt: skip
+# After these adjectives a noun may stand before: "door standing open", "lid closed".
+_AFTER_NOUN = frozenset({"opening", "filling", "power", "folding", "cleanliness", "posture", "motion"})
+
+
+@dataclass
+class Claims:
+    """What one phrase says.
+
+    Attributes:
+        values: `(dimension, noun)` -> the values given to it.
+        refused: `(dimension, noun)` -> values that it is said not to have.
+        counts: Noun -> the numbers that it may have.
+        has: Word stems of what is there.
+        lacks: Word stems of what is said not to be there.
+        nouns: Stems of the main nouns, in order.
+    """
+
+    values: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    refused: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    counts: dict[str, set[Interval]] = field(default_factory=dict)
+    has: set[str] = field(default_factory=set)
+    lacks: set[str] = field(default_factory=set)
+    nouns: list[str] = field(default_factory=list)
+
+
+def stem(word: str) -> str:
+    """A word without its plural ending; known irregular forms by list.
+
+    Args:
+        word: One lower-case word.
+    """
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) <= 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("ches", "shes", "xes", "sses", "zes")):
+        return word[:-2]
+    return word[:-1]
+
+
+def tokens_of(phrase: str) -> list[str]:
+    """Stems of a phrase, lower case, hyphens as spaces, articles left out.
+
+    Args:
+        phrase: Any text.
+    """
+    text = phrase.lower().replace("-", " ").replace("/", " or ").replace("’", "'")
+    text = re.sub(r"'s\b|n't\b", lambda found: " not" if found[0] == "n't" else "", text)
+    words = re.findall(r"[a-z]+|\d+|,", text)
+    return [stem(word) for word in words]
+
+
+def same_wording(phrase: str) -> str:
+    """The phrase up to case, number, articles, hyphens and spelling: equal texts say the same.
+
+    Args:
+        phrase: Any text.
+    """
+    words = [word for word in tokens_of(phrase) if word not in ("a", "an", "the", ",")]
+    digits = {str(number): word for number, word in enumerate(_NUMBER_WORDS)}
+    return " ".join(
+        {"grey": "gray", "aluminum": "aluminium"}.get(word, digits.get(word, word)) for word in words
+    )
+
+
+class Lexicon:
+    """Phrases of the word lists by their stems, ready for longest-match look-up.
+
+    Args:
+        dimensions: Dimension -> value -> words (`|` between them, or a list).
+    """
+
+    def __init__(self, dimensions: Mapping[str, Mapping[str, str | Iterable[str]]]) -> None:
+        self.entries: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+        for dimension, values in dimensions.items():
+            for value, words in values.items():
+                for word in words.split("|") if isinstance(words, str) else words:
+                    key = tuple(item for item in tokens_of(word) if item not in ("a", "an", "the"))
+                    if key:
+                        self.entries.setdefault(key, []).append((dimension, value))
+        self.neutral = {tuple(tokens_of(word)) for word in f"{_NEUTRAL}|{_IGNORED}".split("|")}
+        self.longest = max(len(key) for key in [*self.entries, *self.neutral])
+
+    def match(self, words: list[str], start: int) -> tuple[int, list[tuple[str, str]], bool]:
+        """The longest entry at a position: its length (0 = none), its values, whether it is a neutral one."""
+        for length in range(min(self.longest, len(words) - start), 0, -1):
+            key = tuple(words[start : start + length])
+            if key in self.neutral:
+                return length, [], True
+            if key in self.entries:
+                return length, self.entries[key], False
+        return 0, [], False
+
+
+@dataclass
+class _Part:
+    """Words between two cutting words."""
+
+    values: list[tuple[str, str]] = field(default_factory=list)
+    nouns: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    count: set[Interval] = field(default_factory=set)
+    joined: bool = False
+    landmark: bool = False
+    near: bool = False
+    negated: bool = False
+    main: bool = True
+    linked: bool = False
+
+
+def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
+    """Takes a phrase apart.
+
+    Args:
+        phrase: A description.
+        lexicon: Word lists.
+        whole: Dimensions whose values belong to the phrase as a whole, not to a noun (places, motion).
+    """
+    words = [word for word in tokens_of(phrase) if word not in ("a", "an", "the")]
+    claims = Claims()
+    parts = _cut(words, lexicon)
+    waiting: list[_Part] = []
+    for index, part in enumerate(parts):
+        follows = parts[index + 1] if index + 1 < len(parts) else None
+        # "red and white stripes": a part without a noun shares the noun of the part it is joined to.
+        if follows is not None and follows.joined and not part.nouns and not part.landmark:
+            waiting.append(part)
+            continue
+        head = _head(part)
+        for member in [*waiting, part]:
+            _claim(claims, member, head, whole)
+        waiting = []
+    for (dimension, _), given in claims.values.items():
+        # "pattern of stripes" says stripes: what a more special value implies is left out.
+        implied = {item for value in given for item in implied_values(dimension, value)}
+        given -= implied
+    return claims
+
+
+def implied_values(dimension: str, value: str) -> frozenset[str]:
+    """What a value says besides itself: steel is metal.
+
+    Args:
+        dimension: The dimension.
+        value: One of its values.
+    """
+    table = IMPLIED.get(dimension, {})
+    found: set[str] = set()
+    todo = [value]
+    while todo:
+        for item in table.get(todo.pop(), "").split():
+            if item not in found and item != value:
+                found.add(item)
+                todo.append(item)
+    return frozenset(found)
+
+
+def _head(part: _Part) -> str:
+    if not part.nouns:
+        return SELF
+    noun = part.nouns[-1]
+    # "vivid red", "stands upright": a word before the last value qualifies it, unless a state follows a noun.
+    if part.values and part.words[-1] != noun and not part.linked:
+        last = part.values[-1][0]
+        if last not in _AFTER_NOUN or noun in _VERBS:
+            return SELF
+    return SELF if noun in _SELF_NOUNS or noun in _VERBS else _HEAD_ALIASES.get(noun, noun)
+
+
+def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
+    """Cuts a list of stems into parts, with what each part's words mean."""
+    parts = [_Part()]
+    position, limit = 0, None
+    while position < len(words):
+        word = words[position]
+        length, values, neutral = lexicon.match(words, position)
+        bound = _bound(words, position)
+        if bound is not None:
+            position, limit = position + bound[0], bound[1:]
+        elif length:
+            found, rest = words[position : position + length], words[position + length :]
+            if word in LANDMARK:
+                parts.append(_Part(landmark=True, near=word in NEAR, main=False))
+            _add_match(parts[-1], found, [] if neutral else _inner(found, values, lexicon), rest, neutral)
+            if found[-1] == "than":
+                parts.append(_Part(landmark=True, main=False))
+            position += length
+        elif word in NUMBERS or word.isdigit():
+            # Behind its noun a number counts nothing: "platform 3".
+            if not parts[-1].nouns:
+                parts[-1].count.add(_limited(NUMBERS.get(word) or (int(word[:9]), int(word[:9])), limit))
+            position, limit = position + 1, None
+        elif word in GROUPS and words[position + 1 : position + 2] == ["of"]:
+            parts[-1].count.add(GROUPS[word])
+            position += 2
+        else:
+            _add_word(parts, word)
+            position += 1
+    return [part for part in parts if part.values or part.words or part.count]
+
+
+def _bound(words: list[str], position: int) -> tuple[int, str, int] | None:
+    for table, side in ((_AT_MOST, "most"), (_AT_LEAST, "least")):
+        for key, change in table.items():
+            end = position + len(key)
+            if tuple(words[position:end]) == key and end < len(words):
+                if words[end] in NUMBERS or words[end].isdigit():
+                    return len(key), side, change
+    return None
+
+
+def _limited(interval: Interval, limit: tuple[str, int] | None) -> Interval:
+    if limit is None:
+        return interval
+    side, change = limit
+    return (interval[0] + change, INFINITY) if side == "least" else (0, interval[1] + change)
+
+
+_SHADES = frozenset(["dark", "deep", "light", "pale", "bright", "vivid", "murky"])
+
+
+def _inner(found: list[str], values: list[tuple[str, str]], lexicon: Lexicon) -> list[tuple[str, str]]:
+    """Values of a phrase and of the words in it: "dome shape" is also a shape. The phrase's own go first."""
+    given = list(values)
+    for start in range(len(found) if len(found) > 1 else 0):
+        length, inner, _ = lexicon.match(found[: -1 if start == 0 else None], start)
+        taken = {dimension for dimension, _ in given}
+        if length:
+            given += [pair for pair in inner if pair[0] not in taken and pair[0] != "tone"]
+    return given
+
+
+def _add_match(
+    part: _Part, found: list[str], values: list[tuple[str, str]], rest: list[str], neutral: bool
+) -> None:
+    if found == ["light"] and (not rest or rest[0] in LANDMARK | _CUTTING):
+        part.nouns.append("light")  # a lamp, not a shade
+        part.words.append("light")
+        return
+    if neutral:
+        if tuple(found) not in _IGNORED_STEMS:
+            part.nouns.append(found[-1])
+            part.words += found
+        return
+    # "dark blue": the shade belongs to the color after it.
+    color = next((value for dimension, value in values if dimension == "colour"), None)
+    if color is not None and part.words and part.words[-1] in _SHADES:
+        tones = [pair for pair in part.values if pair[0] == "tone"]
+        if tones:
+            part.values = [pair for pair in part.values if pair[0] not in ("tone", "depth")]
+            part.values.append((f"shade of {color}", tones[-1][1]))
+            values = [pair for pair in values if pair[0] != "tone"]
+    part.values += values
+    part.words += found
+
+
+_IGNORED_STEMS = {tuple(tokens_of(word)) for word in _IGNORED.split("|")}
+
+
+def _add_word(parts: list[_Part], word: str) -> None:
+    part = parts[-1]
+    if word in _NEGATING:
+        parts.append(_Part(negated=True, landmark=False, main=part.main, joined=False))
+    elif word in _JOINING or word == ",":
+        parts.append(
+            _Part(joined=True, landmark=part.landmark, near=part.near, negated=part.negated, main=part.main)
+        )
+    elif word in LANDMARK:
+        parts.append(_Part(landmark=True, near=word in NEAR, main=False))
+    elif word in _CUTTING:
+        if word in ("is", "are", "that", "which", "of", "it"):
+            # "roof that is flat" says the same as "flat roof"; "color of wood" speaks of the thing's own.
+            if word == "of" and not part.negated:
+                keep = part.landmark and bool(part.nouns)
+                parts.append(_Part(main=part.main and (not part.nouns or _head(part) == SELF), landmark=keep))
+            part.linked = word in ("is", "are")
+            return
+        parts.append(_Part(main=False))
+    elif word in _ARTICLES or (word.endswith("ing") and word not in _ING_NOUNS):
+        part.words += [word] if word not in _ARTICLES else []
+    else:
+        part.nouns.append(word)
+        part.words.append(word)
+        if word in GROUPS:
+            part.count.add(GROUPS[word])
+
+
+def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str]) -> None:
+    """Adds what a part says to the claims of its phrase."""
+    stems = {lacked for word in part.words for lacked in [_LACKED.get(word) or _without(word)] if lacked}
+    claims.lacks |= stems
+    if part.negated:
+        target = [part.nouns[-1]] if part.nouns else part.words
+        claims.lacks |= set(target)
+        if not part.nouns:
+            for dimension, value in part.values:
+                claims.refused.setdefault((dimension, SELF), set()).add(value)
+        return
+    for dimension, value in part.values:
+        if dimension in whole:
+            if not part.near:
+                claims.values.setdefault((dimension, SELF), set()).add(value)
+        elif not (part.landmark and head == SELF):
+            claims.values.setdefault((dimension, head), set()).add(value)
+    if part.count and not (part.landmark and part.nouns[-1:] and part.nouns[-1] not in GROUPS):
+        counted = SELF if part.nouns and part.nouns[-1] in GROUPS else head
+        claims.counts.setdefault(counted, set()).update(part.count)
+    if not part.landmark:
+        claims.has |= {word for word in part.words if not _without(word) and word not in _LACKED}
+        claims.has |= {base for word in part.words for base in _bases(word)}
+        claims.has |= {_HELD[word] for word in part.words if word in _HELD}
+        if part.main:
+            claims.nouns += part.nouns
+
+
+def _without(word: str) -> str | None:
+    """What a word with -less or un- says is missing."""
+    if word.endswith("less") and word not in _NOT_LESS and len(word) > 6:
+        return stem(word[:-4])
+    if (
+        word.startswith("un")
+        and word not in _NOT_UN
+        and not word.startswith(("under", "uni"))
+        and len(word) > 5
+    ):
+        return word[2:]
+    return None
+
+
+def _bases(word: str) -> list[str]:
+    """Nouns inside a participle: "wheeled" has wheels."""
+    if not word.endswith("ed") or len(word) < 5:
+        return []
+    return [word[:-2], word[:-1]]
