@@ -13,6 +13,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from prolab_hf.evaluation.inference import inference_state, prepare
@@ -252,7 +253,8 @@ def adapt_network(
         solve_head(adapted, source, processor, solve)
         if settings.refine:
             with inference_state(adapted):
-                refine_last_layer(adapted, pass_for(adapted, source, processor, solve))
+                own = _own_layer(network, layer, matches)
+                refine_last_layer(adapted, pass_for(adapted, source, processor, solve), own)
         figures = _compare(answers, adapted, show_progress=solve.show_progress)
     network.to(home)
     report = AdaptReport(
@@ -288,6 +290,20 @@ def _with_open_layer(
         temperature=DISPLAY_TEMPERATURE,
     )
     return model, layer
+
+
+def _own_layer(
+    network: PreTrainedModel, layer: str, matches: Sequence[ClassMatch]
+) -> dict[str, Tensor] | None:
+    """Per row of the space the weights and bias that gave its class; `None` where two classes became one."""
+    rows = [match.row for match in matches if match.row is not None]
+    if isinstance(network, ProLabForSemanticSegmentation) or len(set(rows)) < len(rows):
+        return None
+    module: Any = network.get_submodule(layer)
+    weight = module.weight.detach().flatten(1).float().cpu()
+    bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach().float().cpu()
+    both = torch.cat([weight, bias[:, None]], dim=1)
+    return {match.row: both[index] for index, match in enumerate(matches) if match.row is not None}
 
 
 def _enough_samples(

@@ -1,14 +1,16 @@
-"""A last layer that keeps the answers of a network: least squares whose targets let clear pixels be clearer still.
+"""A last layer that keeps the answers of a network: relaxed least squares, half-way to the network's own layer.
 
 Plain least squares also punishes a pixel that is far on the right side of a boundary, and pays for it at the boundary.
 Here a response may exceed 1 for the pixel's own class and fall below 0 for the others at no cost: the same linear
-system is solved a few times, each time with targets moved to where the last solution is already right. On drawn scenes
-a UPerNet with 32 features lost 0.005 of its mean IoU instead of 0.015.
+system is solved a few times, each time with targets moved to where the last solution is already right. The network's
+own layer, centered and scaled, is another layer of the same kind; it keeps every answer but says less in words. A
+SegFormer with 64 features lost 0.018 of its mean IoU on drawn scenes with plain least squares, 0.002 with the mean of
+the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +31,8 @@ from prolab_hf.solving.solution import (
 )
 from prolab_hf.solving.solve import set_last_layer
 
-STEPS = (0, 3, 10)
+STEPS = (0, 3, 10, 30)
+OWN_SHARES = (0.0, 0.5, 1.0)
 NUM_PIXELS, MOST_IMAGES = 32768, 128
 LEAST_GAIN = 0.002
 """In mean IoU on unseen pixels; for less the plain solution stays, which more images can be added to."""
@@ -42,6 +45,7 @@ class Refined:
     Attributes:
         layer: `(num_classes, num_features)`, the bias last.
         steps: How often the targets were moved; 0 is plain least squares.
+        own_share: Share of the network's own layer in it.
         unspoken_weight: beta.
         mean_iou: With the labels of the validation pixels, of a layer that has not seen them.
         honest_responses: `(validation pixels, num_classes)` of that layer.
@@ -49,6 +53,7 @@ class Refined:
 
     layer: Tensor
     steps: int
+    own_share: float
     unspoken_weight: float
     mean_iou: float
     honest_responses: Tensor
@@ -61,7 +66,7 @@ def refine(
     *,
     ridge: float,
     class_exponent: float,
-    unspoken_weights: Iterable[float] = UNSPOKEN_WEIGHTS,
+    own_layer: Tensor | None = None,
 ) -> Refined:
     """The best number of steps and unspoken weight on validation pixels, and the layer from all pixels with them.
 
@@ -71,23 +76,53 @@ def refine(
         class_rows: `(num_classes, num_properties)` of 0 and 1.
         ridge: lambda.
         class_exponent: rho.
-        unspoken_weights: Which of them to try.
+        own_layer: The layer that gave the network's class scores, `(num_classes, num_features)`, the bias last.
     """
     number = len(class_rows)
-    found: list[tuple[float, int, float, Tensor]] = []
+    own = None if own_layer is None else _as_responses(own_layer, fit, class_exponent)
+    found: list[tuple[float, int, float, float, Tensor]] = []
     for steps, layer in _layers(fit, number, ridge, class_exponent):
-        responses = validation.features @ layer.t()
-        for beta in unspoken_weights:
-            predicted = sum(class_score_parts(responses, class_rows, beta)).argmax(dim=1)
-            found.append(
-                (mean_iou(predicted, validation.labels, validation.weights, number), steps, beta, responses)
-            )
-    score, steps, beta, responses = max(found, key=lambda each: each[0] - WORTH * each[2] / 4)
-    plain = max((each for each in found if not each[1]), key=lambda each: each[0])
-    if score < plain[0] + LEAST_GAIN:
-        score, steps, beta, responses = plain
-    layer = dict(_layers(_joined([fit, validation]), number, ridge, class_exponent))[steps]
-    return Refined(layer, steps, beta, score, responses)
+        for share in OWN_SHARES if own is not None else (0.0,):
+            responses = validation.features @ _mixed(layer, own, share).t()
+            for beta in UNSPOKEN_WEIGHTS:
+                predicted = sum(class_score_parts(responses, class_rows, beta)).argmax(dim=1)
+                score = mean_iou(predicted, validation.labels, validation.weights, number)
+                found.append((score, steps, share, beta, responses))
+    best = max(found, key=lambda each: each[0] - WORTH * each[3] / 4)
+    plain = max((each for each in found if not each[1] and not each[2]), key=lambda each: each[0])
+    if best[0] < plain[0] + LEAST_GAIN:
+        best = plain
+    score, steps, share, beta, responses = best
+    everything = _joined([fit, validation])
+    own = None if own_layer is None else _as_responses(own_layer, everything, class_exponent)
+    layer = dict(_layers(everything, number, ridge, class_exponent))[steps]
+    return Refined(_mixed(layer, own, share), steps, share, beta, score, responses)
+
+
+def _mixed(layer: Tensor, own: Tensor | None, share: float) -> Tensor:
+    return layer if own is None else (1 - share) * layer + share * own
+
+
+def _as_responses(own_layer: Tensor, pixels: Pixels, class_exponent: float) -> Tensor:
+    """The network's own layer, shifted and scaled so that it gives about 1 for a pixel's class and 0 for the others.
+
+    Its order of the classes, and so every answer, stays.
+    """
+    number = len(own_layer)
+    centered = own_layer.double() - own_layer.double().mean(dim=0)
+    scores = pixels.features.double() @ centered.t()
+    targets = torch.nn.functional.one_hot(pixels.labels, number).double() - 1 / number
+    weights = _pixel_weights(pixels, number, class_exponent)[:, None]
+    scale = (weights * scores * targets).sum() / (weights * scores.square()).sum().clamp_min(1e-12)
+    layer = centered * scale.clamp_min(0)
+    layer[:, -1] += 1 / number
+    return layer.float()
+
+
+def _pixel_weights(pixels: Pixels, num_classes: int, class_exponent: float) -> Tensor:
+    counts = torch.bincount(pixels.labels, pixels.weights.double(), minlength=num_classes)
+    weights = pixels.weights.double() * (counts.clamp_min(1e-12) ** -class_exponent)[pixels.labels]
+    return weights / weights.sum()
 
 
 def _parts(pixels: Pixels) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,10 +137,7 @@ def _layers(
     mean, std = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-12)
     features = torch.cat([(raw - mean) / std, torch.ones(len(raw), 1, dtype=torch.float64)], dim=1)
     own = torch.nn.functional.one_hot(pixels.labels, num_classes).bool()
-    weights = pixels.weights.double()
-    counts = (own * weights[:, None]).sum(dim=0).clamp_min(1e-12)
-    weights = weights * (counts**-class_exponent)[pixels.labels]
-    weighted = features * (weights / weights.sum())[:, None]
+    weighted = features * _pixel_weights(pixels, num_classes, class_exponent)[:, None]
     moments = features.t() @ weighted
     moments.diagonal().add_(ridge * float(moments.diagonal().mean()))
     factor = torch.linalg.cholesky(moments)
@@ -121,7 +153,10 @@ def _layers(
 
 
 def refine_last_layer(
-    model: ProLabForSemanticSegmentation, work: Pass, num_pixels: int = NUM_PIXELS
+    model: ProLabForSemanticSegmentation,
+    work: Pass,
+    own_layer: Mapping[str, Tensor] | None = None,
+    num_pixels: int = NUM_PIXELS,
 ) -> Refined | None:
     """Refines the last layer of a model that was just solved, in place, where that is better.
 
@@ -130,6 +165,7 @@ def refine_last_layer(
     Args:
         model: A solved model.
         work: The pass over the images that it was solved from.
+        own_layer: For every class the row `(num_features,)` of the network's own last layer, the bias last.
         num_pixels: About how many pixels are looked at.
 
     Returns:
@@ -148,8 +184,9 @@ def refine_last_layer(
         rows[[names.index(name) for name in trained]],
         ridge=solution["ridge"],
         class_exponent=solution["class_exponent"],
+        own_layer=None if own_layer is None else torch.stack([own_layer[name] for name in trained]),
     )
-    if not refined.steps:
+    if not refined.steps and not refined.own_share:
         return refined
     budget = config.claim_budget
     set_last_layer(model, refined.layer)
@@ -161,6 +198,7 @@ def refine_last_layer(
         "unspoken_weight": float(refined.unspoken_weight),
         "mean_iou": refined.mean_iou,
         "refinement_steps": refined.steps,
+        "own_share": refined.own_share,
         "spoken_share": overall,
         "spoken_share_per_class": dict(zip(trained, per_class)),
     }
