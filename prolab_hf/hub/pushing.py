@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoImageProcessor
 
 from prolab_hf.hub.card_text import read_json, without_folders
 from prolab_hf.hub.model_card import CARD, EVAL_RESULTS, EVALUATION, IMAGES, RECIPE, write_model_card
-from prolab_hf.uploading import upload_folder
 from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.uploading import upload_folder
 
 BESIDE_THE_MODEL = (CARD, EVALUATION, EVAL_RESULTS, RECIPE, *IMAGES)
 

@@ -20,7 +20,12 @@ from prolab_hf.label_space.constrained_clustering import TooFewProperties, ident
 from prolab_hf.label_space.operations import equal_rows
 from prolab_hf.label_space.phrases.parsing import same_wording
 from prolab_hf.label_space.placement import FAR_COSINE
-from prolab_hf.label_space.space_content import SpaceContent, checked_descriptions, checked_names, matrix_from_rows
+from prolab_hf.label_space.space_content import (
+    SpaceContent,
+    checked_descriptions,
+    checked_names,
+    matrix_from_rows,
+)
 from prolab_hf.label_space.text_encoder import TextEncoder
 
 Space = TypeVar("Space", bound=SpaceContent)
@@ -98,7 +103,9 @@ def build_space(
     info = groups.info | {
         "far_cosine": round(min(FAR_COSINE, float(np.quantile(cosine, FAR_QUANTILE))), 4),
         # Of the phrases that share a property with others; the others are their property.
-        "phrase_cosines": {unique[row].lower(): round(float(cosine[row]), 4) for row in np.flatnonzero(shared)},
+        "phrase_cosines": {
+            unique[row].lower(): round(float(cosine[row]), 4) for row in np.flatnonzero(shared)
+        },
     }
     facts = facts or {}
     return space_class(
@@ -204,7 +211,7 @@ def _grouped_once(
     except TooFewProperties as error:
         if number == options.num_properties and not options.allow_conflicts:
             raise TooFewProperties(
-                f"{error} Ask for that many, for \"auto\", or allow contradictions (allow_conflicts=True, "
+                f'{error} Ask for that many, for "auto", or allow contradictions (allow_conflicts=True, '
                 "--allow-conflicts).",
                 error.smallest,
             ) from error

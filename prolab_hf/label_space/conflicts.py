@@ -15,18 +15,21 @@ What the lists do not know is no conflict. Extend them with a file (`ConflictRul
 about the pairs that would share a property (`ConflictRules.judge`).
 """
 
-import json
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from prolab_hf.label_space.phrases.words import DIMENSIONS, PARTS
+from prolab_hf.files import read_json_object
 from prolab_hf.label_space.phrases.parsing import SELF, Claims, Lexicon, implied_values, parse, same_wording
+from prolab_hf.label_space.phrases.parts import OWNERS, PARTS
+from prolab_hf.label_space.phrases.words import DIMENSIONS
 
 WHOLE = frozenset(
     {
@@ -35,10 +38,22 @@ WHOLE = frozenset(
         "foliage", "cultivation", "density",
     }
 )  # fmt: skip
-_INDOOR = frozenset("kitchen,living room,bedroom,bathroom,dining room,office,shop,hospital,church".split(","))
-_OUTDOOR = frozenset("street,waterside,water,garden,farm,forest,mountain,desert,sky,sports field".split(","))
+_INDOOR = frozenset(
+    ["kitchen", "living room", "bedroom", "bathroom", "dining room", "office", "shop", "hospital", "church"]
+)
+_OUTDOOR = frozenset(
+    ["street", "waterside", "water", "garden", "farm", "forest", "mountain", "desert", "sky", "sports field"]
+)
 
 Judge = Callable[[str, str], bool]
+
+
+class ChatModel(Protocol):
+    """Anything that answers a chat."""
+
+    def reply(self, messages: Sequence[dict[str, str]]) -> str:
+        """The answer's text."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -132,7 +147,9 @@ class ConflictRules:
         if self.conflict(first, second) is not None:
             return True
         return (
-            self.judge is not None and same_wording(first) != same_wording(second) and self.judge(first, second)
+            self.judge is not None
+            and same_wording(first) != same_wording(second)
+            and self.judge(first, second)
         )
 
     def same_claims(self, first: str, second: str) -> bool:
@@ -143,21 +160,29 @@ class ConflictRules:
             second: Another.
         """
         one, two = self.claims(first), self.claims(second)
-        return (one.values, one.refused, one.counts, one.lacks) == (two.values, two.refused, two.counts, two.lacks)
+        return (one.values, one.refused, one.counts, one.lacks) == (
+            two.values,
+            two.refused,
+            two.counts,
+            two.lacks,
+        )
 
     def matrix(self, phrases: Sequence[str], *, whatever_noun: bool = False) -> np.ndarray:
         """Which of N phrases conflict (the judge is not asked).
 
         Args:
             phrases: N descriptions.
-            whatever_noun: Whether values of different nouns count against each other too ("yellow" against
-                "white clouds"): no contradiction, but no property either.
+            whatever_noun: Whether values of different nouns ("yellow" against "white clouds") and words of
+                different owners (a bumper against a balcony) count too: no contradictions, but no property either.
 
         Returns:
             `(N, N)` bool, symmetric.
         """
         table = np.zeros((len(phrases), len(phrases)), dtype=bool)
         every = [self.claims(phrase) for phrase in phrases]
+        if whatever_noun:
+            every += [parse(phrase, _OWNERS, frozenset(OWNERS)) for phrase in phrases]
+            table = np.zeros((len(every), len(every)), dtype=bool)
         # Compared are the few different statements about one thing, not the pairs of phrases.
         for statements, differ in _statements(every, whatever_noun):
             kinds = list(statements.items())
@@ -165,6 +190,9 @@ class ConflictRules:
                 for theirs, columns in kinds[position + 1 :]:
                     if differ(mine, theirs):
                         table[np.ix_(rows, columns)] = True
+        if whatever_noun:
+            count = len(phrases)
+            table = table[:count, :count] | table[count:, count:]
         table |= table.T
         self._apply_declared(table, [same_wording(phrase) for phrase in phrases])
         return table
@@ -224,7 +252,9 @@ class ConflictRules:
                 )
             values = merged.setdefault(key, {})
             for value, words in content.items():
-                if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+                if not isinstance(words, list) or not all(
+                    isinstance(word, str) and word.strip() for word in words
+                ):
                     raise ValueError(f"{source}: {key!r}, {value!r} must be a list of words, got {words!r}.")
                 values[value] = [*values.get(value, []), *words]
         return replace(self, dimensions=merged, **declared)
@@ -249,9 +279,7 @@ class ConflictRules:
             return BUILT_IN
         if isinstance(rules, Mapping):
             return BUILT_IN.extended(rules)
-        content = json.loads(Path(rules).read_text("utf-8-sig"))
-        if not isinstance(content, dict):
-            raise ValueError(f"{rules}: must hold an object of dimensions, got {type(content).__name__}.")
+        content = read_json_object(Path(rules), what="file of conflicts")
         return BUILT_IN.extended(content, str(rules))
 
 
@@ -262,7 +290,8 @@ def _words(words: str | Sequence[str]) -> list[str]:
 def _declared_pairs(content: object, where: str) -> frozenset[frozenset[str]]:
     pairs = content if isinstance(content, list) else [content]
     if not all(
-        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in pairs
     ):
         raise ValueError(f"{where} must be a list of pairs of phrases, got {content!r}.")
     return frozenset(frozenset(same_wording(text) for text in pair) for pair in pairs)
@@ -272,7 +301,9 @@ def _add_indoors(claims: Claims) -> None:
     """A room is indoors, a street outdoors."""
     places = claims.values.get(("locale", SELF), set())
     if places and ("indoors", SELF) not in claims.values:
-        sides = {"indoors" if place in _INDOOR else "outdoors" for place in places if place in _INDOOR | _OUTDOOR}
+        sides = {
+            "indoors" if place in _INDOOR else "outdoors" for place in places if place in _INDOOR | _OUTDOOR
+        }
         if sides and all(place in _INDOOR | _OUTDOOR for place in places):
             claims.values["indoors", SELF] = sides
 
@@ -323,7 +354,9 @@ def _statements(
             for (dimension, _), values in claims.values.items():
                 dimensions.setdefault(dimension, set()).update(values)
             for dimension, values in dimensions.items():
-                found.setdefault(("value", (dimension, "")), {}).setdefault(frozenset(values), []).append(index)
+                found.setdefault(("value", (dimension, "")), {}).setdefault(frozenset(values), []).append(
+                    index
+                )
         for key, values in claims.values.items():
             found.setdefault(("value", key), {}).setdefault(frozenset(values), []).append(index)
         for noun, counts in claims.counts.items():
@@ -354,7 +387,9 @@ def _denials(every: Sequence[Claims]) -> list[tuple[dict[frozenset, list[int]], 
                 for other, its in enumerate(every)
                 if no and _refused(key[0], no, frozenset(its.values.get(key, ())))
             ]
-            found.append(({frozenset(["no"]): [index], frozenset(["yes"]): others}, lambda mine, theirs: True))
+            found.append(
+                ({frozenset(["no"]): [index], frozenset(["yes"]): others}, lambda mine, theirs: True)
+            )
     return found
 
 
@@ -410,4 +445,57 @@ def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
     return None
 
 
+_QUESTION = (
+    "Two phrases describe what can be seen of things in images:\n1. {first}\n2. {second}\n"
+    "Do they contradict each other, so that one and the same thing could not be described by both? "
+    "Answer with the single word yes or no."
+)
+
+
+def chat_judge(chat: ChatModel) -> Judge:
+    """A judge that asks a language model; it is asked once for each pair.
+
+    Args:
+        chat: Anything that answers a chat, such as `description_writer.EndpointModel`.
+    """
+
+    @functools.cache
+    def judge(first: str, second: str) -> bool:
+        question = _QUESTION.format(first=first, second=second)
+        return chat.reply([{"role": "user", "content": question}]).strip().lower().startswith("yes")
+
+    return judge
+
+
+def cross_encoder_judge(model: str) -> Judge:
+    """A judge that loads a cross-encoder for natural-language inference with sentence-transformers.
+
+    Args:
+        model: Folder or Hub id of a model with a label "contradiction".
+
+    Raises:
+        ImportError: sentence-transformers is not installed.
+        ValueError: The model has no such label.
+    """
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as error:
+        raise ImportError(
+            'A cross-encoder as judge needs sentence-transformers: `pip install "prolab_hf[sentence-transformers]"`.'
+        ) from error
+    encoder = CrossEncoder(model)
+    labels = {str(label).lower(): int(index) for index, label in encoder.config.id2label.items()}
+    if "contradiction" not in labels:
+        raise ValueError(
+            f"{model} judges {', '.join(labels)}; a judge needs a model with a label 'contradiction'."
+        )
+
+    @functools.cache
+    def judge(first: str, second: str) -> bool:
+        return int(encoder.predict([(first, second)])[0].argmax()) == labels["contradiction"]
+
+    return judge
+
+
+_OWNERS = Lexicon(OWNERS)
 BUILT_IN = ConflictRules(DIMENSIONS)

@@ -1,9 +1,9 @@
 """Groups of phrases that never hold a contradiction: identical ideas, or a wanted number of properties.
 
 Agglomeration under cannot-link constraints. Two groups merge only where no phrase of one conflicts with a phrase
-of the other; the next merge is always the one that raises the K-Means error least (Ward, with the root of how often
-a phrase occurs as its weight), so rare phrases join their nearest neighbour before two common ideas are put together. Average linkage and constrained K-Means were
-measured beside it (`benchmarks/clustering_variants.py`).
+of the other. The next merge is always the one that raises the K-Means error least (Ward, with the root of how often
+a phrase occurs as its weight), so rare phrases join their nearest neighbour before two common ideas are put
+together. Average linkage and constrained K-Means were measured beside it (`benchmarks/clustering_variants.py`).
 """
 
 from collections.abc import Sequence
@@ -155,7 +155,12 @@ def constrained_labels(
 
 
 def _large_labels(
-    vectors: np.ndarray, num_clusters: int, weights: np.ndarray, texts: Sequence[str], rules: ConflictRules, seed: int
+    vectors: np.ndarray,
+    num_clusters: int,
+    weights: np.ndarray,
+    texts: Sequence[str],
+    rules: ConflictRules,
+    seed: int,
 ) -> np.ndarray:
     """K-Means with fewer groups, then every group parted where it holds contradictions, until the number fits."""
     from prolab_hf.label_space.clustering import kmeans_labels
@@ -258,7 +263,9 @@ def color_groups(vectors: np.ndarray, conflicts: np.ndarray) -> np.ndarray:
     return labels
 
 
-def split_loosest(vectors: np.ndarray, labels: np.ndarray, num_clusters: int, weights: np.ndarray) -> np.ndarray:
+def split_loosest(
+    vectors: np.ndarray, labels: np.ndarray, num_clusters: int, weights: np.ndarray
+) -> np.ndarray:
     """Takes the worst-fitting phrase out into a group of its own until there are `num_clusters`.
 
     Args:

@@ -10,7 +10,6 @@ import torch
 from prolab_hf.label_space.conflicts import ConflictRules
 from prolab_hf.label_space.phrases.parsing import same_wording
 from prolab_hf.label_space.placement import Placement, check_same_encoder, place_phrases
-
 from prolab_hf.label_space.space_content import (
     SpaceContent,
     checked_descriptions,
@@ -295,9 +294,7 @@ def add_property(space: Space, phrase: str, class_names: Sequence[str], encoder:
                 continue  # a row without words: a description would not make it up
             descriptions[class_name] = [*descriptions.get(class_name, []), name]
             assignments[class_name] = [*assignments.get(class_name, []), grown.num_properties - 1]
-    return grown.replace(
-        class_property_matrix=matrix, descriptions=descriptions, assignments=assignments
-    )
+    return grown.replace(class_property_matrix=matrix, descriptions=descriptions, assignments=assignments)
 
 
 def _with_columns(space: Space, phrases: Sequence[str], encoder: Any) -> Space:

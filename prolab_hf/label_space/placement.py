@@ -186,7 +186,9 @@ class _Finder:
             fits = False
         also = self._also(text, chosen, cosine) if fits else []
         name = self.space.property_names[chosen]
-        return Placement(class_name, text, chosen, name, round(float(cosine[chosen]), 4), fits, also, passed_over)
+        return Placement(
+            class_name, text, chosen, name, round(float(cosine[chosen]), 4), fits, also, passed_over
+        )
 
     def _contradiction(self, text: str, index: int) -> str | None:
         for phrase in self.phrases[index]:
@@ -226,7 +228,8 @@ class _Finder:
                 dimension
                 for phrase in self.phrases[index]
                 for (dimension, _), theirs in self.rules.claims(phrase).values.items()
-                if dimension in new and any(theirs & mine for (own, _), mine in values.items() if own == dimension)
+                if dimension in new
+                and any(theirs & mine for (own, _), mine in values.items() if own == dimension)
             }
             if agreeing and self._contradiction(text, index) is None:
                 found.append(index)

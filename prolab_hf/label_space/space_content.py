@@ -304,7 +304,8 @@ class SpaceContent:
                 shown = first.setdefault((index, text.lower()), text)
                 found.setdefault(index, {}).setdefault(shown, []).append(class_name)
         return {
-            index: dict(sorted(users.items(), key=lambda item: -len(item[1]))) for index, users in found.items()
+            index: dict(sorted(users.items(), key=lambda item: -len(item[1])))
+            for index, users in found.items()
         }
 
     def phrase(self, class_name: str, property_index: int) -> str:
@@ -316,7 +317,9 @@ class SpaceContent:
         """
         mine = [
             text
-            for text, index in zip(self.descriptions.get(class_name, ()), self.assignments.get(class_name, ()))
+            for text, index in zip(
+                self.descriptions.get(class_name, ()), self.assignments.get(class_name, ())
+            )
             if index == property_index
         ]
         return "; ".join(mine) or self.property_names[property_index]

@@ -254,4 +254,3 @@ def write_space_files(space: SpaceContent, folder: Path) -> None:
         text,
     )
     write_text(folder / JSON_NAME, text + "\n")
-

@@ -147,7 +147,9 @@ def test_subclasses_build_themselves(descriptions, encoder):
 
     options = {"num_properties": 6, "seed": 0, "algorithm": "kmeans"}
     assert type(build_space(MySpace, descriptions, encoder=encoder, clustering=options)) is MySpace
-    assert type(MySpace.build(descriptions, encoder=encoder, num_properties=6).remove_classes("car")) is MySpace
+    assert (
+        type(MySpace.build(descriptions, encoder=encoder, num_properties=6).remove_classes("car")) is MySpace
+    )
 
 
 def test_an_unknown_algorithm_is_refused_before_the_texts_are_encoded(descriptions):

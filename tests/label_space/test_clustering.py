@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from prolab_hf.label_space.clustering import (
     Algorithm,
     by_first_appearance,
@@ -106,4 +107,3 @@ def test_knee_curve_falls(blobs):
     errors = [error for _, error in curve]
     assert errors == sorted(errors, reverse=True)
     assert knee(np.eye(2))[0] in (1, 2)
-

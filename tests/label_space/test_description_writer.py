@@ -12,19 +12,19 @@ import pytest
 from typer.testing import CliRunner
 
 from prolab_hf.cli import app, run
-from prolab_hf.label_space.description_writer import (
-    DescribeSettings,
-    EndpointModel,
-    LocalModel,
-    TemporaryFailure,
-    describe_classes,
-)
 from prolab_hf.label_space.description_prompt import (
     DescriptionCache,
     DescriptionRules,
     accepted_descriptions,
     description_messages,
     parse_reply,
+)
+from prolab_hf.label_space.description_writer import (
+    DescribeSettings,
+    EndpointModel,
+    LocalModel,
+    TemporaryFailure,
+    describe_classes,
 )
 
 GOOD = "\n".join(

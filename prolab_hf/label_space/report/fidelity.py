@@ -70,10 +70,14 @@ def shared_phrases(space: SpaceContent, rules: ConflictRules = BUILT_IN) -> list
                     kept=against is None and near,
                 )
             )
-    return sorted(found, key=lambda item: (item.against is None, item.cosine if item.cosine is not None else 1.0))
+    return sorted(
+        found, key=lambda item: (item.against is None, item.cosine if item.cosine is not None else 1.0)
+    )
 
 
-def _contradiction(phrase: str, phrases: Sequence[str], rules: ConflictRules) -> tuple[str | None, str | None]:
+def _contradiction(
+    phrase: str, phrases: Sequence[str], rules: ConflictRules
+) -> tuple[str | None, str | None]:
     for other in phrases:
         conflict = rules.conflict(phrase, other)
         if conflict is not None:

@@ -95,7 +95,10 @@ def space_card(space: SpaceContent, report: HealthReport | None = None) -> str:
     plain = re.fullmatch(r"[A-Za-z0-9.\-]+", license_name)
     license_line = f"license: {license_name.lower()}\n" if plain else ""
     shown = [finding for finding in report.findings if finding.severity != Severity.INFO]
-    lines = [f"- **{f.severity.value}**: {escape_markdown(f.message)} {escape_markdown(f.advice)}" for f in shown[:30]]
+    lines = [
+        f"- **{f.severity.value}**: {escape_markdown(f.message)} {escape_markdown(f.advice)}"
+        for f in shown[:30]
+    ]
     notes = len(report.findings) - len(shown)
     return _TEMPLATE.format(
         marker=MARKER,
@@ -107,7 +110,8 @@ def space_card(space: SpaceContent, report: HealthReport | None = None) -> str:
         embedding_dim=space.embedding_dim,
         fingerprint=space.fingerprint,
         figure_lines=_table((label, escape_markdown(value)) for label, value in figure_rows(report.figures)),
-        pair_lines="\n".join(f"- {escape_markdown(pair_text(pair))}" for pair in report.closest_pairs[:5]) or "None.",
+        pair_lines="\n".join(f"- {escape_markdown(pair_text(pair))}" for pair in report.closest_pairs[:5])
+        or "None.",
         finding_lines="\n".join(
             [*lines, *([f"- {notes} remark{'s' if notes > 1 else ''} of severity info."] if notes else [])]
         )
@@ -120,7 +124,9 @@ def space_card(space: SpaceContent, report: HealthReport | None = None) -> str:
                 ("descriptions", space.provenance),
             )
         ),
-        kept="" if space.clustering.get("algorithm") in ("auto", "constrained") else " in newer spaces, not in this one",
+        kept=""
+        if space.clustering.get("algorithm") in ("auto", "constrained")
+        else " in newer spaces, not in this one",
         property_lines=_table(_property_rows(space)),
     )
 

@@ -56,7 +56,9 @@ def _page_data(
             "x": x,
             "y": y,
             "group": group,
-            "phrases": [[phrase, len(users)] for phrase, users in space.phrases_by_property.get(index, {}).items()],
+            "phrases": [
+                [phrase, len(users)] for phrase, users in space.phrases_by_property.get(index, {}).items()
+            ],
         }
         for index, (name, (x, y), group) in enumerate(zip(space.property_names, positions, groups))
     ]
