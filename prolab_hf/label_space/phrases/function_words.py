@@ -57,7 +57,8 @@ AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewe
 
 ARTICLES = _set(
     "a an the its their his her this that these those some any such as very quite almost more most "
-    "rather slightly much enough other than too also each every else own"
+    "rather slightly much enough other than too also each every else own yet still already does do did just only "
+    "really fully completely partly usually often always clearly all like vivid saturated rich pure"
 )
 JOINING = _set("and or and/or nor but to")
 # After these stand neighbours and landmarks, whose attributes are not the thing's own.
@@ -71,9 +72,12 @@ CUTTING = _set(
     "of with for is are was has have having that which who whose seen show shows showing made "
     "can be being it them covered used"
 )
-NEGATING = _set("no without lacks lack lacking not never missing free devoid instead neither none nor")
+NEGATING = _set(
+    "no without lacks lack lacking not never missing free devoid instead neither none nor non hardly barely scarcely "
+    "absence cannot void"
+)
 NOT_LESS = _set(
-    "less unless stainless endless wireless useless regardless countless restless motionless "
+    "less unless stainless endless useless regardless countless restless motionless "
     "colorless colourless seamless flawless priceless weightless shapeless lustreless"
 )
 NOT_UN = _set(
@@ -87,8 +91,29 @@ LACKED = {
     "hairless": "hair",
     "treeless": "tree",
     "bald": "hair",
+    "wireless": "cable",
+    "cordless": "cable",
+    "sleeveless": "sleeve",
+    "barehanded": "glove",
+    "toothless": "tooth",
+    "footless": "foot",
 }
 HELD = {"wooded": "tree", "forested": "tree", "bearded": "beard"}
+
+# Adjectives that in-, im-, dis- and ir- deny.
+DENIED = _set(
+    "visible edible complete active mobile movable flexible accurate direct permeable perfect mature connected "
+    "assembled mounted colored continuous legal legible animate organic"
+)
+# Two words for one part.
+JOINED = {
+    ("tail", "light"): "taillight",
+    ("rear", "light"): "taillight",
+    ("brake", "light"): "taillight",
+    ("head", "light"): "headlight",
+    ("front", "light"): "headlight",
+    ("head", "of", "hair"): "hair",
+}
 
 IRREGULAR = {
     "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
@@ -114,7 +139,7 @@ SELF_NOUNS = _set(
     "pole plank panel strip slab block sheet plate beam tile board brick pavement facade cover mesh cloth beam "
     "end tip peak point corner vehicle animal building creature furniture plant garment device machine appliance "
     "element image it self print layer covering cladding look design scene posture position bend course path curve "
-    "container person skin"
+    "container person skin river canal route track trail road line lane tissue"
 )
 HEAD_ALIASES = {
     word: alias
@@ -128,7 +153,7 @@ HEAD_ALIASES = {
 }
 # Words with another meaning before a noun of their own; they give no value.
 NEUTRAL = (
-    "outdoor view|traffic light|street light|light bulb|street lamp|tail light|head light|rear light|front light"
+    "outdoor view|brake light|traffic light|street light|light bulb|street lamp|tail light|head light|rear light|front light"
     "|light source|source of light|road sign|street sign|car seat|office supply|garden tool|wild flower"
     "|hot drink|cold drink|tile floor|dining table|coffee table|public transport|fire truck|light switch"
     "|steering wheel|green salad|red cross|white wine|red wine|light rail|school bus|water drain|people in water"

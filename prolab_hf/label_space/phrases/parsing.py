@@ -15,6 +15,7 @@ from prolab_hf.label_space.phrases.function_words import (
     AT_LEAST,
     AT_MOST,
     CUTTING,
+    DENIED,
     GROUPS,
     HEAD_ALIASES,
     HELD,
@@ -22,6 +23,7 @@ from prolab_hf.label_space.phrases.function_words import (
     INFINITY,
     ING_NOUNS,
     IRREGULAR,
+    JOINED,
     JOINING,
     LACKED,
     LANDMARK,
@@ -147,6 +149,7 @@ class _Part:
     negated: bool = False
     main: bool = True
     linked: bool = False
+    lacks: list[str] = field(default_factory=list)
 
 
 def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
@@ -206,7 +209,15 @@ def _head(part: _Part) -> str:
         last = part.values[-1][0]
         if last not in AFTER_NOUN or noun in VERBS:
             return SELF
-    return SELF if noun in SELF_NOUNS or noun in VERBS else HEAD_ALIASES.get(noun, noun)
+    return SELF if noun in SELF_NOUNS or noun in VERBS else _canonical(HEAD_ALIASES.get(noun, noun))
+
+
+def _canonical(noun: str) -> str:
+    """One form for a noun and its participle: "sleeve" and "long-sleeved" speak of the same part."""
+    base = noun[:-2] if noun.endswith("ed") and len(noun) > 4 else noun
+    if len(base) > 3 and base[-1] == base[-2]:
+        base = base[:-1]
+    return base.rstrip("e") or noun
 
 
 def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
@@ -215,6 +226,7 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
     position, limit = 0, None
     while position < len(words):
         word = words[position]
+        follows = words[position + 1] if position + 1 < len(words) else None
         length, values, neutral = lexicon.match(words, position)
         bound = _bound(words, position)
         if bound is not None:
@@ -235,10 +247,17 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
         elif word in GROUPS and words[position + 1 : position + 2] == ["of"]:
             parts[-1].count.add(GROUPS[word])
             position += 2
+        elif word in ("inside", "outside") and (follows is None or follows in JOINING or follows == ","):
+            parts[-1].nouns.append(word)  # "red on the outside and white inside"
+            parts[-1].words.append(word)
+            position += 1
+        elif word == "free" and follows != "of" and parts[-1].nouns:
+            parts[-1].lacks.append(parts[-1].nouns.pop())  # "cloud-free"
+            position += 1
         else:
             _add_word(parts, word)
             position += 1
-    return [part for part in parts if part.values or part.words or part.count]
+    return [part for part in parts if part.values or part.words or part.count or part.lacks]
 
 
 def _bound(words: list[str], position: int) -> tuple[int, str, int] | None:
@@ -281,7 +300,7 @@ def _add_match(
         return
     if neutral:
         if tuple(found) not in _IGNORED_STEMS:
-            part.nouns.append(found[-1])
+            part.nouns.append(JOINED.get(tuple(found), found[-1]))
             part.words += found
         return
     # "dark blue": the shade belongs to the color after it.
@@ -310,6 +329,8 @@ def _add_word(parts: list[_Part], word: str) -> None:
     elif word in LANDMARK:
         parts.append(_Part(landmark=True, near=word in NEAR, main=False))
     elif word in CUTTING:
+        if part.negated and not part.words:
+            return  # "does not have a handle"
         if word in ("is", "are", "that", "which", "of", "it"):
             # "roof that is flat" says the same as "flat roof"; "color of wood" speaks of the thing's own.
             if word == "of" and not part.negated:
@@ -330,7 +351,7 @@ def _add_word(parts: list[_Part], word: str) -> None:
 def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str]) -> None:
     """Adds what a part says to the claims of its phrase."""
     stems = {lacked for word in part.words for lacked in [LACKED.get(word) or _without(word)] if lacked}
-    claims.lacks |= stems
+    claims.lacks |= stems | set(part.lacks)
     if part.negated:
         target = [part.nouns[-1]] if part.nouns else part.words
         claims.lacks |= set(target)
