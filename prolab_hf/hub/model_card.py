@@ -154,7 +154,13 @@ def _render(
         parameters=model.num_parameters(),
         space=space,
         encoder=escape_markdown(str(space.encoder.get("name") or "an unrecorded text encoder")),
-        author=escape_markdown(str(space.provenance.get("author") or "a language model or a person")),
+        author=escape_markdown(
+            str(
+                space.provenance.get("authors")
+                or space.provenance.get("author")
+                or "an author who is not recorded"
+            )
+        ),
         shared=shared,
         snippet=SNIPPET.format(name=json.dumps(name)),
         evaluation=_evaluation_view(evaluation),

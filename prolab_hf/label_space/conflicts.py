@@ -35,7 +35,7 @@ WHOLE = frozenset(
     {
         "vertical place", "side", "nearness", "indoors", "locale", "support", "surroundings", "motion", "posture",
         "season", "daytime", "crowding", "covering", "kind", "temperature", "taste", "sound", "wildness", "access",
-        "foliage", "cultivation", "density", "view", "weather", "daytime", "health", "life", "bloom", "waking",
+        "foliage", "cultivation", "density", "view", "weather", "health", "life", "bloom", "waking",
         "expression", "evergreen", "drive", "edibility", "diet", "way up", "direction", "danger", "cost", "water kind",
         "part of body worn", "lighting", "permission", "dress",
     }

@@ -139,7 +139,8 @@ SELF_NOUNS = _set(
     "pole plank panel strip slab block sheet plate beam tile board brick pavement facade cover mesh cloth beam "
     "end tip peak point corner vehicle animal building creature furniture plant garment device machine appliance "
     "element image it self print layer covering cladding look design scene posture position bend course path curve "
-    "container person skin river canal route track trail road line lane tissue"
+    "container person skin "
+    "river canal route track trail road line lane tissue"
 )
 HEAD_ALIASES = {
     word: alias

@@ -15,7 +15,6 @@ from prolab_hf.label_space.phrases.function_words import (
     AT_LEAST,
     AT_MOST,
     CUTTING,
-    DENIED,
     GROUPS,
     HEAD_ALIASES,
     HELD,
