@@ -48,7 +48,7 @@ def test_the_table_of_all_pairs_agrees_with_the_pairs():
         ("no tail", "long tail", "having"),
         ("tailless", "has a tail", "having"),
         ("does not have a handle", "with a handle", "having"),
-        ("not striped", "striped coat", "pattern"),
+        ("not striped", "striped pattern", "pattern"),
         ("dark blue", "pale blue", "shade of blue"),
         ("at the top of the image", "at the bottom of the picture", "vertical place"),
     ],

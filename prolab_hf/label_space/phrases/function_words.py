@@ -154,7 +154,8 @@ HEAD_ALIASES = {
 }
 # Words with another meaning before a noun of their own; they give no value.
 NEUTRAL = (
-    "outdoor view|brake light|traffic light|street light|light bulb|street lamp|tail light|head light|rear light|front light"
+    "outdoor view|brake light|traffic light|street light|light bulb|street lamp|tail light|head light|rear light"
+    "|front light"
     "|light source|source of light|road sign|street sign|car seat|office supply|garden tool|wild flower"
     "|hot drink|cold drink|tile floor|dining table|coffee table|public transport|fire truck|light switch"
     "|steering wheel|green salad|red cross|white wine|red wine|light rail|school bus|water drain|people in water"
