@@ -1,13 +1,14 @@
 """`prolab describe`."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from prolab_hf.files import write_json
+from prolab_hf.progress import progress
 
 if TYPE_CHECKING:
     from prolab_hf.label_space.description_writer import ChatModel
@@ -44,6 +45,7 @@ def describe(
     are checked (count, length, language, repetitions) and asked for again with the reason when they fail. Look
     through the file before you build a space from it: it is the label space of your model.
     """
+    from prolab_hf.label_space.description_files import read_class_names
     from prolab_hf.label_space.description_prompt import DescriptionCache, DescriptionRules
     from prolab_hf.label_space.description_writer import DescribeSettings, describe_classes
 
@@ -57,21 +59,19 @@ def describe(
         parallel=parallel,
         rules=DescriptionRules(min_count=min_count, max_count=max_count),
     )
-    chat = _chat_model(model, endpoint, local, gguf_file, os.environ.get(api_key_env), timeout)
+    chat = chat_model(model, endpoint, local, gguf_file, os.environ.get(api_key_env), timeout)
     kept = DescriptionCache(cache or out.with_name(out.name + ".cache.jsonl"))
     console = Console(stderr=True)
-    columns = (TextColumn("describing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=len(names))
+    with progress(True, "describing", len(names)) as bar:
 
         def answered(name: str, problem: str | None) -> None:
-            bar.advance(task)
+            bar.advance()
             if problem:
                 console.print(f"{name}: {problem}", markup=False, highlight=False, style="yellow")
 
         result = describe_classes(names, chat, kept, settings, on_answer=answered)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result.descriptions, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    write_json(out, result.descriptions, indent=1)
     Console().print(
         f"{len(result.descriptions)} of {len(names)} classes described in {out} "
         f"({result.cached} from the cache, {result.asked} questions asked).",
@@ -85,32 +85,10 @@ def describe(
         )
 
 
-def read_class_names(path: Path) -> list[str]:
-    """Class names from a text file (one a line) or a JSON list.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It holds no names, or is JSON of another shape.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no file {path}; give a text file with one class a line or a JSON list."
-        )
-    text = path.read_text("utf-8")
-    if path.suffix.lower() == ".json":
-        names = json.loads(text)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"{path} is not a JSON list of names.")
-    else:
-        names = [line.strip() for line in text.splitlines() if line.strip()]
-    if not names:
-        raise ValueError(f"{path} holds no class names.")
-    return names
-
-
-def _chat_model(
+def chat_model(
     model: str, endpoint: str | None, local: bool, gguf_file: str | None, api_key: str | None, timeout: float
 ) -> "ChatModel":
+    """The language model behind an endpoint, or run here."""
     from prolab_hf.label_space.description_writer import EndpointModel, LocalModel
 
     if local and endpoint:

@@ -1,6 +1,7 @@
-"""`prolab space`: make, look at, judge and compare property spaces."""
+"""`prolab space`: make, look at, judge, change and compare property spaces."""
 
-import json
+import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,18 +10,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prolab_hf.cli.space_tables import (
+    print_placed,
+    print_report,
+    print_shared,
+    show_class,
+    show_overview,
+    show_property,
+)
+from prolab_hf.files import write_json
+
 # The commands import what they need when they run, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
+    from prolab_hf.label_space.conflicts import ConflictRules
     from prolab_hf.label_space.property_space import PropertySpace
-    from prolab_hf.label_space.report.health import HealthReport
 
 space_app = typer.Typer(
     name="space",
-    help="Property spaces: build, show, check, compare, add-class, import.",
+    help="Property spaces: build, show, check, compare, add-class, add-property, import.",
     no_args_is_help=True,
 )
-
-_COLORS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 SpaceArgument = Annotated[
     str, typer.Argument(metavar="SPACE", help="Bundled name (ade20k, ...), folder, or Hub repository id.")
@@ -40,6 +49,12 @@ TaxonomyOption = Annotated[
     Path | None,
     typer.Option(help="JSON file, class name -> super-category: what similarity is judged and colored by."),
 ]
+ConflictsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--conflicts", help="JSON file with words of your own: dimension -> value -> list of words."
+    ),
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the result to this JSON file.")]
 
 
@@ -50,12 +65,33 @@ def build(
     encoder: EncoderOption,
     num_properties: Annotated[
         str,
-        typer.Option("--num-properties", "-k", help='How many properties, or "knee" to look for the bend.'),
-    ],
+        typer.Option(
+            "--num-properties",
+            "-k",
+            help='"auto" (only what means the same becomes one property), a number, or "knee".',
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the clustering.")] = 0,
     algorithm: Annotated[
-        str, typer.Option(help="kmeans, spherical, balanced or split_opposites.")
-    ] = "kmeans",
+        str,
+        typer.Option(
+            help="For a number: constrained (no contradiction in a property) or kmeans (the paper's)."
+        ),
+    ] = "constrained",
+    conflicts: ConflictsOption = None,
+    allow_conflicts: Annotated[
+        bool, typer.Option("--allow-conflicts", help="Meet a number that takes contradictions in a property.")
+    ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Model asked about phrases that would share a property: see --judge-endpoint."),
+    ] = None,
+    judge_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="OpenAI-compatible address of the judge; without it, a cross-encoder is loaded here."
+        ),
+    ] = None,
     property_names: Annotated[
         Path | None, typer.Option(help="JSON file: list of names, or default name -> name.")
     ] = None,
@@ -68,14 +104,18 @@ def build(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Build a space from class descriptions: encode, cluster, mark which class uses which cluster."""
-    from prolab_hf.hub.original_spaces import read_original_descriptions
+    """Build a space from class descriptions: encode, put together what means the same, mark who has what.
+
+    Prints every phrase that shares a property with another wording, worst first.
+    """
+    from prolab_hf.label_space.description_files import read_descriptions, read_property_names
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.label_space.text_encoder import TextEncoder
 
     _claim_folder(out, overwrite)
-    texts = read_original_descriptions(descriptions)
-    names = _read_json(property_names) if property_names else None
+    texts = read_descriptions(descriptions)
+    names = read_property_names(property_names) if property_names else None
+    rules = _rules(conflicts, judge, judge_endpoint)
     facts = {"authors": author, "license": license_name}
     space = PropertySpace.build(
         texts,
@@ -83,11 +123,14 @@ def build(
         num_properties=_count(num_properties),
         seed=seed,
         algorithm=algorithm,
+        conflicts=rules,
+        allow_conflicts=allow_conflicts,
         property_names=names,
         name=name or out.resolve().name,
         provenance={key: value for key, value in facts.items() if value},
         show_progress=True,
     )
+    print_shared(Console(), space, rules)
     _save(space, out)
 
 
@@ -112,11 +155,11 @@ def show(
     groups = _read_taxonomy(taxonomy)
     loaded = _load(space)
     if class_name is not None:
-        _show_class(console, loaded, class_name)
+        show_class(console, loaded, class_name)
     elif property_name is not None:
-        _show_property(console, loaded, property_name)
+        show_property(console, loaded, property_name)
     else:
-        _show_overview(console, loaded, limit)
+        show_overview(console, loaded, limit)
     if figures is not None:
         from prolab_hf.label_space.views.figures import save_figures
 
@@ -137,16 +180,19 @@ def check(
         str | None, typer.Option("--encoder", "-e", help="The space's encoder: adds stability over seeds.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random trials.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, help="Findings to print.")] = 30,
+    limit: Annotated[int, typer.Option(min=1, help="Findings to print, the most harmful first.")] = 5,
+    conflicts: ConflictsOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Judge a space: figures, closest classes, findings and what to do about them.
+    """Judge a space: the most harmful findings with the command that mends each, figures, closest classes.
 
     Ends with exit code 1 if there is an error, such as two classes with equal rows.
     """
     loaded = _load(space)
-    report = loaded.check(taxonomy=_read_taxonomy(taxonomy), encoder=encoder, seed=seed)
-    _print_report(Console(), report, limit)
+    report = loaded.check(
+        taxonomy=_read_taxonomy(taxonomy), encoder=encoder, seed=seed, conflicts=_rules(conflicts)
+    )
+    print_report(Console(), report, limit, space=space, encoder=str(loaded.encoder.get("name") or "ENCODER"))
     _write_json(json_file, report.to_dict())
     if not report.ok:
         raise typer.Exit(1)
@@ -190,13 +236,23 @@ def add_class(
     ] = None,
     pooling: PoolingOption = "mean",
     encoder_name: EncoderNameOption = None,
+    new_properties: Annotated[
+        bool,
+        typer.Option(
+            "--new-properties", help="Make new properties of what fits none; a model must learn them."
+        ),
+    ] = False,
+    conflicts: ConflictsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Add classes by description to the same properties; a trained model keeps its weights."""
-    from prolab_hf.hub.original_spaces import read_original_descriptions
+    """Add classes by description to the same properties; a trained model keeps its weights.
+
+    Says for each sentence which property it fell into and how sure that is.
+    """
+    from prolab_hf.label_space.description_files import read_descriptions
     from prolab_hf.label_space.text_encoder import TextEncoder
 
-    texts = read_original_descriptions(descriptions) if descriptions else {}
+    texts = read_descriptions(descriptions) if descriptions else {}
     if name is not None:
         texts[name.strip()] = list(description or [])
     if not texts:
@@ -204,11 +260,38 @@ def add_class(
     loaded = _load(space)
     _claim_folder(out, overwrite)
     loaded_encoder = TextEncoder.load(encoder, pooling=pooling, name=encoder_name) if encoder else None
-    grown = loaded.add_classes(texts, encoder=loaded_encoder)
+    rules = _rules(conflicts)
     console = Console()
+    placed = loaded.place(texts, encoder=loaded_encoder, conflicts=rules)
+    print_placed(console, loaded, placed, new_properties)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the table has just said it
+        grown = loaded.add_classes(
+            texts, encoder=loaded_encoder, conflicts=rules, new_properties=new_properties
+        )
     for class_name in texts:
-        _show_class(console, grown, class_name)
+        show_class(console, grown, class_name)
     _save(grown, out)
+
+
+@space_app.command("add-property")
+def add_property(
+    space: SpaceArgument,
+    out: OutOption,
+    phrase: Annotated[str, typer.Option(help="What can be seen, as in a description; the property's name.")],
+    class_name: Annotated[list[str], typer.Option("--class", help="A class that shows it; repeat for more.")],
+    encoder: EncoderOption,
+    pooling: PoolingOption = "mean",
+    encoder_name: EncoderNameOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Add a property to classes, for example to tell two of them apart; a model has to be trained with it."""
+    from prolab_hf.label_space.text_encoder import TextEncoder
+
+    loaded = _load(space)
+    _claim_folder(out, overwrite)
+    loaded_encoder = TextEncoder.load(encoder, pooling=pooling, name=encoder_name)
+    _save(loaded.add_property(phrase, class_name, encoder=loaded_encoder), out)
 
 
 @space_app.command("import")
@@ -231,20 +314,18 @@ def import_original(
 
     A bank is read without running any code it may contain.
     """
-    from prolab_hf.hub.original_spaces import (
-        property_space_from_original,
-        read_original_bank,
-        read_original_descriptions,
-    )
+    from prolab_hf.hub.original_spaces import property_space_from_original, read_original_bank
+    from prolab_hf.label_space.description_files import read_descriptions
 
     _claim_folder(out, overwrite)
     if source.suffix.lower() == ".json":
         if encoder is None or num_properties is None:
             raise ValueError("A descriptor file holds texts only: add --encoder and --num-properties.")
-        build(source, out, encoder, num_properties, name=name, overwrite=overwrite)
+        # As the reference did it: plain K-Means.
+        build(source, out, encoder, num_properties, algorithm="kmeans", name=name, overwrite=overwrite)
         return
     bank, labels, stored = read_original_bank(source)
-    texts = read_original_descriptions(descriptors) if descriptors else stored
+    texts = read_descriptions(descriptors) if descriptors else stored
     space = property_space_from_original(bank, labels, descriptions=texts, name=name or out.resolve().name)
     _save(space, out)
 
@@ -271,104 +352,40 @@ def _save(space: "PropertySpace", out: Path) -> None:
     Console().print(f"Wrote {escape(repr(space))} to {escape(str(out))}")
 
 
-def _read_json(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error}).") from error
-
-
 def _read_taxonomy(path: Path | None) -> dict[str, str] | None:
-    if path is None:
-        return None
-    content = _read_json(path)
-    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-        raise ValueError(f"{path}: must hold one object, class name -> super-category.")
-    return content
+    from prolab_hf.label_space.description_files import read_taxonomy
+
+    return None if path is None else read_taxonomy(path)
+
+
+def _rules(
+    conflicts: Path | None, judge: str | None = None, judge_endpoint: str | None = None
+) -> "ConflictRules":
+    from dataclasses import replace
+
+    from prolab_hf.label_space.conflicts import ConflictRules, chat_judge, cross_encoder_judge
+
+    rules = ConflictRules.load(conflicts)
+    if judge is None:
+        return rules
+    if judge_endpoint is None:
+        return replace(rules, judge=cross_encoder_judge(judge))
+    from prolab_hf.cli.describe_command import chat_model
+
+    chat = chat_model(judge, judge_endpoint, False, None, os.environ.get("OPENAI_API_KEY"), 60.0)
+    return replace(rules, judge=chat_judge(chat))
 
 
 def _write_json(path: Path | None, content: dict[str, Any]) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_json(path, content, indent=1)
 
 
 def _count(text: str) -> int | str:
-    if text == "knee":
+    if text in ("auto", "knee"):
         return text
     try:
         return int(text)
     except ValueError as error:
-        raise ValueError(f'--num-properties must be a number or "knee", got {text!r}.') from error
-
-
-# -------------------------------------------------------------------------------------------------- printing
-
-
-def _print_report(console: Console, report: "HealthReport", limit: int) -> None:
-    from prolab_hf.label_space.report.findings import Severity, pair_text
-    from prolab_hf.label_space.report.health import figure_rows
-
-    table = Table("figure", "value", title=escape(f"{report.name or 'unnamed'} ({report.fingerprint[:12]})"))
-    for label, value in figure_rows(report.figures):
-        table.add_row(escape(label), escape(value))
-    console.print(table)
-    console.print("[bold]Closest classes[/bold]")
-    for pair in report.closest_pairs[:5]:
-        console.print(f"  {escape(pair_text(pair))}")
-    counts = ", ".join(f"{len(report.by_severity(kind))} {kind.value}" for kind in Severity)
-    console.print(f"[bold]Findings:[/bold] {counts}")
-    for finding in report.findings[:limit]:
-        color = _COLORS[finding.severity]
-        console.print(
-            f"  [{color}]{finding.severity.value}[/{color}] {escape(finding.message)} {escape(finding.advice)}"
-        )
-    if len(report.findings) > limit:
-        console.print(f"  ... and {len(report.findings) - limit} more (--limit, --json).")
-
-
-def _show_overview(console: Console, space: "PropertySpace", limit: int) -> None:
-    console.print(escape(repr(space)))
-    table = Table(
-        "class", "properties", title=f"{min(limit, space.num_classes)} of {space.num_classes} classes"
-    )
-    for class_name, row in list(zip(space.class_names, space.class_properties))[:limit]:
-        table.add_row(escape(class_name), escape(", ".join(space.property_names[index] for index in row)))
-    console.print(table)
-    counts = space.class_property_matrix.sum(dim=0)
-    order = counts.argsort(descending=True, stable=True).tolist()[:limit]
-    table = Table(
-        "property", "classes", title=f"The {len(order)} most shared of {space.num_properties} properties"
-    )
-    for index in order:
-        table.add_row(escape(space.property_names[index]), str(int(counts[index])))
-    console.print(table)
-
-
-def _show_class(console: Console, space: "PropertySpace", class_name: str) -> None:
-    from prolab_hf.label_space.operations import class_indices
-
-    row = class_indices(space, [class_name])[0]
-    texts = space.descriptions.get(class_name, [])
-    assigned = space.assignments.get(class_name, [])
-    table = Table("property", "classes", "descriptions", title=escape(class_name))
-    counts = space.class_property_matrix.sum(dim=0)
-    for index in space.class_properties[row]:
-        mine = [text for text, target in zip(texts, assigned) if target == index]
-        table.add_row(escape(space.property_names[index]), str(int(counts[index])), escape("; ".join(mine)))
-    console.print(table)
-
-
-def _show_property(console: Console, space: "PropertySpace", property_name: str) -> None:
-    from prolab_hf.label_space.operations import property_indices
-
-    index = property_indices(space, [property_name])[0]
-    table = Table("class", "descriptions", title=escape(property_name))
-    for class_name, row in zip(space.class_names, space.class_properties):
-        if index in row:
-            pairs = zip(space.descriptions.get(class_name, []), space.assignments.get(class_name, []))
-            mine = [text for text, target in pairs if target == index]
-            table.add_row(escape(class_name), escape("; ".join(mine)))
-    console.print(table)
+        raise ValueError(f'--num-properties must be a number, "auto" or "knee", got {text!r}.') from error

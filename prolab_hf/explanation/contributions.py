@@ -49,7 +49,8 @@ def explanation_text(explanation: Explanation) -> str:
     top = explanation.top
     if explanation.missing:
         sentences.append(
-            f"Expected of {explanation.class_name} but hardly seen: {_scores(explanation.missing[:top])}."
+            f"Expected of {explanation.class_name} but hardly seen: "
+            f"{_scores([(explanation.phrase(name), score) for name, score in explanation.missing[:top]])}."
         )
     if explanation.unexpected:
         sentences.append(f"Seen although not part of it: {_scores(explanation.unexpected[:top])}.")
@@ -78,7 +79,10 @@ def _reasons(explanation: Explanation) -> str:
         return f"No property speaks for {explanation.class_name}."
     expected = {*explanation.expected, UNSPOKEN_TERM, OFFSET_TERM}
     # With the L2 similarity a property that is rightly absent counts in favor, too.
-    named = [(name if name in expected else f"no sign of “{name}”", share) for name, share in shown]
+    named = [
+        (explanation.phrase(name) if name in expected else f"no sign of “{name}”", share)
+        for name, share in shown
+    ]
     listed = "; ".join(f"{name} ({share:.3f})" for name, share in named)
     rest = explanation.score - sum(share for _, share in shown)
     others = len(explanation.contributions) - len(shown)
@@ -90,7 +94,8 @@ def _rivalry(explanation: Explanation) -> list[str]:
     rival = explanation.runner_up
     if rival is None:
         return []
-    for_it = [f"{name} ({d:+.3f})" for name, d in rival.deciding if d >= VISIBLE][: explanation.top]
+    for_it = [f"{explanation.phrase(name)} ({d:+.3f})" for name, d in rival.deciding if d >= VISIBLE]
+    for_it = for_it[: explanation.top]
     against = [f"{name} ({d:+.3f})" for name, d in rival.deciding if d <= -VISIBLE][: explanation.top]
     verb = "leads" if rival.margin >= 0 else "trails"
     subject = "It" if explanation.class_name == explanation.predicted_class else explanation.class_name
@@ -150,6 +155,8 @@ class Explanation:
         region: Bool `(height, width)`, if a region was explained.
         property_maps: Low-resolution property scores `(num_properties, height, width)`, for figures.
         top: How many properties text and figures show.
+        phrases: Property -> the explained class's own words for it; shown instead of the property's name.
+        other_phrases: Property -> the words that other classes use for it.
     """
 
     class_name: str
@@ -165,6 +172,16 @@ class Explanation:
     region: Tensor | None = field(default=None, repr=False)
     property_maps: Tensor | None = field(default=None, repr=False)
     top: int = 5
+    phrases: dict[str, str] = field(default_factory=dict, repr=False)
+    other_phrases: dict[str, list[str]] = field(default_factory=dict, repr=False)
+
+    def phrase(self, property_name: str) -> str:
+        """What the author of the explained class wrote for a property; its name where the class does not have it.
+
+        Args:
+            property_name: Name of the property.
+        """
+        return self.phrases.get(property_name, property_name)
 
     @property
     def unspoken(self) -> float:
@@ -200,7 +217,14 @@ class Explanation:
             "spoken_share": self.spoken_share,
             "offset": self.offset,
             "contributions": [
-                {"property": name, "share": share, "score": scores.get(name), "expected": name in expected}
+                {
+                    "property": name,
+                    "phrase": self.phrase(name),
+                    "other_phrases": self.other_phrases.get(name, []),
+                    "share": share,
+                    "score": scores.get(name),
+                    "expected": name in expected,
+                }
                 for name, share in self.contributions[:top]
             ],
             "other_contributions": sum(share for _, share in self.contributions[top:])
@@ -340,6 +364,7 @@ def _explanation(
         region=place if isinstance(place, Tensor) else None,
         property_maps=property_maps.float().cpu(),
         top=top,
+        **_own_words(config, names[explained], properties, inside.tolist()),
     )
 
 
@@ -360,6 +385,33 @@ def _with_terms(shares: Tensor, number: int, offsets: Sequence[float]) -> tuple[
         columns.append(torch.tensor(offsets, dtype=shares.dtype)[:, None])
         terms.append(OFFSET_TERM)
     return torch.cat(columns, dim=1), terms
+
+
+def _own_words(
+    config: Any, class_name: str, properties: Sequence[str], inside: Sequence[bool]
+) -> dict[str, dict[str, Any]]:
+    """The class's own phrase for each of its properties, and the phrases of other classes."""
+    info = config.property_space_info or {}
+    descriptions, assignments = info.get("descriptions") or {}, info.get("assignments") or {}
+    texts: list[dict[str, list[str]]] = [{} for _ in properties]
+    for name, indices in assignments.items():
+        for text, index in zip(descriptions.get(name, ()), indices):
+            texts[index].setdefault(name, []).append(text)
+    phrases = {
+        properties[index]: "; ".join(users[class_name])
+        for index, users in enumerate(texts)
+        if inside[index] and class_name in users
+    }
+    others = {
+        properties[index]: sorted(
+            {text for users in texts[index].values() for text in users} - set(users_own)
+        )
+        for index, users_own in (
+            (index, texts[index].get(class_name, ())) for index in range(len(properties))
+        )
+        if inside[index]
+    }
+    return {"phrases": phrases, "other_phrases": {name: rest for name, rest in others.items() if rest}}
 
 
 def _named(

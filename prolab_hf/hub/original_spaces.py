@@ -1,6 +1,5 @@
 """Property spaces of the reference implementation: embedding banks (`.pth`) and descriptor files (JSON)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,14 @@ import numpy as np
 import torch
 
 from prolab_hf.hub.safe_unpickling import load_tensors_safely
+from prolab_hf.label_space.description_files import read_descriptions
 from prolab_hf.label_space.property_space import PropertySpace
 
 BANK_ENDING = ".pth"
 _BANK_SUFFIX = "_embeddings_and_labels"
-MAX_JSON_BYTES = 64 * 2**20
+
+# The reference's descriptor files have the form of a user's own.
+read_original_descriptions = read_descriptions
 
 
 def property_space_from_original(
@@ -144,38 +146,3 @@ def _class_descriptions(value: Any, num_classes: int) -> dict[str, list[str]] | 
         for key, item in value.items()
     )
     return {key.strip(): list(item) for key, item in value.items()} if texts else None
-
-
-def read_original_descriptions(path: str | Path) -> dict[str, list[str]]:
-    """Reads a descriptor file: one JSON object, class name -> list of descriptions.
-
-    Args:
-        path: The JSON file.
-
-    Returns:
-        The descriptions, names and sentences trimmed (the published files hold names such as `"bed "`), empty
-        sentences left out.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no such object.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No descriptor file at {path}.")
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{path}: larger than {MAX_JSON_BYTES} bytes, which no descriptor file is.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error}).") from error
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path}: must hold an object of class names, got {type(content).__name__}.")
-    clean: dict[str, list[str]] = {}
-    for key, texts in content.items():
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{path}: the descriptions of {key!r} must be a list of strings.")
-        if key.strip() in clean:
-            raise ValueError(f"{path}: the class {key.strip()!r} occurs twice.")
-        clean[key.strip()] = [text.strip() for text in texts if text.strip()]
-    return clean

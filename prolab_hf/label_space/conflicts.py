@@ -15,24 +15,29 @@ What the lists do not know is no conflict. Extend them with a file (`ConflictRul
 about the pairs that would share a property (`ConflictRules.judge`).
 """
 
-import json
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from prolab_hf.files import read_json_object
 from prolab_hf.label_space.phrases.parsing import SELF, Claims, Lexicon, implied_values, parse, same_wording
-from prolab_hf.label_space.phrases.words import DIMENSIONS, PARTS
+from prolab_hf.label_space.phrases.parts import OWNERS, PARTS
+from prolab_hf.label_space.phrases.words import DIMENSIONS
 
 WHOLE = frozenset(
     {
         "vertical place", "side", "nearness", "indoors", "locale", "support", "surroundings", "motion", "posture",
         "season", "daytime", "crowding", "covering", "kind", "temperature", "taste", "sound", "wildness", "access",
-        "foliage", "cultivation", "density",
+        "foliage", "cultivation", "density", "view", "weather", "health", "life", "bloom", "waking",
+        "expression", "evergreen", "drive", "edibility", "diet", "way up", "direction", "danger", "cost", "water kind",
+        "part of body worn", "lighting", "permission", "dress",
     }
 )  # fmt: skip
 _INDOOR = frozenset(
@@ -43,6 +48,14 @@ _OUTDOOR = frozenset(
 )
 
 Judge = Callable[[str, str], bool]
+
+
+class ChatModel(Protocol):
+    """Anything that answers a chat."""
+
+    def reply(self, messages: Sequence[dict[str, str]]) -> str:
+        """The answer's text."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -161,14 +174,17 @@ class ConflictRules:
 
         Args:
             phrases: N descriptions.
-            whatever_noun: Whether values of different nouns count against each other too ("yellow" against
-                "white clouds"): no contradiction, but no property either.
+            whatever_noun: Whether values of different nouns ("yellow" against "white clouds") and words of
+                different owners (a bumper against a balcony) count too: no contradictions, but no property either.
 
         Returns:
             `(N, N)` bool, symmetric.
         """
         table = np.zeros((len(phrases), len(phrases)), dtype=bool)
         every = [self.claims(phrase) for phrase in phrases]
+        if whatever_noun:
+            every += [parse(phrase, _OWNERS, frozenset(OWNERS)) for phrase in phrases]
+            table = np.zeros((len(every), len(every)), dtype=bool)
         # Compared are the few different statements about one thing, not the pairs of phrases.
         for statements, differ in _statements(every, whatever_noun):
             kinds = list(statements.items())
@@ -176,6 +192,9 @@ class ConflictRules:
                 for theirs, columns in kinds[position + 1 :]:
                     if differ(mine, theirs):
                         table[np.ix_(rows, columns)] = True
+        if whatever_noun:
+            count = len(phrases)
+            table = table[:count, :count] | table[count:, count:]
         table |= table.T
         self._apply_declared(table, [same_wording(phrase) for phrase in phrases])
         return table
@@ -262,9 +281,7 @@ class ConflictRules:
             return BUILT_IN
         if isinstance(rules, Mapping):
             return BUILT_IN.extended(rules)
-        content = json.loads(Path(rules).read_text("utf-8-sig"))
-        if not isinstance(content, dict):
-            raise ValueError(f"{rules}: must hold an object of dimensions, got {type(content).__name__}.")
+        content = read_json_object(Path(rules), what="file of conflicts")
         return BUILT_IN.extended(content, str(rules))
 
 
@@ -430,4 +447,57 @@ def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
     return None
 
 
+_QUESTION = (
+    "Two phrases describe what can be seen of things in images:\n1. {first}\n2. {second}\n"
+    "Do they contradict each other, so that one and the same thing could not be described by both? "
+    "Answer with the single word yes or no."
+)
+
+
+def chat_judge(chat: ChatModel) -> Judge:
+    """A judge that asks a language model; it is asked once for each pair.
+
+    Args:
+        chat: Anything that answers a chat, such as `description_writer.EndpointModel`.
+    """
+
+    @functools.cache
+    def judge(first: str, second: str) -> bool:
+        question = _QUESTION.format(first=first, second=second)
+        return chat.reply([{"role": "user", "content": question}]).strip().lower().startswith("yes")
+
+    return judge
+
+
+def cross_encoder_judge(model: str) -> Judge:
+    """A judge that loads a cross-encoder for natural-language inference with sentence-transformers.
+
+    Args:
+        model: Folder or Hub id of a model with a label "contradiction".
+
+    Raises:
+        ImportError: sentence-transformers is not installed.
+        ValueError: The model has no such label.
+    """
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as error:
+        raise ImportError(
+            'A cross-encoder as judge needs sentence-transformers: `pip install "prolab_hf[sentence-transformers]"`.'
+        ) from error
+    encoder = CrossEncoder(model)
+    labels = {str(label).lower(): int(index) for index, label in encoder.config.id2label.items()}
+    if "contradiction" not in labels:
+        raise ValueError(
+            f"{model} judges {', '.join(labels)}; a judge needs a model with a label 'contradiction'."
+        )
+
+    @functools.cache
+    def judge(first: str, second: str) -> bool:
+        return int(encoder.predict([(first, second)])[0].argmax()) == labels["contradiction"]
+
+    return judge
+
+
+_OWNERS = Lexicon(OWNERS)
 BUILT_IN = ConflictRules(DIMENSIONS)

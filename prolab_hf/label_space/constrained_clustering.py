@@ -1,9 +1,9 @@
 """Groups of phrases that never hold a contradiction: identical ideas, or a wanted number of properties.
 
 Agglomeration under cannot-link constraints. Two groups merge only where no phrase of one conflicts with a phrase
-of the other; the next merge is always the one that raises the K-Means error least (Ward, with the root of how often
-a phrase occurs as its weight), so rare phrases join their nearest neighbour before two common ideas are put together. Average linkage and constrained K-Means were
-measured beside it (`benchmarks/clustering_variants.py`).
+of the other. The next merge is always the one that raises the K-Means error least (Ward, with the root of how often
+a phrase occurs as its weight), so rare phrases join their nearest neighbour before two common ideas are put
+together. Average linkage and constrained K-Means were measured beside it (`benchmarks/clustering_variants.py`).
 """
 
 from collections.abc import Sequence

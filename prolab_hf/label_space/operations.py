@@ -9,7 +9,7 @@ import torch
 
 from prolab_hf.label_space.conflicts import ConflictRules
 from prolab_hf.label_space.phrases.parsing import same_wording
-from prolab_hf.label_space.placement import Placement, check_same_encoder, place_phrases
+from prolab_hf.label_space.placement import FAR_COSINE, Placement, check_same_encoder, place_phrases
 from prolab_hf.label_space.space_content import (
     SpaceContent,
     checked_descriptions,
@@ -223,7 +223,7 @@ def add_classes(
         grown = _with_columns(space, list(dict.fromkeys(item.phrase for item in strangers)), encoder)
         placed = place_phrases(grown, texts, encoder, rules)
     elif strangers:
-        _warn_strangers(strangers, len(placed))
+        _warn_strangers(strangers, len(placed), float(space.clustering.get("far_cosine", FAR_COSINE)))
     assignments: dict[str, list[int]] = {name: [] for name in texts}
     for item in placed:
         assignments[item.class_name].append(item.property_index)
@@ -267,11 +267,12 @@ def checked_new_classes(
     return texts
 
 
-def _warn_strangers(strangers: Sequence[Placement], total: int) -> None:
+def _warn_strangers(strangers: Sequence[Placement], total: int, limit: float) -> None:
     shown = "; ".join(map(str, sorted(strangers, key=lambda item: item.cosine)[:5]))
     more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
     warnings.warn(
-        f"{len(strangers)} of {total} descriptions are far from every property that does not contradict them: "
+        f"{len(strangers)} of {total} descriptions are far from every property that does not contradict them "
+        f"(cosine below {limit:.2f}, or only beside their opposite): "
         f"{shown}{more}. Make new properties of them (new_properties=True, --new-properties), reword them, or "
         "build the space anew with them.",
         stacklevel=4,

@@ -73,11 +73,15 @@ def place_phrases(
         ValueError: A sentence is new and there is no encoder, or the encoder is not the space's.
     """
     known = _known_wordings(space)
+    # With an encoder all are encoded, so that one that does not fit is refused even where it is not needed.
     unknown = [
-        (name, text) for name, group in texts.items() for text in group if same_wording(text) not in known
+        (name, text)
+        for name, group in texts.items()
+        for text in group
+        if encoder is not None or same_wording(text) not in known
     ]
     cosine = _cosines(space, unknown, encoder) if unknown else np.zeros((0, space.num_properties))
-    rows = iter(cosine)
+    rows = dict(zip(unknown, cosine))
     finder = _Finder(space, rules)
     placed = []
     for name, group in texts.items():
@@ -86,7 +90,7 @@ def place_phrases(
             if index is not None:
                 placed.append(Placement(name, text, index, space.property_names[index], 1.0, True))
             else:
-                placed.append(finder.place(name, text, next(rows)))
+                placed.append(finder.place(name, text, rows[name, text]))
     return placed
 
 
@@ -199,14 +203,17 @@ class _Finder:
 
     def _commonest(self, text: str, nearest: int, order: Sequence[int], cosine: np.ndarray) -> int:
         """Of the properties that say just what the sentence says and are about as near, the one most classes have."""
+        wanted = self.rules.claims(text).values
         alike = [
             index
             for index in order
             if cosine[index] >= cosine[nearest] - _TIE
-            and any(self.rules.claims(text).values and self.rules.same_claims(text, phrase)
-                    for phrase in self.phrases[index])
+            and wanted
+            and any(
+                wanted.keys() <= self.rules.claims(phrase).values.keys() for phrase in self.phrases[index]
+            )
             and self._contradiction(text, index) is None
-        ]  # fmt: skip
+        ]
         return max(alike, key=lambda index: (self.counts[index], cosine[index])) if alike else nearest
 
     def _dimensions(self, text: str) -> set[str]:

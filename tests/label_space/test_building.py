@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from prolab_hf.label_space.building import build_space
 from prolab_hf.label_space.property_space import PropertySpace
 
 
@@ -34,7 +33,7 @@ def test_hand_computed_space():
     expected = torch.from_numpy(mean / np.linalg.norm(mean)).float()
     assert torch.allclose(space.property_embeddings[0], expected, atol=1e-7)
     assert space.encoder["name"] == "points" and space.encoder["embedding_dim"] == 6
-    assert space.clustering["algorithm"] == "kmeans" and space.clustering["seed"] == 0
+    assert space.clustering["algorithm"] == "constrained" and space.clustering["seed"] == 0
     assert "scikit-learn" in space.clustering["library"]
 
 
@@ -135,21 +134,96 @@ def test_far_limit_is_recorded_for_later_classes(descriptions, encoder):
 
 
 def test_every_algorithm_builds(descriptions, encoder):
-    for algorithm in ("kmeans", "spherical", "balanced", "split_opposites"):
+    for algorithm in ("constrained", "kmeans"):
         space = PropertySpace.build(descriptions, encoder=encoder, num_properties=6, algorithm=algorithm)
         assert space.num_properties == 6 and space.clustering["algorithm"] == algorithm
         assert float(space.class_property_matrix.sum(dim=0).min()) >= 1
 
 
-def test_subclasses_build_themselves(descriptions, encoder):
-    class MySpace(PropertySpace):
-        pass
+def test_auto_is_the_default_and_merges_only_what_means_the_same(encoder):
+    texts = {
+        "car": ["four wheels", "Closed lid", "grey color"],
+        "cart": ["two wheels", "closed lids", "light grey color"],
+        "bin": ["four wheels", "an open lid"],
+    }
+    space = PropertySpace.build(texts, encoder=encoder)
+    assert space.clustering["algorithm"] == "auto"
+    named = [[space.property_names[index] for index in row] for row in space.class_properties]
+    assert named == [
+        ["four wheels", "Closed lid", "grey color"],
+        ["Closed lid", "two wheels", "light grey color"],
+        ["four wheels", "an open lid"],
+    ]
+    # The class's own words are kept, whatever the property is named after.
+    assert space.phrase("cart", space.property_names.index("Closed lid")) == "closed lids"
 
-    options = {"num_properties": 6, "seed": 0, "algorithm": "kmeans"}
-    assert type(build_space(MySpace, descriptions, encoder=encoder, clustering=options)) is MySpace
-    assert (
-        type(MySpace.build(descriptions, encoder=encoder, num_properties=6).remove_classes("car")) is MySpace
+
+def test_auto_ends_in_equal_rows_only_where_the_phrases_are_equal(encoder):
+    with pytest.raises(ValueError, match=r"'a' \('four wheels'\) and 'b' \('Four wheel'\).*say the same"):
+        PropertySpace.build({"a": ["four wheels"], "b": ["Four wheel"]}, encoder=encoder)
+
+
+def test_equal_rows_show_what_fell_together():
+    texts = {"a": ["x 0", "y 1"], "b": ["x 4", "y 3"], "c": ["z 0"]}
+    with pytest.raises(ValueError, match=r"equal rows.*'x 0' and 'x 4'; 'y 1' and 'y 3'.*more properties"):
+        PropertySpace.build(texts, encoder=points, num_properties=3)
+
+
+def near(texts):
+    """Encoder that puts every text at the same place: only the rules can tell them apart."""
+    return np.stack([np.eye(4)[0] + 1e-3 * np.eye(4)[1 + len(text) % 3] for text in texts])
+
+
+def test_a_number_that_needs_a_contradiction_is_refused_and_the_smallest_named_one_works():
+    texts = {f"class {index}": [f"{color} color", f"trait {index}"] for index, color in enumerate(COLORS)}
+    with pytest.raises(
+        ValueError, match=r"2 properties are too few.*smallest number that works here is 4"
+    ) as error:
+        PropertySpace.build(texts, encoder=near, num_properties=2)
+    assert error.value.smallest == 4 and "--allow-conflicts" in str(error.value)
+    rows = {f"class {index}": [f"{color} color"] for index, color in enumerate(COLORS)}
+    space = PropertySpace.build(rows, encoder=near, num_properties=4)
+    assert space.num_properties == 4 and space.check().figures["conflicting_properties"] == 0
+    told = {f"class {index}": [f"{color} color"] for index, color in enumerate(COLORS)}
+    told["class 0"].append("four wheels")
+    told["class 1"].append("two wheels")
+    told["class 2"].append("small in the scene")
+    space = PropertySpace.build(
+        told, encoder=near, num_properties=6, conflicts={"never": [["red color", "green color"]]}
     )
+    assert space.num_properties == 6
+
+
+COLORS = ("red", "green", "blue", "yellow")
+
+
+def test_contradictions_are_allowed_when_told(encoder):
+    texts = {
+        "a": ["red color", "four wheels"],
+        "b": ["green color", "two wheels"],
+        "c": ["blue color", "tail"],
+    }
+    space = PropertySpace.build(texts, encoder=encoder, num_properties=3, allow_conflicts=True)
+    assert space.num_properties == 3
+
+
+def test_a_judge_keeps_apart_what_the_lists_do_not_know():
+    from dataclasses import replace
+
+    from prolab_hf.label_space.conflicts import BUILT_IN
+
+    texts = {"a": ["glonk", "x"], "b": ["blick", "y"]}
+    asked = []
+
+    def judge(first, second):
+        asked.append({first, second})
+        return {first, second} == {"glonk", "blick"}
+
+    space = PropertySpace.build(
+        texts, encoder=near, num_properties=2, conflicts=replace(BUILT_IN, judge=judge)
+    )
+    glonk, blick = space.assignments["a"][0], space.assignments["b"][0]
+    assert glonk != blick and asked
 
 
 def test_an_unknown_algorithm_is_refused_before_the_texts_are_encoded(descriptions):

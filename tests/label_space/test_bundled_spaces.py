@@ -79,13 +79,14 @@ def test_descriptions(spaces, name):
     assert list(spaces[name].descriptions) == spaces[name].class_names
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_property_names_are_short_and_no_descriptions(spaces, name):
-    names = spaces[name].property_names
-    described = {text for texts in spaces[name].descriptions.values() for text in texts}
-    assert len(set(names)) == len(names)
-    assert [item for item in names if not 2 <= len(item.split()) <= 4] == []
-    assert [item for item in names if item in described] == []
+@pytest.mark.parametrize("name", (*BENCHMARKS, "scenes"))
+def test_every_property_bears_its_commonest_phrase_and_holds_no_contradiction(spaces, name):
+    space = spaces.get(name) or PropertySpace.from_pretrained(name)
+    for index, users in space.phrases_by_property.items():
+        assert len(users[space.property_names[index]]) == max(map(len, users.values()))
+    figures = space.check(num_trials=1).figures
+    assert figures["conflicting_properties"] == 0
+    assert figures["fidelity"] >= 0.95
 
 
 def test_same_class_shares_its_text(spaces):
@@ -118,7 +119,7 @@ def test_rows_tell_the_classes_apart(spaces, builder, name):
     found = [recovery(matrix, rate) for rate in (0.05, 0.10, 0.20)]
     assert all(share >= least for share, least in zip(found, RECOVERY[name])), found
     groups = groups_of(spaces[name].class_names, builder.read_source(name).super_categories)
-    assert taxonomy_agreement(matrix, groups)["ratio"] >= 3
+    assert taxonomy_agreement(matrix, groups)["ratio"] >= (13 if name == "ade20k" else 3)
 
 
 def test_ade20k_beats_the_published_matrix(spaces):
@@ -133,11 +134,6 @@ def test_ade20k_beats_the_published_matrix(spaces):
 def test_stored_space_has_the_words_of_its_source(builder, name):
     source, space = builder.read_source(name), PropertySpace.from_pretrained(name)
     assert space.descriptions == source.descriptions
-    assert set(space.property_names) == set(source.property_names)
-    members = builder.members_of(space)
-    assert {key: sorted(texts) for key, texts in members.items()} == {
-        key: sorted(texts) for key, texts in source.property_names.items()
-    }
     assert space.provenance["license"] == "Apache-2.0"
 
 
@@ -147,22 +143,12 @@ def test_rebuilding_gives_the_same_space(builder, spaces):
     assert rebuilt.fingerprint == spaces["cityscapes"].fingerprint
 
 
-def test_property_without_a_name_is_an_error(builder):
-    space = PropertySpace(
-        class_names=["cup", "ball"],
-        property_names=["round rim", "sphere"],
-        property_embeddings=np.eye(2),
-        class_property_matrix=np.eye(2),
-        descriptions={"cup": ["round rim"], "ball": ["sphere", "ball-like"]},
-        assignments={"cup": [0], "ball": [1, 1]},
-        name="tiny",
-    )
-    names = {"rim on top": ["round rim"], "ball shape": ["sphere", "ball-like"]}
-    assert builder.named(space, names) == ["rim on top", "ball shape"]
-    with pytest.raises(ValueError, match=r"sources/tiny\.json.*'sphere', 'ball-like'"):
-        builder.named(space, {"rim on top": ["round rim"]})
-    with pytest.raises(ValueError, match="two properties are named 'same'"):
-        builder.named(space, {"same": ["round rim", "sphere", "ball-like"]})
+def test_former_spaces_still_load(repository):
+    former = PropertySpace.from_pretrained(repository / "tests" / "label_space" / "former_scenes")
+    assert former.fingerprint == "63655e4be1ec5575151c152106ae8c4ef65596bae0195ced57031ad6a0c51508"
+    assert "open sky above" in former.property_names and former != PropertySpace.from_pretrained("scenes")
+    kinds = {finding.kind for finding in former.check(num_trials=1).findings}
+    assert "conflicting_phrases" in kinds  # "at the top of the picture" beside "at the bottom of the picture"
 
 
 def test_unknown_source_is_named(builder):

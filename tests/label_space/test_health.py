@@ -190,7 +190,51 @@ def test_opposites_in_one_property_are_found():
         [[1, 1, 0], [1, 0, 1]], descriptions=texts, assignments={"class 0": [0, 1], "class 1": [0, 2]}
     )
     found = kinds(space.check())["conflicting_phrases"]
-    assert found.subjects == ["property 0"] and "'small wheels'" in found.message
+    assert found.subjects[0] == "property 0" and "'small wheels'" in found.message
+    assert found.severity == Severity.WARNING and found.command.startswith("prolab space build")
+
+
+def test_the_most_harmful_findings_come_first_and_five_are_shown():
+    matrix = np.zeros((8, 8))
+    for row, columns in enumerate([[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6], [4, 5, 6, 0], [1], [], [7], [2]]):
+        matrix[row, columns] = 1
+    report = space_of(matrix).check()
+    assert [finding.kind for finding in report.findings[:2]] == ["duplicate_rows", "empty_row"]
+    text = report.to_text()
+    assert text.index("Findings") < text.index("classes x properties") and text.count("[") == 5
+    assert all(f.command for f in report.findings if f.kind in ("duplicate_rows", "nested_rows", "empty_row"))
+
+
+def test_a_merged_property_of_one_class_is_not_praised():
+    texts = {"class 0": ["snout", "whiskers", "fur"], "class 1": ["fur", "hooves"]}
+    space = space_of(
+        [[1, 1, 0], [0, 1, 1]], descriptions=texts, assignments={"class 0": [0, 0, 1], "class 1": [1, 2]}
+    )
+    report = space.check()
+    pair = report.closest_pairs[0]
+    assert pair["phrases_first"] == [] and pair["phrases_second"] == ["hooves"]
+    assert kinds(report)["merged_single_class"].subjects == ["property 0", "class 0"]
+
+
+def test_fidelity_counts_phrases_that_lost_their_meaning():
+    texts = {"class 0": ["small wheels", "red"], "class 1": ["large wheels", "blue", "tail"]}
+    space = space_of(
+        [[1, 1, 0, 0], [1, 0, 1, 1]],
+        descriptions=texts,
+        assignments={"class 0": [0, 1], "class 1": [0, 2, 3]},
+    )
+    figures = space.check().figures
+    assert figures["fidelity"] == pytest.approx(3 / 5) and figures["conflicting_properties"] == 1
+    rows = dict(figure_rows(figures))
+    assert rows["phrases kept (fidelity)"] == "60.0 % of 5"
+    # The space's own threshold counts too.
+    far = space_of(
+        [[1], [1]],
+        descriptions={"class 0": ["tail"], "class 1": ["long tail"]},
+        assignments={"class 0": [0], "class 1": [0]},
+        clustering={"far_cosine": 0.4, "phrase_cosines": {"tail": 0.9, "long tail": 0.3}},
+    )
+    assert far.check().figures["fidelity"] == pytest.approx(0.5)
 
 
 def test_common_property_in_a_larger_space():

@@ -84,7 +84,7 @@ def test_known_sentences_are_added_without_an_encoder(saved, tmp_path):
 
 def test_check_prints_findings_and_fails_on_errors(saved, space, tmp_path):
     report = tmp_path / "report.json"
-    result = run("check", saved, "--json", report)
+    result = run("check", saved, "--json", report, "--limit", 30)
     assert result.exit_code == 0, result.output
     assert "nearest-row cosine" in result.output and "'unused'" in result.output
     assert json.loads(report.read_text("utf-8"))["fingerprint"] == space.fingerprint
@@ -188,3 +188,18 @@ def test_help_documents_every_command():
     for command in ("build", "show", "check", "compare", "add-class", "import"):
         assert command in output
         assert run(command, "--help").exit_code == 0
+
+
+def test_check_shows_five_findings_first_with_their_commands(saved):
+    result = run("check", saved)
+    assert result.output.index("Findings") < result.output.index("nearest-row cosine")
+    assert "... and 5 more" in result.output
+    assert f"prolab space add-property {saved} --out NEW --class cart" in " ".join(result.output.split())
+
+
+def test_a_property_is_added_on_the_command_line(texts, tmp_path, bert_folder):
+    assert run("build", texts, "-o", tmp_path / "built", "-e", bert_folder).exit_code == 0
+    result = run("add-property", tmp_path / "built", "-o", tmp_path / "more", "-e", bert_folder,
+                 "--phrase", "flat box", "--class", "bus")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert PropertySpace.from_pretrained(tmp_path / "more").phrase("bus", 7) == "flat box"

@@ -9,304 +9,37 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from prolab_hf.label_space.phrases.function_words import (
+    AFTER_NOUN,
+    ARTICLES,
+    AT_LEAST,
+    AT_MOST,
+    CUTTING,
+    GROUPS,
+    HEAD_ALIASES,
+    HELD,
+    IGNORED,
+    INFINITY,
+    ING_NOUNS,
+    IRREGULAR,
+    JOINED,
+    JOINING,
+    LACKED,
+    LANDMARK,
+    NEAR,
+    NEGATING,
+    NEUTRAL,
+    NOT_LESS,
+    NOT_UN,
+    NUMBER_WORDS,
+    NUMBERS,
+    SELF_NOUNS,
+    VERBS,
+    Interval,
+)
 from prolab_hf.label_space.phrases.words import IMPLIED
 
 SELF = "itself"
-INFINITY = 10**9
-Interval = tuple[int, int]
-
-_NUMBER_WORDS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
-NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enumerate(_NUMBER_WORDS)} | {
-    "single": (1, 1),
-    "double": (2, 2),
-    "twin": (2, 2),
-    "both": (2, 2),
-    "triple": (3, 3),
-    "few": (2, 4),
-    "several": (3, INFINITY),
-    "multiple": (3, INFINITY),
-    "numerous": (5, INFINITY),
-    "many": (5, INFINITY),
-    "countless": (5, INFINITY),
-    "alone": (1, 1),
-    "solitary": (1, 1),
-}
-# "a row of windows": the count belongs to the noun after "of".
-GROUPS: dict[str, Interval] = {
-    word: (3, INFINITY)
-    for word in [
-        "row",
-        "group",
-        "cluster",
-        "crowd",
-        "herd",
-        "bunch",
-        "set",
-        "series",
-        "bundle",
-        "flock",
-        "swarm",
-        "line",
-        "column",
-        "collection",
-    ]
-} | {
-    "pair": (2, 2),
-    "couple": (2, 2),
-    "lot": (5, INFINITY),
-    "plenty": (5, INFINITY),
-    "dozen": (10, INFINITY),
-    "hundred": (100, INFINITY),
-}
-_AT_LEAST = {("more", "than"): 1, ("at", "least"): 0, ("over",): 1}
-_AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewer", "than"): -1}
-
-_ARTICLES = frozenset(["a", "an", "the", "its", "their", "his", "her", "this", "that", "these", "those", "some", "any", "such", "as", "very", "quite", "almost", "more", "most", "rather", "slightly", "much", "enough", "other", "than", "too", "also", "each", "every", "else", "own"])  # fmt: skip
-_JOINING = frozenset(["and", "or", "and/or", "nor", "but", "to"])
-# After these stand neighbours and landmarks, whose attributes are not the thing's own.
-LANDMARK = frozenset(
-    [
-        "in",
-        "on",
-        "at",
-        "near",
-        "beside",
-        "behind",
-        "under",
-        "below",
-        "beneath",
-        "above",
-        "over",
-        "inside",
-        "outside",
-        "against",
-        "along",
-        "by",
-        "next",
-        "between",
-        "among",
-        "around",
-        "through",
-        "from",
-        "into",
-        "onto",
-        "toward",
-        "towards",
-        "across",
-        "past",
-        "before",
-        "after",
-        "beyond",
-        "off",
-        "where",
-        "when",
-        "while",
-        "compared",
-        "than",
-        "during",
-        "within",
-        "surrounded",
-    ]
-)
-NEAR = frozenset(["near", "beside", "next", "by", "close", "view"])
-_CUTTING = frozenset(["of", "with", "for", "is", "are", "was", "has", "have", "having", "that", "which", "who", "whose", "seen", "show", "shows", "showing", "made", "can", "be", "being", "it", "them", "covered", "used"])  # fmt: skip
-_NEGATING = frozenset(
-    [
-        "no",
-        "without",
-        "lacks",
-        "lack",
-        "lacking",
-        "not",
-        "never",
-        "missing",
-        "free",
-        "devoid",
-        "instead",
-        "neither",
-        "none",
-        "nor",
-    ]
-)
-_NOT_LESS = frozenset(["less", "unless", "stainless", "endless", "wireless", "useless", "regardless", "countless", "restless", "motionless", "colorless", "colourless", "seamless", "flawless", "priceless", "weightless", "shapeless", "lustreless"])  # fmt: skip
-_NOT_UN = frozenset(["under", "underwater", "underground", "until", "uniform", "unit", "unique", "universal", "unicorn", "uneven", "undulating", "union", "underneath", "unfilled", "unlit", "unripe", "unused", "unopened", "undamaged", "uncooked", "uncut"])  # fmt: skip
-_LACKED = {
-    "backless": "backrest",
-    "bareheaded": "hat",
-    "barefoot": "shoe",
-    "hairless": "hair",
-    "treeless": "tree",
-    "bald": "hair",
-}
-_HELD = {"wooded": "tree", "forested": "tree", "bearded": "beard"}
-
-_IRREGULAR = {
-    "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
-    "pedestrian": "person", "pedestrians": "person", "player": "person", "players": "person", "rider": "person",
-    "children": "child", "teeth": "tooth", "geese": "goose", "mice": "mouse", "hooves": "hoof", "scarves": "scarf",
-    "halves": "half", "wolves": "wolf", "loaves": "loaf", "colors": "colour", "color": "colour",
-    "colored": "coloured", "colorful": "colourful", "colorless": "colourless", "multicolored": "multicoloured",
-    "center": "middle", "centre": "middle", "picture": "image", "photo": "image", "photograph": "image",
-    "frame": "frame", "lies": "lie", "laying": "lying", "tyre": "tire", "tyres": "tire", "story": "storey",
-    "stories": "storey", "opens": "opens", "canvas": "canvas", "lens": "lens", "bus": "bus", "gas": "gas",
-    "was": "was", "its": "its", "this": "this", "across": "across", "always": "always", "upwards": "upwards",
-    "windscreen": "windshield", "bonnet": "hood", "outdoors": "outdoors", "indoors": "indoors", "moulded": "molded",
-    "dies": "die", "trousers": "trousers", "stairs": "stair", "woods": "woods", "less": "less", "has": "has",
-    "lacks": "lacks", "various": "various", "numerous": "numerous", "is": "is", "as": "as", "besides": "beside",
-    "towards": "towards", "brass": "brass", "moss": "moss", "shows": "shows", "whose": "whose",
-}  # fmt: skip
-
-# Nouns that stand for the thing itself, or for its outside.
-_SELF_NOUNS = frozenset(
-    [
-        "colour",
-        "coloured",
-        "surface",
-        "texture",
-        "look",
-        "body",
-        "outline",
-        "peel",
-        "bark",
-        "ground",
-        "shape",
-        "shaped",
-        "form",
-        "pattern",
-        "finish",
-        "appearance",
-        "exterior",
-        "material",
-        "style",
-        "tone",
-        "shade",
-        "hue",
-        "stain",
-        "staining",
-        "markings",
-        "marking",
-        "grain",
-        "glow",
-        "glaze",
-        "coating",
-        "feel",
-        "highlight",
-        "height",
-        "width",
-        "length",
-        "size",
-        "contour",
-        "silhouette",
-        "object",
-        "thing",
-        "item",
-        "structure",
-        "piece",
-        "part",
-        "area",
-        "expanse",
-        "kind",
-        "type",
-        "pole",
-        "plank",
-        "panel",
-        "strip",
-        "slab",
-        "block",
-        "sheet",
-        "plate",
-        "beam",
-        "tile",
-        "board",
-        "brick",
-        "pavement",
-        "facade",
-        "cover",
-        "mesh",
-        "cloth",
-        "beam",
-        "end",
-        "tip",
-        "peak",
-        "point",
-        "corner",
-        "vehicle",
-        "animal",
-        "building",
-        "creature",
-        "furniture",
-        "plant",
-        "garment",
-        "device",
-        "machine",
-        "appliance",
-        "element",
-        "image",
-        "it",
-        "self",
-        "print",
-        "layer",
-        "covering",
-        "cladding",
-        "look",
-        "design",
-        "scene",
-        "posture",
-        "position",
-        "bend",
-        "course",
-        "path",
-        "curve",
-        "container",
-        "person",
-    ]
-)
-_HEAD_ALIASES = {
-    word: alias
-    for alias, words in {
-        "bar": "bar slat rod stripe line",
-        "box": "box crate chest",
-        "edge": "edge border rim",
-        "vegetation": "vegetation plant greenery foliage",
-    }.items()
-    for word in words.split()
-}
-# Words with another meaning before a noun of their own; they give no value.
-_NEUTRAL = (
-    "outdoor view|traffic light|street light|light bulb|street lamp|tail light|head light|rear light|front light"
-    "|light source|source of light|road sign|street sign|car seat|office supply|garden tool|wild flower"
-    "|hot drink|cold drink|tile floor|dining table|coffee table|public transport|fire truck|light switch"
-    "|steering wheel|green salad|red cross|white wine|red wine|light rail|school bus|water drain|people in water"
-    "|head of hair"
-)
-_IGNORED = "side by side|from side to side|in a row|of its own|by hand"
-# Verbs after which something else begins.
-_VERBS = frozenset(["stand", "sit", "hang", "run", "grow", "go", "come", "reach", "lead", "point", "hold", "carry", "rise", "fall", "stick", "rest", "drive", "walk", "appear", "look", "seem", "remain", "stay", "move", "open", "close", "meet"])  # fmt: skip
-_ING_NOUNS = frozenset(["building", "clothing", "ceiling", "railing", "covering", "wing", "string", "ring", "king", "spring", "stuffing", "lining", "opening", "padding", "wiring", "paving", "lettering", "icing", "frosting", "netting", "fencing", "bedding", "marking", "coating", "stitching", "crossing", "landing", "painting", "drawing", "evening", "morning", "thing", "awning", "piping"])  # fmt: skip
-# After these adjectives a noun may stand before: "door standing open", "lid closed".
-_AFTER_NOUN = frozenset({"opening", "filling", "power", "folding", "cleanliness", "posture", "motion"})
 
 
 @dataclass
@@ -336,8 +69,8 @@ def stem(word: str) -> str:
     Args:
         word: One lower-case word.
     """
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
+    if word in IRREGULAR:
+        return IRREGULAR[word]
     if len(word) <= 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
     if word.endswith("ies") and len(word) > 4:
@@ -366,7 +99,7 @@ def same_wording(phrase: str) -> str:
         phrase: Any text.
     """
     words = [word for word in tokens_of(phrase) if word not in ("a", "an", "the", ",")]
-    digits = {str(number): word for number, word in enumerate(_NUMBER_WORDS)}
+    digits = {str(number): word for number, word in enumerate(NUMBER_WORDS)}
     return " ".join(
         {"grey": "gray", "aluminum": "aluminium"}.get(word, digits.get(word, word)) for word in words
     )
@@ -387,7 +120,7 @@ class Lexicon:
                     key = tuple(item for item in tokens_of(word) if item not in ("a", "an", "the"))
                     if key:
                         self.entries.setdefault(key, []).append((dimension, value))
-        self.neutral = {tuple(tokens_of(word)) for word in f"{_NEUTRAL}|{_IGNORED}".split("|")}
+        self.neutral = {tuple(tokens_of(word)) for word in f"{NEUTRAL}|{IGNORED}".split("|")}
         self.longest = max(len(key) for key in [*self.entries, *self.neutral])
 
     def match(self, words: list[str], start: int) -> tuple[int, list[tuple[str, str]], bool]:
@@ -415,6 +148,7 @@ class _Part:
     negated: bool = False
     main: bool = True
     linked: bool = False
+    lacks: list[str] = field(default_factory=list)
 
 
 def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
@@ -466,14 +200,23 @@ def implied_values(dimension: str, value: str) -> frozenset[str]:
 
 def _head(part: _Part) -> str:
     if not part.nouns:
-        return SELF
+        # "behind the building": a landmark is a noun even where the lists know it as a value.
+        return part.words[-1] if part.landmark and part.words else SELF
     noun = part.nouns[-1]
     # "vivid red", "stands upright": a word before the last value qualifies it, unless a state follows a noun.
     if part.values and part.words[-1] != noun and not part.linked:
         last = part.values[-1][0]
-        if last not in _AFTER_NOUN or noun in _VERBS:
+        if last not in AFTER_NOUN or noun in VERBS:
             return SELF
-    return SELF if noun in _SELF_NOUNS or noun in _VERBS else _HEAD_ALIASES.get(noun, noun)
+    return SELF if noun in SELF_NOUNS or noun in VERBS else _canonical(HEAD_ALIASES.get(noun, noun))
+
+
+def _canonical(noun: str) -> str:
+    """One form for a noun and its participle: "sleeve" and "long-sleeved" speak of the same part."""
+    base = noun[:-2] if noun.endswith("ed") and len(noun) > 4 else noun
+    if len(base) > 3 and base[-1] == base[-2]:
+        base = base[:-1]
+    return base.rstrip("e") or noun
 
 
 def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
@@ -482,6 +225,7 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
     position, limit = 0, None
     while position < len(words):
         word = words[position]
+        follows = words[position + 1] if position + 1 < len(words) else None
         length, values, neutral = lexicon.match(words, position)
         bound = _bound(words, position)
         if bound is not None:
@@ -502,19 +246,26 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
         elif word in GROUPS and words[position + 1 : position + 2] == ["of"]:
             parts[-1].count.add(GROUPS[word])
             position += 2
+        elif word in ("inside", "outside") and (follows is None or follows in JOINING or follows == ","):
+            parts[-1].nouns.append(word)  # "red on the outside and white inside"
+            parts[-1].words.append(word)
+            position += 1
+        elif word == "free" and follows != "of" and parts[-1].nouns:
+            parts[-1].lacks.append(parts[-1].nouns.pop())  # "cloud-free"
+            position += 1
         else:
             _add_word(parts, word)
             position += 1
-    return [part for part in parts if part.values or part.words or part.count]
+    return [part for part in parts if part.values or part.words or part.count or part.lacks]
 
 
 def _bound(words: list[str], position: int) -> tuple[int, str, int] | None:
-    for table, side in ((_AT_MOST, "most"), (_AT_LEAST, "least")):
+    for table, side in ((AT_MOST, "most"), (AT_LEAST, "least")):
         for key, change in table.items():
             end = position + len(key)
-            if tuple(words[position:end]) == key and end < len(words):
-                if words[end] in NUMBERS or words[end].isdigit():
-                    return len(key), side, change
+            counts = end < len(words) and (words[end] in NUMBERS or words[end].isdigit())
+            if counts and tuple(words[position:end]) == key:
+                return len(key), side, change
     return None
 
 
@@ -525,7 +276,7 @@ def _limited(interval: Interval, limit: tuple[str, int] | None) -> Interval:
     return (interval[0] + change, INFINITY) if side == "least" else (0, interval[1] + change)
 
 
-_SHADES = frozenset(["dark", "deep", "light", "pale", "bright", "vivid", "murky"])
+_SHADES = frozenset({"dark", "deep", "light", "pale", "bright", "vivid", "murky"})
 
 
 def _inner(found: list[str], values: list[tuple[str, str]], lexicon: Lexicon) -> list[tuple[str, str]]:
@@ -542,13 +293,13 @@ def _inner(found: list[str], values: list[tuple[str, str]], lexicon: Lexicon) ->
 def _add_match(
     part: _Part, found: list[str], values: list[tuple[str, str]], rest: list[str], neutral: bool
 ) -> None:
-    if found == ["light"] and (not rest or rest[0] in LANDMARK | _CUTTING):
+    if found == ["light"] and (not rest or rest[0] in LANDMARK | CUTTING):
         part.nouns.append("light")  # a lamp, not a shade
         part.words.append("light")
         return
     if neutral:
         if tuple(found) not in _IGNORED_STEMS:
-            part.nouns.append(found[-1])
+            part.nouns.append(JOINED.get(tuple(found), found[-1]))
             part.words += found
         return
     # "dark blue": the shade belongs to the color after it.
@@ -563,20 +314,22 @@ def _add_match(
     part.words += found
 
 
-_IGNORED_STEMS = {tuple(tokens_of(word)) for word in _IGNORED.split("|")}
+_IGNORED_STEMS = {tuple(tokens_of(word)) for word in IGNORED.split("|")}
 
 
 def _add_word(parts: list[_Part], word: str) -> None:
     part = parts[-1]
-    if word in _NEGATING:
+    if word in NEGATING:
         parts.append(_Part(negated=True, landmark=False, main=part.main, joined=False))
-    elif word in _JOINING or word == ",":
+    elif word in JOINING or word == ",":
         parts.append(
             _Part(joined=True, landmark=part.landmark, near=part.near, negated=part.negated, main=part.main)
         )
     elif word in LANDMARK:
         parts.append(_Part(landmark=True, near=word in NEAR, main=False))
-    elif word in _CUTTING:
+    elif word in CUTTING:
+        if part.negated and not part.words:
+            return  # "does not have a handle"
         if word in ("is", "are", "that", "which", "of", "it"):
             # "roof that is flat" says the same as "flat roof"; "color of wood" speaks of the thing's own.
             if word == "of" and not part.negated:
@@ -585,8 +338,8 @@ def _add_word(parts: list[_Part], word: str) -> None:
             part.linked = word in ("is", "are")
             return
         parts.append(_Part(main=False))
-    elif word in _ARTICLES or (word.endswith("ing") and word not in _ING_NOUNS):
-        part.words += [word] if word not in _ARTICLES else []
+    elif word in ARTICLES or (word.endswith("ing") and word not in ING_NOUNS):
+        part.words += [word] if word not in ARTICLES else []
     else:
         part.nouns.append(word)
         part.words.append(word)
@@ -596,8 +349,8 @@ def _add_word(parts: list[_Part], word: str) -> None:
 
 def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str]) -> None:
     """Adds what a part says to the claims of its phrase."""
-    stems = {lacked for word in part.words for lacked in [_LACKED.get(word) or _without(word)] if lacked}
-    claims.lacks |= stems
+    stems = {lacked for word in part.words for lacked in [LACKED.get(word) or _without(word)] if lacked}
+    claims.lacks |= stems | set(part.lacks)
     if part.negated:
         target = [part.nouns[-1]] if part.nouns else part.words
         claims.lacks |= set(target)
@@ -607,7 +360,7 @@ def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str]) -> Non
         return
     for dimension, value in part.values:
         if dimension in whole:
-            if not part.near:
+            if not part.near or dimension == "nearness":
                 claims.values.setdefault((dimension, SELF), set()).add(value)
         elif not (part.landmark and head == SELF):
             claims.values.setdefault((dimension, head), set()).add(value)
@@ -615,20 +368,20 @@ def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str]) -> Non
         counted = SELF if part.nouns and part.nouns[-1] in GROUPS else head
         claims.counts.setdefault(counted, set()).update(part.count)
     if not part.landmark:
-        claims.has |= {word for word in part.words if not _without(word) and word not in _LACKED}
+        claims.has |= {word for word in part.words if not _without(word) and word not in LACKED}
         claims.has |= {base for word in part.words for base in _bases(word)}
-        claims.has |= {_HELD[word] for word in part.words if word in _HELD}
+        claims.has |= {HELD[word] for word in part.words if word in HELD}
         if part.main:
             claims.nouns += part.nouns
 
 
 def _without(word: str) -> str | None:
     """What a word with -less or un- says is missing."""
-    if word.endswith("less") and word not in _NOT_LESS and len(word) > 6:
+    if word.endswith("less") and word not in NOT_LESS and len(word) > 6:
         return stem(word[:-4])
     if (
         word.startswith("un")
-        and word not in _NOT_UN
+        and word not in NOT_UN
         and not word.startswith(("under", "uni"))
         and len(word) > 5
     ):

@@ -1,0 +1,176 @@
+"""Words that cut, count, join or deny, whatever the phrase is about; and the nouns for the thing itself."""
+
+INFINITY = 10**9
+Interval = tuple[int, int]
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+NUMBER_WORDS: tuple[str, ...] = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *(
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+    ),
+)
+NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enumerate(NUMBER_WORDS)} | {
+    "single": (1, 1),
+    "double": (2, 2),
+    "twin": (2, 2),
+    "both": (2, 2),
+    "triple": (3, 3),
+    "few": (2, 4),
+    "several": (3, INFINITY),
+    "multiple": (3, INFINITY),
+    "numerous": (5, INFINITY),
+    "many": (5, INFINITY),
+    "countless": (5, INFINITY),
+    "alone": (1, 1),
+    "solitary": (1, 1),
+}
+# "a row of windows": the count belongs to the noun after "of".
+GROUPS: dict[str, Interval] = {
+    word: (3, INFINITY)
+    for word in sorted(
+        _set("row group cluster crowd herd bunch set series bundle flock swarm line column collection")
+    )
+} | {
+    "pair": (2, 2),
+    "couple": (2, 2),
+    "lot": (5, INFINITY),
+    "plenty": (5, INFINITY),
+    "dozen": (10, INFINITY),
+    "hundred": (100, INFINITY),
+}
+AT_LEAST = {("more", "than"): 1, ("at", "least"): 0, ("over",): 1}
+AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewer", "than"): -1}
+
+ARTICLES = _set(
+    "a an the its their his her this that these those some any such as very quite almost more most "
+    "rather slightly much enough other than too also each every else own yet still already does do did just only "
+    "really fully completely partly usually often always clearly all like vivid saturated rich pure"
+)
+JOINING = _set("and or and/or nor but to")
+# After these stand neighbours and landmarks, whose attributes are not the thing's own.
+LANDMARK = _set(
+    "in on at near beside behind under below beneath above over inside outside against along by next between "
+    "among around through from into onto toward towards across past before after beyond off where when while "
+    "compared than during within surrounded"
+)
+NEAR = _set("near beside next by close view")
+CUTTING = _set(
+    "of with for is are was has have having that which who whose seen show shows showing made "
+    "can be being it them covered used"
+)
+NEGATING = _set(
+    "no without lacks lack lacking not never missing free devoid instead neither none nor non hardly barely scarcely "
+    "absence cannot void"
+)
+NOT_LESS = _set(
+    "less unless stainless endless useless regardless countless restless motionless "
+    "colorless colourless seamless flawless priceless weightless shapeless lustreless"
+)
+NOT_UN = _set(
+    "under underwater underground until uniform unit unique universal unicorn uneven undulating "
+    "union underneath unfilled unlit unripe unused unopened undamaged uncooked uncut"
+)
+LACKED = {
+    "backless": "backrest",
+    "bareheaded": "hat",
+    "barefoot": "shoe",
+    "hairless": "hair",
+    "treeless": "tree",
+    "bald": "hair",
+    "wireless": "cable",
+    "cordless": "cable",
+    "sleeveless": "sleeve",
+    "barehanded": "glove",
+    "toothless": "tooth",
+    "footless": "foot",
+}
+HELD = {"wooded": "tree", "forested": "tree", "bearded": "beard"}
+
+# Adjectives that in-, im-, dis- and ir- deny.
+DENIED = _set(
+    "visible edible complete active mobile movable flexible accurate direct permeable perfect mature connected "
+    "assembled mounted colored continuous legal legible animate organic"
+)
+# Two words for one part.
+JOINED = {
+    ("tail", "light"): "taillight",
+    ("rear", "light"): "taillight",
+    ("brake", "light"): "taillight",
+    ("head", "light"): "headlight",
+    ("front", "light"): "headlight",
+    ("head", "of", "hair"): "hair",
+}
+
+IRREGULAR = {
+    "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
+    "pedestrian": "person", "pedestrians": "person", "player": "person", "players": "person", "rider": "person",
+    "children": "child", "teeth": "tooth", "geese": "goose", "mice": "mouse", "hooves": "hoof", "scarves": "scarf",
+    "halves": "half", "wolves": "wolf", "loaves": "loaf", "colors": "colour", "color": "colour",
+    "colored": "coloured", "colorful": "colourful", "colorless": "colourless", "multicolored": "multicoloured",
+    "center": "middle", "centre": "middle", "picture": "image", "photo": "image", "photograph": "image",
+    "frame": "frame", "lies": "lie", "laying": "lying", "tyre": "tire", "tyres": "tire", "story": "storey",
+    "stories": "storey", "opens": "opens", "canvas": "canvas", "lens": "lens", "bus": "bus", "gas": "gas",
+    "was": "was", "its": "its", "this": "this", "across": "across", "always": "always", "upwards": "upwards",
+    "windscreen": "windshield", "bonnet": "hood", "outdoors": "outdoors", "indoors": "indoors", "moulded": "molded",
+    "dies": "die", "trousers": "trousers", "stairs": "stair", "woods": "woods", "less": "less", "has": "has",
+    "lacks": "lacks", "various": "various", "numerous": "numerous", "is": "is", "as": "as", "besides": "beside",
+    "towards": "towards", "brass": "brass", "moss": "moss", "shows": "shows", "whose": "whose",
+}  # fmt: skip
+
+# Nouns that stand for the thing itself, or for its outside.
+SELF_NOUNS = _set(
+    "colour coloured surface texture look body outline peel bark ground shape shaped form pattern finish appearance "
+    "exterior material style tone shade hue stain staining markings marking grain glow glaze coating feel highlight "
+    "height width length size contour silhouette object thing item structure piece part area expanse kind type "
+    "pole plank panel strip slab block sheet plate beam tile board brick pavement facade cover mesh cloth beam "
+    "end tip peak point corner vehicle animal building creature furniture plant garment device machine appliance "
+    "element image it self print layer covering cladding look design scene posture position bend course path curve "
+    "container person skin "
+    "river canal route track trail road line lane tissue"
+)
+HEAD_ALIASES = {
+    word: alias
+    for alias, words in {
+        "bar": "bar slat rod stripe line",
+        "box": "box crate chest",
+        "edge": "edge border rim",
+        "vegetation": "vegetation plant greenery foliage",
+    }.items()
+    for word in words.split()
+}
+# Words with another meaning before a noun of their own; they give no value.
+NEUTRAL = (
+    "outdoor view|brake light|traffic light|street light|light bulb|street lamp|tail light|head light|rear light"
+    "|front light"
+    "|light source|source of light|road sign|street sign|car seat|office supply|garden tool|wild flower"
+    "|hot drink|cold drink|tile floor|dining table|coffee table|public transport|fire truck|light switch"
+    "|steering wheel|green salad|red cross|white wine|red wine|light rail|school bus|water drain|people in water"
+    "|head of hair"
+)
+IGNORED = "side by side|from side to side|in a row|of its own|by hand"
+# Verbs after which something else begins.
+VERBS = _set(
+    "stand sit hang run grow go come reach lead point hold carry rise fall stick rest drive walk "
+    "appear look seem remain stay move open close meet"
+)
+ING_NOUNS = _set(
+    "building clothing ceiling railing covering wing string ring king spring stuffing lining opening "
+    "padding wiring paving lettering icing frosting netting fencing bedding marking coating "
+    "stitching crossing landing painting drawing evening morning thing awning piping"
+)
+# After these adjectives a noun may stand before: "door standing open", "lid closed".
+AFTER_NOUN = frozenset({"opening", "filling", "power", "folding", "cleanliness", "posture", "motion"})

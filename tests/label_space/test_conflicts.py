@@ -1,0 +1,134 @@
+"""Which phrases contradict each other: 832 pairs labelled by hand, and one test per rule."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules, chat_judge
+
+PAIRS = json.loads((Path(__file__).parent / "conflict_pairs.json").read_text("utf-8"))
+
+
+def precision_and_recall(pairs):
+    found = [BUILT_IN.conflict(pair["a"], pair["b"]) is not None for pair in pairs]
+    right = sum(hit and pair["conflict"] for hit, pair in zip(found, pairs))
+    return right / sum(found), right / sum(pair["conflict"] for pair in pairs)
+
+
+@pytest.mark.parametrize("source", ["bundled", "made", "all"])
+def test_labelled_pairs(source):
+    pairs = [pair for pair in PAIRS if source in ("all", pair["source"])]
+    assert len(pairs) >= 300
+    precision, recall = precision_and_recall(pairs)
+    assert precision >= 0.95 and recall >= 0.85, (precision, recall)
+
+
+def test_the_table_of_all_pairs_agrees_with_the_pairs():
+    phrases = sorted({pair[key] for pair in PAIRS[::3] for key in ("a", "b")})[::2]
+    table = BUILT_IN.matrix(phrases)
+    assert (table == table.T).all()
+    for row, first in enumerate(phrases):
+        for column, second in enumerate(phrases[:row]):
+            assert table[row, column] == (BUILT_IN.conflict(first, second) is not None), (first, second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "dimension"),
+    [
+        ("four wheels", "two wheels", "number of wheel"),
+        ("4 wheels", "two wheels", "number of wheel"),
+        ("large in the scene", "small in the scene", "size"),
+        ("round shape", "rectangular shape", "shape"),
+        ("hanging ears", "pointed ears", "ends of ear"),
+        ("green color", "grey color", "colour"),
+        ("piece of furniture", "motor vehicle", "kind"),
+        ("flat snout", "pointed beak", "part"),
+        ("outdoors in the open air", "in a kitchen", "indoors"),
+        ("no tail", "long tail", "having"),
+        ("tailless", "has a tail", "having"),
+        ("does not have a handle", "with a handle", "having"),
+        ("not striped", "striped pattern", "pattern"),
+        ("dark blue", "pale blue", "shade of blue"),
+        ("at the top of the image", "at the bottom of the picture", "vertical place"),
+    ],
+)
+def test_contradictions(first, second, dimension):
+    for pair in ((first, second), (second, first)):
+        conflict = BUILT_IN.conflict(*pair)
+        assert conflict is not None and conflict.dimension.startswith(dimension), conflict
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("grey or brown color", "brown color"),
+        ("white roof and red walls", "red walls"),
+        ("white roof", "red walls"),
+        ("made of steel", "made of metal"),
+        ("two or four doors", "four doors"),
+        ("at least two masts", "three masts"),
+        ("no wheels", "without any wheels"),
+        ("not red", "blue"),
+        ("Closed lids", "a closed lid"),
+        ("near the window", "near the door"),
+        ("light to carry", "dark blue"),
+        ("", "red"),
+    ],
+)
+def test_no_contradictions(first, second):
+    assert BUILT_IN.conflict(first, second) is None and BUILT_IN.conflict(second, first) is None
+
+
+def test_a_users_own_words(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(
+        json.dumps(
+            {
+                "coating": {"glazed": ["shellacked"], "raw": ["sanded down"]},
+                "colour": {"red": ["cinnabar"]},
+                "always": [["a glonk", "a blick"]],
+                "never": [["red color", "green color"]],
+            }
+        ),
+        "utf-8-sig",
+    )
+    rules = ConflictRules.load(path)
+    assert BUILT_IN.conflict("shellacked", "sanded down") is None
+    assert str(rules.conflict("shellacked", "sanded down")) == "coating: glazed / raw"
+    assert rules.conflict("cinnabar color", "blue color").dimension == "colour"
+    assert rules.conflict("glonk", "blicks").dimension == "declared"
+    assert rules.conflict("red color", "green color") is None and rules.conflict("red color", "blue color")
+    table = rules.matrix(["glonk", "blick", "red color", "green color"])
+    assert table.sum() == 2 and table[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "must hold a JSON object"),
+        ('{"coating": ["glazed"]}', "'coating' must map values to lists of words"),
+        ('{"coating": {"glazed": "yes"}}', "'glazed' must be a list of words, got 'yes'"),
+        ('{"always": [["one"]]}', "must be a list of pairs of phrases"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(tmp_path, content, words):
+    path = tmp_path / "mine.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(ValueError, match=words) as error:
+        ConflictRules.load(path)
+    assert "mine.json" in str(error.value)
+
+
+def test_the_chat_judge_asks_once_for_each_pair():
+    class Chat:
+        asked = 0
+
+        def reply(self, messages):
+            self.asked += 1
+            return " Yes." if "blick" in messages[0]["content"] else "no"
+
+    chat = Chat()
+    judge = chat_judge(chat)
+    assert [judge("glonk", "blick"), judge("glonk", "blick"), judge("a", "b")] == [True, True, False]
+    assert chat.asked == 2
