@@ -11,6 +11,7 @@ from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
+from prolab_hf.solving.solve import solve
 
 if is_torchvision_available():
     from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
@@ -43,4 +44,5 @@ __all__ = [
     "ViTAdapterConfig",
     "explain",
     "segment",
+    "solve",
 ]

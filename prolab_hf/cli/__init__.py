@@ -18,6 +18,7 @@ from prolab_hf.cli.explain_command import explain
 from prolab_hf.cli.quickstart_command import quickstart
 from prolab_hf.cli.segment_command import segment
 from prolab_hf.cli.share_commands import card, convert, push
+from prolab_hf.cli.solve_command import solve
 from prolab_hf.cli.space_commands import space_app
 from prolab_hf.cli.train_command import train
 
@@ -33,6 +34,7 @@ WORDS, PIXELS, USE, SHARE = "Words", "Pixels", "Use a model", "Share"
 app.command("describe", rich_help_panel=WORDS)(describe)
 app.add_typer(space_app, name="space", rich_help_panel=WORDS)
 app.command("check-data", rich_help_panel=PIXELS)(check_data)
+app.command("solve", rich_help_panel=PIXELS)(solve)
 app.command("train", rich_help_panel=PIXELS)(train)
 app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
 app.command("segment", rich_help_panel=USE)(segment)

@@ -67,6 +67,14 @@ def evaluate(
             help="With mode whole: logits to the processed size, then to the image's, as published.",
         ),
     ] = False,
+    held_out: Annotated[
+        str | None,
+        typer.Option(
+            "--held-out",
+            help="Classes, separated by commas, that the model was not trained for: seen, unseen and harmonic mean "
+            "IoU, unknown pixels, and random and shuffled rows as controls.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on labeled images: mean IoU, accuracies and a table per class.
@@ -90,6 +98,10 @@ def evaluate(
         mask_column=mask_column,
         folders=(images, masks),
     )
+    if held_out is not None:
+        names = [name.strip() for name in held_out.split(",") if name.strip()]
+        _held_out(network, processor, source, names, out)
+        return
     results = evaluate_model(
         network,
         processor,
@@ -108,3 +120,30 @@ def evaluate(
     console.print(class_table(results))
     console.print(means_table(results))
     console.print(f"Wrote {escape(str(out))} ({results['seconds']:.1f} s)", highlight=False)
+
+
+def _held_out(network: object, processor: object, source: object, names: list[str], out: Path) -> None:
+    """Measures classes that were not trained, and says what the words have to do with it."""
+    from rich.table import Table
+
+    from prolab_hf.evaluation.unknown import evaluate_held_out
+
+    results = evaluate_held_out(network, processor, source, names, show_progress=True)  # type: ignore[arg-type]
+    out.write_text(
+        json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    table = Table("rows", "seen IoU", "unseen IoU", "harmonic mean")
+    for label, means in [("the words", results), *results["controls"].items()]:
+        figures = (means[key] for key in ("seen_iou", "unseen_iou", "harmonic_mean_iou"))
+        table.add_row(label, *("-" if value is None else f"{value:.3f}" for value in figures))
+    console = Console()
+    console.print(table)
+    best = max(means["harmonic_mean_iou"] or 0 for means in results["controls"].values())
+    if (results["harmonic_mean_iou"] or 0) <= best:
+        console.print(
+            "The words do no better than a control: these classes share too few visible properties with the "
+            "others, or their descriptions do not say what sets them apart."
+        )
+    unknown = {name: value for name, value in results["unknown"].items() if value is not None}
+    console.print("Unknown pixels: " + ", ".join(f"{name} {value:.3f}" for name, value in unknown.items()))
+    console.print(f"Wrote {escape(str(out))}", highlight=False)

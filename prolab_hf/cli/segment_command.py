@@ -41,6 +41,9 @@ def segment(
     ] = None,
     legend: Annotated[bool, typer.Option(help="Draw the legend.")] = True,
     opacity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the class colors.")] = 0.6,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Label pixels that fit no class as unknown (calibrated models).")
+    ] = False,
     mode: ModeOption = "whole",
     crop_size: CropOption = None,
     stride: StrideOption = None,
@@ -73,7 +76,9 @@ def segment(
             typer.echo(f"prolab: {error}", err=True)
             failures += 1
             continue
-        result = segment_image(network, processor, image, show_progress_bar=mode == "slide", **options)
+        result = segment_image(
+            network, processor, image, unknown=unknown, show_progress_bar=mode == "slide", **options
+        )
         overlay(image, result.labels, result.class_names, legend=legend, opacity=opacity).save(target)
         if labels is not None:
             labels.mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,10 @@ class RememberingModel(nn.Module):
         Args:
             pixel_values: `(batch_size, 3, height, width)`.
         """
+        if self.config.similarity == "linear_cosine":
+            return self.model(
+                pixel_values=pixel_values
+            )  # its property logits change with the words of the classes
         content = pixel_values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         key = hashlib.sha256(repr(tuple(pixel_values.shape)).encode() + content.tobytes()).digest()
         logits = self._remembered.pop(key, None)

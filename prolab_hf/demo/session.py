@@ -257,7 +257,8 @@ def _with_numbers(explanation: Explanation) -> dict[str, Any]:
     for entries in (*(data[part] for part in ("contributions", "missing", "unexpected")),
                     rival["deciding"] if rival is not None else []):  # fmt: skip
         for entry in entries:
-            entry["index"] = index[entry["property"]]
+            if entry["property"] in index:  # terms that are no properties have no number
+                entry["index"] = index[entry["property"]]
     return data
 
 
@@ -270,7 +271,7 @@ def _with_rival(explanation: Explanation, other: Explanation) -> dict[str, Any]:
         entry["runner_up_share"] = shares[entry["property"]]
     for entry in data["runner_up"]["deciding"]:
         name = entry["property"]
-        entry |= {"score": scores[name], "own": name in own, "theirs": name in theirs}
+        entry |= {"score": scores.get(name), "own": name in own, "theirs": name in theirs}
     data["runner_up"]["unseen"] = _with_numbers(other)["missing"]
     return data
 

@@ -272,6 +272,7 @@ def segment(
     image: ImageLike,
     *,
     return_scores: bool = False,
+    unknown: bool | float = False,
     show_progress_bar: bool = False,
     **options: Unpack[InferenceOptions],
 ) -> Segmentation:
@@ -286,6 +287,8 @@ def segment(
         processor: Its image processor, or an evaluation transform `(image, mask) -> {"pixel_values": ...}`.
         image: An image of any size: PIL image, path, or array `(height, width, 3)` of uint8.
         return_scores: Whether class probabilities are returned as well (memory: classes x pixels).
+        unknown: Label pixels that fit no class `"unknown"`, one class behind the others. A number is the share of
+            the pixels of known classes that may get this label; `True` is 0.05. Needs a calibration sample.
         show_progress_bar: Whether a bar over windows, flips and scales is shown.
         **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`, `resize_twice`: see
             `InferenceSettings`.
@@ -307,10 +310,16 @@ def segment(
     upright = as_image(image)
     with inference_state(model):
         names = class_names_of(model)
+        function = logits_function(model)
+        if unknown is not False:
+            from prolab_hf.evaluation.unknown import DEFAULT_SHARE, UNKNOWN, unknown_threshold, with_unknown
+
+            share = DEFAULT_SHARE if unknown is True else float(unknown)
+            function, names = with_unknown(function, unknown_threshold(model, share)), [*names, UNKNOWN]
         runs = [Run(upright, processor, scale) for scale in settings.scales]
         with progress(show_progress_bar, "segmenting") as bar:
             labels, scores = predict(
-                logits_function(model),
+                function,
                 runs,
                 (upright.height, upright.width),
                 settings,

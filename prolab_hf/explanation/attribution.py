@@ -6,6 +6,8 @@ A class score is a sum over properties, so it can be taken apart without approxi
     cosine similarity    s . t / (|s| |t|)      = sum over k of  s_k t_k / (|s| |t|)
     L2 similarity        1 - |s - t| / sqrt(K)  = sum over k of  1 / K - (s_k - t_k)^2 / (|s - t| sqrt(K))
 
+A solved model also has properties without words, whose shares are one term together, and a described class an offset.
+
 The label map is the arg-max of the bilinearly upsampled scores. Upsampling is a weighted mean over the
 cells of the low-resolution map, so the shares of a point, or of a region, are weighted means of the shares
 of those cells.
@@ -18,7 +20,11 @@ from torch import Tensor
 
 from prolab_hf.model.resize_prolab import linear_axis
 
-SIMILARITIES = ("sigmoid_cosine", "cosine", "sigmoid_l2")
+SIMILARITIES = ("sigmoid_cosine", "cosine", "sigmoid_l2", "linear_cosine")
+UNSPOKEN_TERM = "in ways the words do not say"
+"""Name of what the properties without words of a solved model add to a score."""
+OFFSET_TERM = "offset of a described class"
+"""Name of what the claim budget adds to the score of a class that is only described."""
 EPSILON = 1e-8
 """Floor of norms, as in `torch.nn.CosineSimilarity`."""
 
@@ -32,8 +38,8 @@ def score_contributions(property_scores: Tensor, class_property_matrix: Tensor, 
     Args:
         property_scores: What the class similarity sees, `(..., num_properties)`: `sigmoid(logits / T)`, or
             the logits themselves for `"cosine"`.
-        class_property_matrix: `(num_classes, num_properties)` of 0 and 1.
-        similarity: `"sigmoid_cosine"`, `"cosine"` or `"sigmoid_l2"`.
+        class_property_matrix: `(num_classes, num_properties)` of 0 and 1, or weights.
+        similarity: `"sigmoid_cosine"`, `"cosine"`, `"sigmoid_l2"` or `"linear_cosine"`.
 
     Returns:
         `(..., num_classes, num_properties)`; the sum over the last dimension is the class score.

@@ -25,6 +25,8 @@ from prolab_hf.evaluation.inference import (
     prepare,
 )
 from prolab_hf.explanation.attribution import (
+    OFFSET_TERM,
+    UNSPOKEN_TERM,
     point_weights,
     region_weights,
     score_contributions,
@@ -73,7 +75,7 @@ def _reasons(explanation: Explanation) -> str:
     ]
     if not shown:
         return f"No property speaks for {explanation.class_name}."
-    expected = set(explanation.expected)
+    expected = {*explanation.expected, UNSPOKEN_TERM, OFFSET_TERM}
     # With the L2 similarity a property that is rightly absent counts in favor, too.
     named = [(name if name in expected else f"no sign of “{name}”", share) for name, share in shown]
     listed = "; ".join(f"{name} ({share:.3f})" for name, share in named)
@@ -135,7 +137,8 @@ class Explanation:
     Attributes:
         class_name: The explained class.
         score: Its score: the value whose arg-max over the classes is the label map (mean over a region).
-        contributions: Every property with its share, largest first. The sum is `score`.
+        contributions: Every property with its share, largest first. The sum is `score`. Where a model has them,
+            two terms that are no properties stand among them: `UNSPOKEN_TERM` and `OFFSET_TERM`.
         runner_up: The strongest other class; `None` if the model knows only one.
         missing: Properties that the class should have but that were hardly seen, with their scores.
         unexpected: Properties that were seen although the class does not have them, with their scores.
@@ -162,6 +165,22 @@ class Explanation:
     property_maps: Tensor | None = field(default=None, repr=False)
     top: int = 5
 
+    @property
+    def unspoken(self) -> float:
+        """What the properties without words add to the score."""
+        return dict(self.contributions).get(UNSPOKEN_TERM, 0.0)
+
+    @property
+    def offset(self) -> float:
+        """What the claim budget adds to the score."""
+        return dict(self.contributions).get(OFFSET_TERM, 0.0)
+
+    @property
+    def spoken_share(self) -> float:
+        """Part of the score, without its offset, that named properties make up; 1 where there is nothing else."""
+        similarity = self.score - self.offset
+        return 1 - self.unspoken / similarity if similarity else 1.0
+
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """Everything as a dictionary that JSON can hold.
 
@@ -177,8 +196,10 @@ class Explanation:
             "predicted_class": self.predicted_class,
             "point": list(self.point) if self.point is not None else None,
             "region_pixels": int(self.region.sum()) if self.region is not None else None,
+            "spoken_share": self.spoken_share,
+            "offset": self.offset,
             "contributions": [
-                {"property": name, "share": share, "score": scores[name], "expected": name in expected}
+                {"property": name, "share": share, "score": scores.get(name), "expected": name in expected}
                 for name, share in self.contributions[:top]
             ],
             "other_contributions": sum(share for _, share in self.contributions[top:])
@@ -251,7 +272,7 @@ def explain(
             raise ValueError(
                 f"{type(model).__name__} has no properties to explain with; a ProLab model is needed."
             )
-        property_maps = model.property_scores(output.property_logits)[0]  # type: ignore[operator]
+        property_maps = _compared_maps(model, output)
     class_maps = output.logits[0]
     map_size = (int(class_maps.shape[-2]), int(class_maps.shape[-1]))
     weights = (
@@ -278,9 +299,17 @@ def _explanation(
     """Put the numbers of the explained class and its strongest rival into words' order."""
     explained, rival, predicted = classes
     config, names = model.config, class_names_of(model)
-    properties = _distinct(config.property_names or [f"property {k}" for k in range(property_maps.shape[0])])
-    rows = model.class_property_matrix[[explained] if rival is None else [explained, rival]]
+    number = model.class_property_matrix.shape[1]
+    properties = _distinct(config.property_names or [f"property {k}" for k in range(number)])
+    classes_shown = [explained] if rival is None else [explained, rival]
+    has_unspoken = property_maps.shape[0] > number
+    rows = (model.class_rows if has_unspoken else model.class_property_matrix)[classes_shown]
     shares = weighted_contributions(property_maps, weights, rows, config.similarity).cpu()
+    offsets = [0.0] * len(classes_shown)
+    if config.class_offsets is not None:
+        offsets = [config.class_offsets[index] for index in classes_shown]
+    shares, terms = _with_terms(shares, number, offsets)
+    property_maps, rows = property_maps[:number], rows[:, :number]
     scores = weighted_mean(property_maps, weights).cpu()
     runner_up = None
     if rival is not None:
@@ -289,7 +318,7 @@ def _explanation(
             class_name=names[rival],
             score=float(shares[1].sum()),
             margin=float(difference.sum()),
-            deciding=_named(difference, properties, order=difference.abs()),
+            deciding=_named(difference, [*properties, *terms], order=difference.abs()),
         )
     inside = rows[0].cpu() > 0
     seen = scores >= (
@@ -298,7 +327,7 @@ def _explanation(
     return Explanation(
         class_name=names[explained],
         score=float(shares[0].sum()),
-        contributions=_named(shares[0], properties, order=shares[0]),
+        contributions=_named(shares[0], [*properties, *terms], order=shares[0]),
         runner_up=runner_up,
         missing=_named(scores, properties, order=-scores, keep=inside & ~seen),
         unexpected=_named(scores, properties, order=scores, keep=~inside & seen),
@@ -310,6 +339,25 @@ def _explanation(
         property_maps=property_maps.float().cpu(),
         top=top,
     )
+
+
+def _compared_maps(model: Any, output: Any) -> Tensor:
+    """What the class rows are compared with `(num_properties, height, width)`, unspoken properties at the end."""
+    named = model.property_scores(output.property_logits)[0]
+    unspoken = getattr(output, "unspoken_logits", None)
+    return named if unspoken is None else torch.cat([named, model.unspoken_scores(unspoken)[0]])
+
+
+def _with_terms(shares: Tensor, number: int, offsets: Sequence[float]) -> tuple[Tensor, list[str]]:
+    """Shares `(classes, number)` of the named properties and, behind them, the terms that are no properties."""
+    columns, terms = [shares[:, :number]], []
+    if shares.shape[1] > number:
+        columns.append(shares[:, number:].sum(dim=1, keepdim=True))
+        terms.append(UNSPOKEN_TERM)
+    if any(offsets):
+        columns.append(torch.tensor(offsets, dtype=shares.dtype)[:, None])
+        terms.append(OFFSET_TERM)
+    return torch.cat(columns, dim=1), terms
 
 
 def _named(

@@ -139,7 +139,7 @@ def draw_contributions(axes: Axes, explanation: Explanation, shown: Sequence[str
         axes.text(
             0.008, row - 0.2, text, transform=at_left, va="center", fontsize=11, color=color, **_LITERAL
         )
-        note = f"{note} {scores[name]:.2f}"
+        note = f"{note} {scores[name]:.2f}" if name in scores else "no property"
         axes.text(
             1, row - 0.2, note, transform=at_left, va="center", ha="right", fontsize=9, color=MUTED_COLOR
         )
@@ -171,7 +171,7 @@ def _shown_properties(explanation: Explanation) -> list[str]:
 
 def _indices(explanation: Explanation, names: Sequence[str]) -> list[int]:
     position = {name: k for k, (name, _) in enumerate(explanation.property_scores)}
-    return [position[name] for name in names]
+    return [position[name] for name in names if name in position]  # terms that are no properties have no map
 
 
 def _draw_place(axes: Axes, image: Image.Image, explanation: Explanation) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -13,8 +14,9 @@ from .configuration_vit_adapter import ViTAdapterConfig
 logger = logging.getLogger(__name__)
 
 CHOICES = {
-    "decoder": ("uper", "segformer", "aspp"),
-    "similarity": ("sigmoid_cosine", "cosine", "sigmoid_l2"),
+    "decoder": ("uper", "segformer", "aspp", "linear"),
+    "head_inputs": ("decoder", "decoder_and_backbone"),
+    "similarity": ("sigmoid_cosine", "cosine", "sigmoid_l2", "linear_cosine"),
     "property_loss": ("cosine", "bce", "mse"),
     "void_pixels": ("mask", "dilute"),
 }
@@ -34,6 +36,8 @@ NOT_NEGATIVE = (
     "auxiliary_loss_weight",
     "auxiliary_num_convs",
     "initializer_range",
+    "unspoken_weight",
+    "calibration_pixels",
 )
 
 # Backbones whose feature maps all have the stride of one patch: they get a feature pyramid in front of the decoder.
@@ -58,8 +62,13 @@ class ProLabConfig(PreTrainedConfig):
 
     Args:
         backbone_config: Configuration of any backbone that `AutoBackbone` can build (default: ResNet-50).
-        decoder: `"uper"` (pyramid pooling and feature pyramid), `"segformer"` (all-MLP fusion) or `"aspp"`
-            (separable atrous pyramid with a low-level branch, as in DeepLabV3+).
+        decoder: `"uper"` (pyramid pooling and feature pyramid), `"segformer"` (all-MLP fusion), `"aspp"`
+            (separable atrous pyramid with a low-level branch, as in DeepLabV3+) or `"linear"` (no layers of its
+            own: the feature maps side by side, each resized to the finest).
+        context_bins: Side lengths of the grids into which the coarsest map is averaged as additional features of
+            the linear decoder: 1 is the mean of the image, 4 means of its sixteenths.
+        head_inputs: What the last layer sees: `"decoder"`, or `"decoder_and_backbone"`, where the feature maps of
+            the backbone are put beside the decoder's.
         hidden_size: Width of the decoder.
         feature_pyramid: Turn the equally sized maps of a plain vision transformer into four strides by learned
             up- and down-sampling. `None` decides by the type of the backbone.
@@ -75,7 +84,9 @@ class ProLabConfig(PreTrainedConfig):
         temperature: T in `sigmoid(e . E_k / T)`; 0.04 without and 0.01 with `normalize_pixel_embeddings` in the paper.
         normalize_pixel_embeddings: Divide each pixel embedding by its Euclidean norm before the projection.
         similarity: How a pixel's property scores are compared with the row of a class: `"sigmoid_cosine"` (the
-            paper), `"cosine"` (of the raw logits) or `"sigmoid_l2"` (`1 - |s - row| / sqrt(K)`).
+            paper), `"cosine"` (of the raw logits), `"sigmoid_l2"` (`1 - |s - row| / sqrt(K)`) or
+            `"linear_cosine"` (of `max(0, logit + 1)`: the closed-form head, whose last layer gives one response
+            per trained class, which the rows turn into property logits near -1 and 1).
         property_loss: `"cosine"` (`1 - cos(scores, row)`, the paper), `"bce"` or `"mse"`.
         property_loss_weight: Weight of the property loss.
         class_loss_weight: Weight of a cross-entropy on `class similarity / class_temperature`; 0 is the paper.
@@ -92,11 +103,23 @@ class ProLabConfig(PreTrainedConfig):
         semantic_loss_ignore_index: Label value of pixels without a class.
         void_pixels: `"mask"` leaves them out of the mean; `"dilute"` lets each add a constant loss and no gradient
             to it, as the reference code does.
+        trained_classes: Names of the classes that were trained or solved, in the order of the responses; the
+            classes beside them are known by their descriptions only. `None`: nothing is known about it.
+        class_sources: Per class the indices of the trained classes that it stands for, none for a described class,
+            several for a merged one. `None` goes by the names.
+        unspoken_weight: Weight of the property without words that each trained class has of its own
+            (`"linear_cosine"`); 0 is none.
+        class_offsets: One number per class that is added to its score: 0 for trained classes, for described ones
+            what their claim budget allows. `None`: no offsets.
+        claim_budget: Share of the pixels of known classes that the offsets let each described class take.
+        calibration_pixels: Number of pixels in the calibration sample that travels with the weights.
+        solution: How the last layer was solved (ridge, class exponent, spoken share, measured on which images);
+            informative.
         initializer_range: Standard deviation of fresh weights.
     """
 
     model_type = "prolab"
-    keys_to_ignore_at_inference = ["property_logits", "hidden_states", "attentions"]
+    keys_to_ignore_at_inference = ["property_logits", "unspoken_logits", "hidden_states", "attentions"]
     sub_configs_defaults = {
         "backbone_config": SubConfigSpec(
             config_class=AutoConfig,
@@ -135,6 +158,15 @@ class ProLabConfig(PreTrainedConfig):
     semantic_loss_ignore_index: int = 255
     void_pixels: str = "mask"
     initializer_range: float | int = 0.02
+    context_bins: list[int] | tuple[int, ...] = ()
+    head_inputs: str = "decoder"
+    trained_classes: list[str] | None = None
+    class_sources: list[list[int]] | None = None
+    unspoken_weight: float | int = 0.0
+    class_offsets: list[float] | None = None
+    claim_budget: float | int | None = None
+    calibration_pixels: int = 0
+    solution: dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_misspelt(kwargs)
@@ -146,7 +178,8 @@ class ProLabConfig(PreTrainedConfig):
         if self.feature_pyramid is None:
             backbone_type = getattr(self.backbone_config, "model_type", None)
             has_own = getattr(self.backbone_config, "add_fpn", False)
-            self.feature_pyramid = backbone_type in PLAIN_VIT_TYPES and not has_own
+            plain = backbone_type in PLAIN_VIT_TYPES and not has_own
+            self.feature_pyramid = plain and self.decoder != "linear"  # which has nothing to learn
         self._check_values()
         self.decoder = DecoderName(self.decoder)
         if self.class_properties is not None and len(self.class_properties) != self.num_labels:
@@ -158,6 +191,8 @@ class ProLabConfig(PreTrainedConfig):
             )
             self.class_properties = None
             self.property_space_info = None
+            self.class_sources = None
+            self.class_offsets = None
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "ProLabConfig":
         """This configuration: there is no text model in it, whatever its field `decoder` looks like."""
@@ -187,9 +222,9 @@ class ProLabConfig(PreTrainedConfig):
             raise ValueError(
                 f"classifier_dropout_prob is {self.classifier_dropout_prob!r}; it must be in [0, 1)."
             )
-        if self.property_loss == "bce" and self.similarity == "cosine":
+        if self.property_loss == "bce" and self.similarity in ("cosine", "linear_cosine"):
             raise ValueError(
-                "property_loss='bce' needs scores in [0, 1], but similarity='cosine' compares raw logits; "
+                f"property_loss='bce' needs scores in [0, 1], but similarity={self.similarity!r} has no sigmoid; "
                 "use similarity='sigmoid_cosine' or property_loss='cosine'."
             )
         self._check_properties()
@@ -210,6 +245,25 @@ class ProLabConfig(PreTrainedConfig):
                     f"allowed: one or more of 0 to {self.num_properties - 1}."
                 )
 
+    def _check_closed_form(self) -> None:
+        """What belongs together in a model with trained and described classes."""
+        trained = self.trained_classes
+        if trained is not None and len(set(trained)) != len(trained):
+            raise ValueError("trained_classes holds a name twice; every trained class has one response.")
+        for field in ("class_sources", "class_offsets"):
+            value = getattr(self, field)
+            if value is not None and len(value) != self.num_labels:
+                raise ValueError(
+                    f"{field} has {len(value)} entries for {self.num_labels} labels; it needs one per class "
+                    "(model.set_property_space sets it)."
+                )
+        known = len(trained) if trained is not None else self.num_labels
+        wrong = [index for row in self.class_sources or [] for index in row if not 0 <= index < known]
+        if wrong:
+            raise ValueError(f"class_sources names the trained class {wrong[0]}; there are {known}.")
+        if any(not math.isfinite(value) for value in self.class_offsets or []):
+            raise ValueError("class_offsets holds a value that is not finite; call model.set_property_space.")
+
     def validate_property_fields(self) -> None:
         """Fields may have been set since construction; what is saved must fit together.
 
@@ -222,6 +276,7 @@ class ProLabConfig(PreTrainedConfig):
                 f"class_properties has {len(self.class_properties)} rows for {self.num_labels} labels; "
                 "set id2label, label2id and class_properties together (model.set_property_space does)."
             )
+        self._check_closed_form()
 
 
 __all__ = ["ProLabConfig"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .closed_form_prolab import num_responses
 from .configuration_prolab import ProLabConfig
 from .resize_prolab import linear_positions
 
@@ -200,21 +201,33 @@ class ProLabFeaturePyramid(nn.Module):
 
 
 class ProLabHead(GradientCheckpointingLayer):
-    """What all heads share: dropout, the convolution that gives pixel embeddings, and the projection."""
+    """What all heads share: dropout, the last layer, and the projection onto the properties.
 
-    def __init__(self, config: ProLabConfig, channels: int) -> None:
+    The last layer gives pixel embeddings, or with `similarity="linear_cosine"` one response per trained class. It
+    sees the decoder's map and, where the configuration says so, other maps beside it.
+    """
+
+    def __init__(self, config: ProLabConfig, channels: int, beside: Sequence[int] = ()) -> None:
         super().__init__()
         self.normalize_pixel_embeddings = config.normalize_pixel_embeddings
+        self.gives_responses = config.similarity == "linear_cosine"
+        self.sees_backbone = bool(beside)
         self.dropout = nn.Dropout2d(config.classifier_dropout_prob)
-        self.classifier: Any = nn.Conv2d(channels, config.embedding_dim, kernel_size=1)
+        outputs = num_responses(config) if self.gives_responses else config.embedding_dim
+        self.classifier: Any = nn.Conv2d(channels + sum(beside), outputs, kernel_size=1)
 
     def decode(self, features: tuple[Tensor, ...]) -> Tensor:
         """Fuses the feature maps into one `(batch_size, channels, height, width)`."""
         raise TypeError(f"{type(self).__name__} does not define decode()")
 
+    def maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """What the last layer sees, the map with the size of the result first."""
+        return [self.decode(features), *(features if self.sees_backbone else ())]
+
     def embed(self, *features: Tensor) -> Tensor:
         """Pixel embeddings `(batch_size, embedding_dim, height, width)` of the feature maps."""
-        return self.classifier(self.dropout(self.decode(features)))
+        maps = [self.dropout(each) for each in self.maps(features)]
+        return linear_of_maps(maps, self.classifier.weight, self.classifier.bias)
 
     def forward(self, property_embeddings: Tensor, *features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Property logits of the feature maps, before normalization, temperature and sigmoid.
@@ -229,25 +242,60 @@ class ProLabHead(GradientCheckpointingLayer):
 
         Returns:
             Logits `e . E_k`, `(batch_size, num_properties, height, width)`, and the pixel embeddings
-            `(batch_size, embedding_dim, height, width)` if they are to be normalized, else `None`.
+            `(batch_size, embedding_dim, height, width)` if they are to be normalized, else `None`. With
+            `similarity="linear_cosine"` the responses `(batch_size, num_responses, height, width)` and `None`.
         """
-        hidden = self.dropout(self.decode(features))
-        with torch.autocast(device_type=hidden.device.type, enabled=False):
-            dtype = torch.promote_types(hidden.dtype, torch.float32)
-            properties = property_embeddings.to(dtype)
+        maps = [self.dropout(each) for each in self.maps(features)]
+        with torch.autocast(device_type=maps[0].device.type, enabled=False):
+            dtype = torch.promote_types(maps[0].dtype, torch.float32)
+            maps = [each.to(dtype) for each in maps]
             weight, bias = self.classifier.weight.to(dtype), self.classifier.bias.to(dtype)
+            if self.gives_responses:
+                return linear_of_maps(maps, weight, bias), None
+            properties = property_embeddings.to(dtype)
             if self.normalize_pixel_embeddings:
-                embeddings = F.conv2d(hidden.to(dtype), weight, bias)
+                embeddings = linear_of_maps(maps, weight, bias)
                 return F.conv2d(embeddings, properties[:, :, None, None]), embeddings
             folded = (properties @ weight.flatten(1))[:, :, None, None]
-            return F.conv2d(hidden.to(dtype), folded, properties @ bias), None
+            return linear_of_maps(maps, folded, properties @ bias), None
+
+
+def linear_of_maps(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 1x1 convolution of the maps side by side; each is convolved at its own size and then resized to the first."""
+    parts = weight.split([each.shape[1] for each in maps], dim=1)
+    result = F.conv2d(maps[0], parts[0], bias)
+    for each, part in zip(maps[1:], parts[1:]):
+        result = result + resize(F.conv2d(each, part), result.shape[2:])
+    return result
+
+
+class ProLabLinearHead(ProLabHead):
+    """No layers of its own: the feature maps side by side, and means of the coarsest as context."""
+
+    def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
+        context = [in_channels[-1]] * len(config.context_bins)
+        super().__init__(config, in_channels[0], [*in_channels[1:], *context])
+        self.context_bins = [int(bins) for bins in config.context_bins]
+
+    def maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """The feature maps, then the coarsest one averaged in grids of `context_bins`."""
+        return [*features, *(adaptive_average_pool(features[-1], bins) for bins in self.context_bins)]
+
+    def decode(self, features: tuple[Tensor, ...]) -> Tensor:
+        """The maps resized to the finest, `(batch_size, sum of the channels, height, width)`."""
+        finest, *others = self.maps(features)
+        return torch.cat([finest, *(resize(each, finest.shape[2:]) for each in others)], dim=1)
+
+
+def _beside(config: ProLabConfig, in_channels: Sequence[int]) -> Sequence[int]:
+    return in_channels if config.head_inputs == "decoder_and_backbone" else ()
 
 
 class ProLabUperHead(ProLabHead):
     """UPerNet: pyramid pooling on the coarsest map, then a top-down feature pyramid over all of them."""
 
     def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
-        super().__init__(config, config.hidden_size)
+        super().__init__(config, config.hidden_size, _beside(config, in_channels))
         width = config.hidden_size
         self.pool_scales = list(config.pool_scales)
         self.pool_convs = nn.ModuleList(ProLabConvBlock(in_channels[-1], width) for _ in self.pool_scales)
@@ -279,7 +327,7 @@ class ProLabSegformerHead(ProLabHead):
     """SegFormer: every map through a 1x1 convolution, resized to the finest, fused by another."""
 
     def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
-        super().__init__(config, config.hidden_size)
+        super().__init__(config, config.hidden_size, _beside(config, in_channels))
         self.convs = nn.ModuleList(ProLabConvBlock(channels, config.hidden_size) for channels in in_channels)
         self.fusion = ProLabConvBlock(len(in_channels) * config.hidden_size, config.hidden_size)
 
@@ -292,7 +340,7 @@ class ProLabAsppHead(ProLabHead):
     """DeepLabV3+ with separable convolutions: atrous pyramid on the coarsest map, refined by the finest."""
 
     def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
-        super().__init__(config, config.hidden_size)
+        super().__init__(config, config.hidden_size, _beside(config, in_channels))
         width, coarsest = config.hidden_size, in_channels[-1]
         self.image_pool = ProLabConvBlock(coarsest, width)
         self.branches = nn.ModuleList(
@@ -352,4 +400,9 @@ class ProLabAuxiliaryHead(ProLabHead):
         return hidden
 
 
-DECODERS = {"uper": ProLabUperHead, "segformer": ProLabSegformerHead, "aspp": ProLabAsppHead}
+DECODERS = {
+    "uper": ProLabUperHead,
+    "segformer": ProLabSegformerHead,
+    "aspp": ProLabAsppHead,
+    "linear": ProLabLinearHead,
+}

@@ -18,7 +18,8 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
-from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead
+from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead, linear_of_maps
+from .described_classes_prolab import DescribedClassesMixin, write_property_space
 from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
 from .modeling_vit_adapter import ViTAdapterBackbone
 
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 # The pipeline checks a static table of class names and logs an error for classes that it does not find there.
 MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES.setdefault("prolab", "ProLabForSemanticSegmentation")
-
-EPSILON = 1e-8  # of torch.nn.CosineSimilarity
 
 
 @dataclass
@@ -43,6 +42,8 @@ class ProLabSemanticSegmenterOutput(ModelOutput):
             similarity in [-1, 1], not probabilities.
         property_logits: `(batch_size, num_properties, height, width)` projections of the pixel embeddings onto
             the properties, before temperature and sigmoid.
+        unspoken_logits: `(batch_size, trained classes, height, width)` logits of the properties without words, where
+            the model has any (`config.unspoken_weight`).
         hidden_states: Of the backbone, if asked for.
         attentions: Of the backbone, if asked for and it has any.
     """
@@ -50,17 +51,9 @@ class ProLabSemanticSegmenterOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor | None = None
     property_logits: Tensor | None = None
+    unspoken_logits: Tensor | None = None
     hidden_states: tuple[Tensor | None, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-
-
-def class_matrix(config: ProLabConfig) -> Tensor:
-    """Multi-hot rows `(num_labels, num_properties)` of the classes; all zero where the configuration has none."""
-    shape = int(config.num_labels or 0), config.num_properties
-    matrix = torch.zeros(shape, dtype=torch.float32, device="cpu")
-    for row, properties in zip(matrix, config.class_properties or []):
-        row[properties] = 1.0
-    return matrix
 
 
 def default_property_embeddings(config: ProLabConfig) -> Tensor:
@@ -101,7 +94,7 @@ class ProLabPreTrainedModel(PreTrainedModel):
             if module.classifier.bias is not None:
                 init.zeros_(module.classifier.bias)
         if isinstance(module, ProLabForSemanticSegmentation):
-            init.copy_(module.class_property_matrix, class_matrix(self.config))
+            module._init_derived_buffers()
             if not getattr(module.property_embeddings, "_is_hf_initialized", False):
                 init.copy_(module.property_embeddings, default_property_embeddings(self.config))
                 module._has_default_properties = True
@@ -118,17 +111,11 @@ class ProLabPreTrainedModel(PreTrainedModel):
         return super().save_pretrained(save_directory, *args, **kwargs)
 
 
-class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
+class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel):
     """A backbone, a decoder to pixel embeddings, and class scores through named properties.
 
-    Buffers:
-        property_embeddings: `(num_properties, embedding_dim)` unit rows; saved with the weights.
-        class_property_matrix: `(num_labels, num_properties)` of 0 and 1; derived from
-            `config.class_properties` at every load, so changing classes never ends in a size mismatch.
+    Its classes, their scores and its buffers are those of `DescribedClassesMixin`.
     """
-
-    property_embeddings: Tensor
-    class_property_matrix: Tensor
 
     def __init__(self, config: ProLabConfig) -> None:
         super().__init__(config)
@@ -139,7 +126,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             ViTAdapterBackbone._from_config(config.backbone_config) if own else load_backbone(config)
         )
         channels = list(self.backbone.channels)
-        if len(channels) < 2:
+        if len(channels) < 2 and config.decoder != "linear":
             raise ValueError(
                 f"The backbone gives {len(channels)} feature map; the decoder needs at least 2 (four are usual). "
                 "Set out_indices or out_features in backbone_config."
@@ -157,49 +144,8 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         # The same values as in _init_weights, on the device of the surrounding context (meta while loading).
         device = torch.get_default_device()
         self.register_buffer("property_embeddings", default_property_embeddings(config).to(device))
-        self.register_buffer("class_property_matrix", class_matrix(config).to(device), persistent=False)
+        self._register_described_buffers()
         self.post_init()
-
-    # ---- the property space -------------------------------------------------------------------------------
-
-    @property
-    def property_space(self) -> "PropertySpace":
-        """The `PropertySpace` that this model carries: its classes, properties and their words.
-
-        Raises:
-            ImportError: prolab_hf is not installed (the model runs as remote code).
-            RuntimeError: The configuration has no `class_properties`.
-        """
-        self._require_classes()
-        return _property_space_class().from_config(self.config, self.property_embeddings)
-
-    @torch.no_grad()
-    def set_property_space(self, space: "PropertySpace") -> None:
-        """Replaces classes and properties; no learned weight is touched.
-
-        Args:
-            space: A `PropertySpace` whose embeddings have the model's `embedding_dim`, made by the encoder that
-                the model was trained with.
-
-        Raises:
-            ValueError: The space has another embedding size.
-        """
-        if space.embedding_dim != self.config.embedding_dim:
-            raise ValueError(
-                f"The property space has embeddings of size {space.embedding_dim}, the model was built for "
-                f"{self.config.embedding_dim}. Build the space with the text encoder of the model's own space, "
-                f"or a new model with embedding_dim={space.embedding_dim}."
-            )
-        fields = space.to_config_kwargs()
-        # Together, past the field-wise setters: between two of them the classes would not fit their rows.
-        self.config.__dict__.update({name: fields[name] for name in ("id2label", "label2id")})
-        for name, value in fields.items():
-            setattr(self.config, name, value)
-        where = self.property_embeddings.device
-        self.property_embeddings = space.property_embeddings.to(where, torch.float32, copy=True)
-        self.class_property_matrix = class_matrix(self.config).to(where, self.class_property_matrix.dtype)
-        self.num_labels = self.config.num_labels
-        self._has_default_properties = False
 
     @classmethod
     def from_backbone(
@@ -224,52 +170,15 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             ImportError: A timm name without timm installed.
         """
         source = backbone_from_source(backbone, pretrained=pretrained)
-        fields = {**space.to_config_kwargs(), "feature_pyramid": source.feature_pyramid, **config_kwargs}
+        pyramid = None if config_kwargs.get("decoder") == "linear" else source.feature_pyramid
+        fields = {**space.to_config_kwargs(), "feature_pyramid": pyramid, **config_kwargs}
         model = cls(ProLabConfig(backbone_config=source.config, **fields))
         if source.state_dict is not None:
             model.backbone.load_state_dict(source.state_dict)
         model.set_property_space(space)
         return model
 
-    # ---- scores: the one place where the formula lives ----------------------------------------------------
-
-    def property_scores(self, property_logits: Tensor) -> Tensor:
-        """What a class row is compared with: `sigmoid(logits / T)`, or the logits themselves for `"cosine"`.
-
-        Args:
-            property_logits: `(batch_size, num_properties, height, width)`.
-
-        Returns:
-            The same shape; in [0, 1] for the sigmoid modes.
-        """
-        if self.config.similarity == "cosine":
-            return property_logits
-        return torch.sigmoid(property_logits / self.config.temperature)
-
-    def class_logits(self, property_logits: Tensor) -> Tensor:
-        """Similarity of each pixel's property scores to the row of each class (section 3 of the paper).
-
-        Args:
-            property_logits: `(batch_size, num_properties, height, width)`.
-
-        Returns:
-            `(batch_size, num_labels, height, width)`.
-        """
-        scores = self.property_scores(property_logits)
-        rows = self.class_property_matrix.to(scores.dtype)
-        batch_size, num_properties, height, width = scores.shape
-        with torch.autocast(device_type=scores.device.type, enabled=False):
-            if self.config.similarity == "sigmoid_l2":
-                dot = rows @ scores.flatten(2)
-                squared = scores.square().sum(dim=1).flatten(1)[:, None] - 2 * dot + rows.sum(dim=1)[:, None]
-                distance = squared.clamp_min(EPSILON**2).sqrt()
-                similarity = 1 - distance / num_properties**0.5
-            else:
-                # Normalizing after the product is cheaper: num_labels < num_properties.
-                rows = nn.functional.normalize(rows, dim=1, eps=EPSILON)
-                norm = torch.linalg.vector_norm(scores, dim=1).flatten(1).clamp_min(EPSILON)
-                similarity = (rows @ scores.flatten(2)) / norm[:, None]
-        return similarity.view(batch_size, -1, height, width)
+    # ---- losses and the forward pass ----------------------------------------------------------------------
 
     def _head_loss(
         self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits: Tensor | None = None
@@ -284,17 +193,22 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             "ignore_index": config.semantic_loss_ignore_index,
             "void_pixels": config.void_pixels,
             "pixel_embeddings": embeddings,
-            "apply_sigmoid": config.similarity != "cosine",
+            "apply_sigmoid": config.similarity not in ("cosine", "linear_cosine"),
         }
+        rows = self.class_property_matrix
+        if config.similarity == "linear_cosine":
+            named, unspoken = self._logits_of_responses(logits)
+            logits = self._scores(named, unspoken)  # what is compared, clamped before it is upsampled
+            rows = self._rows(logits.shape[1])
+            if class_logits is None and config.class_loss_weight > 0:
+                class_logits = self.similarity_of_scores(logits)
         loss = logits.new_zeros(())
         if config.property_loss_weight > 0:
             if config.property_loss == "cosine":
-                value = property_cosine_loss(logits, labels, self.class_property_matrix, **shared)
+                value = property_cosine_loss(logits, labels, rows, **shared)
             else:
                 kind = config.property_loss
-                value = property_regression_loss(
-                    logits, labels, self.class_property_matrix, kind=kind, **shared
-                )
+                value = property_regression_loss(logits, labels, rows, kind=kind, **shared)
             loss = loss + config.property_loss_weight * value
         if config.class_loss_weight > 0:
             if class_logits is None:
@@ -344,8 +258,12 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         all_states = _selected(features, output_hidden_states) if is_timm else outputs.hidden_states
         pyramid = features if self.feature_pyramid is None else self.feature_pyramid(features)
         raw, embeddings = self.decode_head(self.property_embeddings, *pyramid)
-        property_logits = _normalized(raw, embeddings)
-        class_logits = self.class_logits(property_logits)
+        unspoken = None
+        if self.config.similarity == "linear_cosine":
+            property_logits, unspoken = self._logits_of_responses(raw)
+        else:
+            property_logits = _normalized(raw, embeddings)
+        class_logits = self.class_logits(property_logits, unspoken)
 
         loss = None
         if labels is not None:
@@ -358,9 +276,32 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
             loss=loss,
             logits=class_logits,
             property_logits=property_logits,
+            unspoken_logits=unspoken,
             hidden_states=all_states,
             attentions=outputs.attentions,
         )
+
+    def last_layer_maps(self, pixel_values: Tensor) -> list[Tensor]:
+        """The maps that the last layer sees, the one with the size of the result first.
+
+        Args:
+            pixel_values: `(batch_size, 3, height, width)`, normalized as the processor does.
+        """
+        features = self.backbone.forward_with_filtered_kwargs(
+            pixel_values, output_hidden_states=False, output_attentions=False
+        ).feature_maps
+        return self.decode_head.maps(
+            features if self.feature_pyramid is None else self.feature_pyramid(features)
+        )
+
+    def responses(self, pixel_values: Tensor) -> Tensor:
+        """What the last layer itself gives `(batch_size, num_responses, height, width)` (`"linear_cosine"`).
+
+        Args:
+            pixel_values: `(batch_size, 3, height, width)`, normalized as the processor does.
+        """
+        weight, bias = self.decode_head.classifier.weight, self.decode_head.classifier.bias
+        return linear_of_maps(self.last_layer_maps(pixel_values), weight, bias)
 
     # ---- state --------------------------------------------------------------------------------------------
 
@@ -396,7 +337,7 @@ class ProLabForSemanticSegmentation(ProLabPreTrainedModel):
         """Writes configuration and weights, and the property space's own files beside them."""
         result = super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True) and self.config.class_properties is not None:
-            _write_property_space(self, Path(save_directory))
+            write_property_space(self, Path(save_directory))
         return result
 
 
@@ -418,25 +359,6 @@ def _selected(states: Any, wanted: bool | list[int]) -> tuple[Tensor | None, ...
 
 def _first(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _property_space_class() -> Any:
-    try:
-        from prolab_hf import PropertySpace
-    except ImportError as error:
-        raise ImportError(
-            "A PropertySpace object needs the package: pip install prolab_hf. "
-            "(The model itself runs without it; its classes and properties are in model.config.)"
-        ) from error
-    return PropertySpace
-
-
-def _write_property_space(model: ProLabForSemanticSegmentation, folder: Path) -> None:
-    try:
-        from prolab_hf.label_space.space_files import write_space_files
-    except ImportError:
-        return  # remote code without the package: configuration and weights carry everything
-    write_space_files(model.property_space, folder)
 
 
 __all__ = [
