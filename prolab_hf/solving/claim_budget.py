@@ -81,7 +81,7 @@ def calibrate(
         model.config.trained_classes = trained = [names[index] for index in present]
     sources = {label: row[0] for label, row in enumerate(class_sources(model.config)) if row}
     model.set_calibration_sample(
-        found.features, torch.tensor([sources[label] for label in found.labels.tolist()])
+        values, torch.tensor([sources[label] for label in labels.tolist()])
     )
     model.set_claim_budget(claim_budget)
 
