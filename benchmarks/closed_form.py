@@ -67,6 +67,7 @@ HELD_OUT = {
     "camvid": [["bicyclist", "pavement"], ["car", "fence"], ["tree", "pole"], ["road", "sign"]],
 }
 NUMBERS_OF_IMAGES = (5, 10, 30, 100)
+EXPONENT = 0.5  # rho; lambda and beta are chosen
 CONSE_CLASSES, CONSE_SCALE = 10, 3.0
 SGD_STEPS, SGD_BATCH, SGD_RATE = 1000, 1024, 1e-3
 Scores = Callable[[Tensor], Tensor]
@@ -333,7 +334,7 @@ def all_classes(images: Images, seed: int, options: argparse.Namespace) -> dict[
     train, test = images.train_and_test(seed)
     got = collect(images, train, seed)
     everything = list(range(len(images.class_names)))
-    choice = choose(got.fit, got.sample, images.rows, torch.tensor(everything))
+    choice = choose(got.fit, got.sample, images.rows, torch.tensor(everything), class_exponent=EXPONENT)
     started = time.process_time()
     layer = solve_responses(got.fit + got.held, choice)
     seconds = time.process_time() - started
@@ -378,7 +379,7 @@ def _one_split(
 ) -> dict[str, list[float]]:
     known = [c for c in range(len(images.class_names)) if c not in unseen]
     fit, sample, rows = only(got.fit, known), only_pixels(got.sample, known), images.rows
-    choice = choose(fit, sample, rows[known], torch.arange(len(known)))
+    choice = choose(fit, sample, rows[known], torch.arange(len(known)), class_exponent=EXPONENT)
     answers = responses_of(images, test, solve_responses(fit + only(got.held, known), choice))
     honest = sample.features @ solve_responses(fit, choice).float().t()
     heads = {
@@ -495,7 +496,8 @@ def few_images(images: Images, seed: int, options: argparse.Namespace) -> dict[s
 
 def _choice(images: Images, got: Collected, known: list[int]) -> Choice:
     sample = only_pixels(got.sample, known)
-    return choose(only(got.fit, known), sample, images.rows[known], torch.arange(len(known)))
+    rows, present = images.rows[known], torch.arange(len(known))
+    return choose(only(got.fit, known), sample, rows, present, class_exponent=EXPONENT)
 
 
 HEADERS = {
