@@ -472,8 +472,7 @@ def few_images(images: Images, seed: int, options: argparse.Namespace) -> dict[s
         layer = solve_responses(only(total, known), choice)
         answers = responses_of(images, test, layer)
         sample = only_pixels(got.sample, known)
-        fit = only(got.fit, known) if (got.fit.counts[known] > 0).all() else only(total, known)
-        honest = sample.features @ solve_responses(fit, choice).float().t()
+        honest = sample.features @ solve_responses(only(got.fit, known), choice).float().t()
         wide = torch.full((len(images.class_names),), -torch.inf)
         wide[known] = 0
 
