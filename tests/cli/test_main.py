@@ -1,6 +1,7 @@
 """The command as a whole: what it offers, its exit codes, and the quickstart from end to end."""
 
 import errno
+import os
 import re
 
 import pytest
@@ -96,12 +97,15 @@ def test_quickstart_does_every_step(tmp_path):
     result = run_quickstart(
         tmp_path / "out", recipe=recipe, num_train=16, num_test=3, say=said.append, show_progress=False
     )
-    assert [line[0] for line in said if line[0].isdigit()] == list("1234567")
+    assert [line[0] for line in said if line[0].isdigit()] == list("12345678")
     names = [entry["name"] for entry in result.extended["per_class"]]
     assert names[-1] == result.held_out == result.explanation.class_name
     assert len(names) == len(result.test["per_class"]) + 1
     total = sum(share for _, share in result.explanation.contributions)
     assert total == pytest.approx(result.explanation.score, abs=1e-5)
+    assert len(result.controls) == 4
+    assert all(0 <= value <= 1 for value in [result.others, *result.controls])
+    assert "random rows in the place of its description" in " ".join(said)
     with Image.open(result.figure) as image:
         assert min(image.size) > 400
     # Whoever may read the configuration may read the weights.
@@ -109,8 +113,25 @@ def test_quickstart_does_every_step(tmp_path):
     assert weights.stat().st_mode == config.stat().st_mode
     model = ProLabForSemanticSegmentation.from_pretrained(tmp_path / "out")
     assert model.config.num_labels == len(names) - 1
+    assert model.config.similarity == "linear_cosine"
+    assert model.calibration_scores is not None
     with pytest.raises(FileExistsError):
         run_quickstart(tmp_path / "out", recipe=recipe, num_train=16, num_test=3, show_progress=False)
+
+
+def test_quickstart_lets_threads_wait_without_spinning(tmp_path, monkeypatch):
+    seen = []
+
+    def stop(*args, **kwargs):
+        seen.append(os.environ.get("OMP_WAIT_POLICY"))
+        raise FileExistsError("enough.")
+
+    monkeypatch.setattr("prolab_hf.quickstart.run_quickstart", stop)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    CliRunner().invoke(app, ["quickstart", "--out", str(tmp_path / "out")])
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    CliRunner().invoke(app, ["quickstart", "--out", str(tmp_path / "out")])
+    assert seen == ["ACTIVE", "PASSIVE"]
 
 
 @pytest.mark.parametrize(
