@@ -33,16 +33,20 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prolab_hf {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def prolab(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Semantic segmentation that answers in properties: describe classes, train, evaluate, explain, share."""
-    if version:
-        typer.echo(f"prolab_hf {__version__}")
-        raise typer.Exit
 
 
 WORDS, PIXELS, USE, SHARE = "Words", "Pixels", "Use a model", "Share"

@@ -51,7 +51,7 @@ def _usage(error: Exception) -> str:
     """A wrong word on the command line (typer and click have a class each for it), and where to read on."""
     text = " ".join(str(getattr(error, "format_message")()).split()).rstrip(".")  # noqa: B009
     command = getattr(getattr(error, "ctx", None), "command_path", None) or "prolab"
-    return f"{text}. See `{command} --help`."
+    return f"{text or 'Name a command'}. See `{command} --help`."  # without any word the help was shown
 
 
 def _hub_error(error: Exception) -> tuple[str, int] | None:
