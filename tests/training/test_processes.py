@@ -26,6 +26,7 @@ recipe = TrainingRecipe(
 )
 train(frozen_model(), UnevenlyVoid(4), None, recipe=recipe, output_dir={output!r} + "/void", show_progress=False)
 # With live statistics, which every process keeps for itself.
+recipe = recipe.replace(**{{"schedule.batch_size": 2}})
 train(build_model(), Stripes(8), Stripes(5), recipe=recipe, output_dir={output!r} + "/live", show_progress=False)
 """
 
