@@ -14,11 +14,13 @@ from .image_processing_shared_prolab import ProLabImageProcessorKwargs, ProLabIm
 class ProLabImageProcessorPil(ProLabImageProcessorMixin, PilBackend):  # type: ignore[misc]
     """Pre- and post-processing on Pillow and numpy; its options are those of `ProLabImageProcessorMixin`."""
 
-    def resize(self, image: np.ndarray, size: SizeDict, resample: Any = None, **kwargs: Any) -> np.ndarray:
+    def resize(  # type: ignore[override]
+        self, image: np.ndarray, size: SizeDict, resample: Any = None, **kwargs: Any
+    ) -> np.ndarray:
         """An image `(channels, height, width)` of another size; any number of channels, 8 bits or float."""
         if image.dtype == np.uint8 and image.shape[0] in (1, 3):
             return super().resize(image, size, resample=resample, **kwargs)
-        target = (size.width, size.height)
+        target = (size.width or 1, size.height or 1)
         method = Image.Resampling.BILINEAR if resample is None else resample
         channels = [Image.fromarray(channel.astype(np.float32)).resize(target, method) for channel in image]
         resized = np.stack([np.asarray(channel) for channel in channels])

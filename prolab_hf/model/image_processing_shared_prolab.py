@@ -223,7 +223,7 @@ class ProLabImageProcessorMixin(Backend):
         source = {key: kwargs.pop(key, None) for key in ("do_convert_rgb", "input_data_format", "device")}
         return_tensors = kwargs.pop("return_tensors", None)
         mean = kwargs.get("image_mean")
-        num_channels = len(mean) if isinstance(mean, tuple) else 3
+        num_channels: int | None = len(mean) if isinstance(mean, tuple) else 3
         if num_channels == 3 and not source["do_convert_rgb"]:
             num_channels = None
         first = source["input_data_format"] in ("channels_first", ChannelDimension.FIRST)

@@ -37,8 +37,11 @@ def read_label_maps(segmentation_maps: LabelMaps) -> list[Tensor]:
         FileNotFoundError: A path does not exist.
         TypeError: A map is of another kind.
     """
-    several = isinstance(segmentation_maps, list | tuple) or getattr(segmentation_maps, "ndim", None) == 3
-    maps = list(segmentation_maps) if several else [segmentation_maps]
+    maps: list[Any] = [segmentation_maps]
+    if isinstance(segmentation_maps, list | tuple) or (
+        isinstance(segmentation_maps, np.ndarray | Tensor) and segmentation_maps.ndim == 3
+    ):
+        maps = list(segmentation_maps)
     return [_read_label_map(label_map, index) for index, label_map in enumerate(maps)]
 
 

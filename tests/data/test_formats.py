@@ -229,6 +229,7 @@ def test_coco_compressed_run_lengths_are_those_of_pycocotools(tmp_path):
     [
         ({"size": [HEIGHT, WIDTH], "counts": [5, 10**9]}, "do not add up to 20 x 30"),
         ({"size": [10**6, 10**6], "counts": "oooo"}, "its image has"),
+        ({"size": None, "counts": [600]}, "run lengths for None, its image has"),
         ({"size": [HEIGHT, WIDTH], "counts": "~~~"}, "damaged run lengths"),
         ([[1, 2, 3]], "neither polygons"),
         ([], "neither polygons"),

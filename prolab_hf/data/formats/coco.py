@@ -219,7 +219,7 @@ def _check_shape(shape: object, size: tuple[int, int], name: str) -> None:
     """The C code of pycocotools does not look at what it is given: wrong run lengths write beyond its memory."""
     if isinstance(shape, dict):
         counts = shape.get("counts")
-        if list(shape.get("size", ())) != list(size):
+        if shape.get("size") != list(size):
             raise ValueError(
                 f"{name} has run lengths for {shape.get('size')}, its image has {list(size)} (height, width)."
             )
