@@ -29,7 +29,7 @@ from prolab_hf.solving.solution import (
     mean_iou,
     spoken_shares,
 )
-from prolab_hf.solving.solve import set_last_layer
+from prolab_hf.solving.solved_head import set_last_layer
 
 STEPS = (0, 3, 10, 30)
 OWN_SHARES = (0.0, 0.5, 1.0)
