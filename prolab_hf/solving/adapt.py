@@ -34,14 +34,8 @@ from prolab_hf.solving.class_layer import find_class_layer
 from prolab_hf.solving.class_names import ClassMatch, match_class_names
 from prolab_hf.solving.foreign_network import load_network, network_processor
 from prolab_hf.solving.refinement import refine_last_layer
-from prolab_hf.solving.solve import (
-    DISPLAY_TEMPERATURE,
-    SolveOptions,
-    SolveSettings,
-    in_closed_form,
-    pass_for,
-    solve_head,
-)
+from prolab_hf.solving.solve import DISPLAY_TEMPERATURE, in_closed_form
+from prolab_hf.solving.solved_head import SolveOptions, SolveSettings, pass_for, solve_head
 
 logger = logging.getLogger(__name__)
 

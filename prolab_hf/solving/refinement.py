@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prolab_hf.evaluation.inference import prepare
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Pass
@@ -29,7 +30,7 @@ from prolab_hf.solving.solution import (
     mean_iou,
     spoken_shares,
 )
-from prolab_hf.solving.solve import set_last_layer
+from prolab_hf.solving.solved_head import set_last_layer
 
 STEPS = (0, 3, 10, 30)
 OWN_SHARES = (0.0, 0.5, 1.0)
@@ -222,7 +223,7 @@ def _pixels_of(work: Pass, trained: Sequence[str], num_pixels: int) -> tuple[Pix
         per_image = max(1, num_pixels // len(indices))
         sample = sample_pixels(labels, -1, per_image, np.random.default_rng((work.seed, index, 1)))
         if len(sample.labels):
-            features = features_at(work.maps_of(work.prepare(image)), sample, labels.shape).cpu()
+            features = features_at(work.maps_of(prepare(work.processor, image)), sample, labels.shape).cpu()
             known = torch.from_numpy(sample.labels), torch.from_numpy(sample.weights)
             parts[turn % 5 == 4].append(Pixels(features, *known))
     return _joined(parts[0]), _joined(parts[1])
