@@ -245,6 +245,10 @@ class Pass:
         sample = as_sample(self.dataset[index], index, self.processor)
         return sample.image, self.classes.decode(sample.mask, sample.name), sample.name
 
+    def prepare(self, image: Image.Image) -> Tensor:
+        """`pixel_values` `(1, num_channels, height, width)` of an image."""
+        return prepare(self.processor, image)
+
     def count_masks(self, accelerator: Accelerator | None = None, *, show_progress: bool = False) -> Tensor:
         """Labeled pixels per class, float64 `(num_classes,)`, before any feature is computed."""
         counts = np.zeros(len(self.classes.class_names))
@@ -283,9 +287,7 @@ class Pass:
         target = total.held if is_held else total.fit
         if len(sample.labels):
             # Moved at once: not every device knows float64, in which sums and weights are.
-            features = features_at(self.maps_of(prepare(self.processor, image)), sample, ids.shape).to(
-                self.device
-            )
+            features = features_at(self.maps_of(self.prepare(image)), sample, ids.shape).to(self.device)
             labels = torch.from_numpy(sample.labels).to(self.device)
             weights = torch.from_numpy(sample.weights)
             try:

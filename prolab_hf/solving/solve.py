@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import torch
+from transformers import AutoImageProcessor
+from transformers.utils import is_timm_available
 
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import label_names
+from prolab_hf.model.configuration_prolab import ProLabConfig
+from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import LabeledImages
 from prolab_hf.solving.claim_budget import calibrate
-from prolab_hf.solving.default_processor import default_processor
 from prolab_hf.solving.solution import Choice
 from prolab_hf.solving.solved_head import (
     SolveOptions,
@@ -111,6 +114,42 @@ def new_model(
     return model, default_processor(
         backbone, model.config, image_size=image_size
     ) if needs_processor else None
+
+
+def default_processor(backbone: Any, config: ProLabConfig, *, image_size: int | None = None) -> Any:
+    """A processor with the backbone's own mean and deviation, and sizes that its patches divide.
+
+    Args:
+        backbone: What the model was built from; a name or folder tells the statistics.
+        config: Of the model.
+        image_size: Shortest edge in pixels; 0 keeps the size of the images, `None` takes 512.
+    """
+    options: dict[str, Any] = {}
+    found = _statistics(str(backbone)) if isinstance(backbone, str | Path) else None
+    if found is not None:
+        options["image_mean"], options["image_std"] = (list(values) for values in found)
+    patch = getattr(config.backbone_config, "patch_size", None)
+    if isinstance(patch, int) and patch > 4:  # hierarchical networks with patches of 4 pad by themselves
+        options["size_divisor"] = patch
+    if image_size == 0:
+        options["do_resize"] = False
+    elif image_size is not None:
+        options["size"] = {"shortest_edge": image_size, "longest_edge": 4 * image_size}
+    return ProLabImageProcessorPil.from_model_config(config, **options)
+
+
+def _statistics(name: str) -> tuple[Any, Any] | None:
+    if is_timm_available():
+        import timm
+
+        entry = timm.get_pretrained_cfg(name.removeprefix("timm/")) if timm.is_model(name) else None
+        if entry is not None:
+            return entry.mean, entry.std
+    try:
+        processor = AutoImageProcessor.from_pretrained(name)
+    except (OSError, ValueError):
+        return None  # a backbone without a processor: ImageNet's statistics
+    return processor.image_mean, processor.image_std
 
 
 # ---- more images, other numbers -----------------------------------------------------------------------------------
@@ -340,9 +379,11 @@ __all__ = [
     "SolveOptions",
     "SolveSettings",
     "add_images",
+    "default_processor",
     "finish_by_solving",
     "in_closed_form",
     "new_model",
+    "pass_for",
     "set_last_layer",
     "solve",
     "solve_head",
