@@ -45,27 +45,27 @@ COLUMNS: dict[str, tuple[str, Callable[[HealthReport], float]]] = {
 }
 
 
-def _average_linkage(vectors, number, *, weights, texts, rules, seed):
+def _average_linkage(vectors, number, *, weights, texts, rules, coarse):
     conflicts = rules.matrix(texts)
     labels = agglomerate(vectors, number, weights, conflicts, "average")
     return refine(vectors, labels, weights, conflicts)
 
 
-def _constrained_kmeans(vectors, number, *, weights, texts, rules, seed):
-    return constrained_kmeans(vectors, number, weights=weights, seed=seed, conflicts=rules.matrix(texts))
+def _constrained_kmeans(vectors, number, *, weights, texts, rules, coarse):
+    return constrained_kmeans(vectors, number, weights=weights, seed=0, conflicts=rules.matrix(texts))
 
 
-def _spherical(vectors, number, *, weights, texts, rules, seed):
-    return spherical_kmeans(vectors, number, weights=weights, seed=seed, n_init=10)
+def _spherical(vectors, number, *, weights, texts, rules, coarse):
+    return spherical_kmeans(vectors, number, weights=weights, seed=0, n_init=10)
 
 
-def _balanced(vectors, number, *, weights, texts, rules, seed):
-    return balanced_kmeans(vectors, number, weights=weights, seed=seed, n_init=10)
+def _balanced(vectors, number, *, weights, texts, rules, coarse):
+    return balanced_kmeans(vectors, number, weights=weights, seed=0, n_init=10)
 
 
-def _split_opposites(vectors, number, *, weights, texts, rules, seed):
+def _split_opposites(vectors, number, *, weights, texts, rules, coarse):
     def grouped(count: int) -> np.ndarray:
-        return clustering.kmeans_labels(vectors, count, weights, seed=seed, n_init=10)[0]
+        return clustering.kmeans_labels(vectors, count, weights, seed=0, n_init=10)[0]
 
     return split_opposites(vectors, texts, number, weights=weights, kmeans=grouped)
 
@@ -124,7 +124,7 @@ def main() -> None:
     for name, labels_of in VARIANTS.items():
         # The variants take the place of the package's constrained clustering for the length of a row.
         with patch.object(clustering, "constrained_labels", labels_of):
-            _add(table, name, source, encoder, seeds, fixed)
+            _add(table, name, source, encoder, range(1), fixed)
     _add(table, "kmeans, knee", source, encoder, seeds, {"num_properties": "knee", "algorithm": "kmeans"})
     _add(table, "auto", source, encoder, range(1), {"num_properties": "auto"})
     Console(width=200).print(table)

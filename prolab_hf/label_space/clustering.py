@@ -100,8 +100,13 @@ def cluster(
     if kind is Algorithm.CONSTRAINED:
         if texts is None:
             raise ValueError('The clustering "constrained" needs the texts of the vectors.')
+
+        def coarse(count: int) -> np.ndarray:
+            return kmeans_labels(vectors, count, weights, seed=seed, n_init=1)[0]
+
+        checked = ConflictRules.load(rules)
         labels = constrained_labels(
-            vectors, num_clusters, weights=weights, texts=texts, rules=ConflictRules.load(rules), seed=seed
+            vectors, num_clusters, weights=weights, texts=texts, rules=checked, coarse=coarse
         )
     else:
         labels, solver = kmeans_labels(vectors, num_clusters, weights, seed=seed, n_init=n_init)

@@ -6,7 +6,7 @@ a phrase occurs as its weight), so rare phrases join their nearest neighbour bef
 together. Average linkage and constrained K-Means were measured beside it (`benchmarks/clustering_variants.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -112,8 +112,7 @@ def constrained_labels(
     weights: np.ndarray,
     texts: Sequence[str],
     rules: ConflictRules,
-    seed: int = 0,
-    linkage: str = "ward",
+    coarse: Callable[[int], np.ndarray],
 ) -> np.ndarray:
     """Groups N phrases into exactly `num_clusters` groups without a contradiction.
 
@@ -123,8 +122,7 @@ def constrained_labels(
         weights: `(N,)` how often each phrase occurs.
         texts: The N phrases.
         rules: What contradicts what.
-        seed: Seed of the K-Means that very large inputs start from; smaller ones need none.
-        linkage: `"ward"` or `"average"`.
+        coarse: K-Means labels of the phrases for a number of groups; very large inputs start from them.
 
     Returns:
         `(N,)` group of each phrase.
@@ -133,12 +131,12 @@ def constrained_labels(
         TooFewProperties: No grouping of that size was found; it says the smallest that was.
     """
     if len(texts) > MAX_TABLE:
-        return _large_labels(vectors, num_clusters, weights, texts, rules, seed)
+        return _large_labels(vectors, num_clusters, weights, texts, rules, coarse)
     # The root: with full weights rare phrases join far ones, with none too many properties belong to one class.
     mass = np.sqrt(weights)
     # First also apart: values of different nouns ("yellow", "white clouds"), which is more than a contradiction.
     for conflicts in (rules.matrix(texts, whatever_noun=True), rules.matrix(texts)):
-        labels = agglomerate(vectors, num_clusters, mass, conflicts, linkage)
+        labels = agglomerate(vectors, num_clusters, mass, conflicts, "ward")
         reached = int(labels.max()) + 1
         if reached == num_clusters:
             return refine(vectors, labels, mass, conflicts)
@@ -160,18 +158,16 @@ def _large_labels(
     weights: np.ndarray,
     texts: Sequence[str],
     rules: ConflictRules,
-    seed: int,
+    coarse: Callable[[int], np.ndarray],
 ) -> np.ndarray:
     """K-Means with fewer groups, then every group parted where it holds contradictions, until the number fits."""
-    from prolab_hf.label_space.clustering import kmeans_labels
-
     planned = num_clusters
     for _ in range(6):
-        coarse = kmeans_labels(vectors, planned, weights, seed=seed, n_init=1)[0]
+        groups = coarse(planned)
         labels = np.zeros(len(texts), dtype=np.int64)
         count = 0
         for group in range(planned):
-            members = np.flatnonzero(coarse == group)
+            members = np.flatnonzero(groups == group)
             parted = color_groups(vectors[members], rules.matrix([texts[row] for row in members]))
             labels[members] = count + parted
             count += int(parted.max()) + 1

@@ -150,3 +150,21 @@ def test_a_model_without_properties_cannot_explain(processor, image):
     )
     with pytest.raises(ValueError, match="SegformerForSemanticSegmentation has no properties"):
         explain(plain, processor, image, point=(1, 1))
+
+
+def test_the_explained_class_speaks_in_its_own_words(make_model, processor, image):
+    model = make_model("sigmoid_cosine")
+    space = model.property_space
+    texts = {
+        name: [f"{name} says {index}" for index in row]
+        for name, row in zip(space.class_names, space.class_properties)
+    }
+    model.set_property_space(
+        space.replace(descriptions=texts, assignments=dict(zip(space.class_names, space.class_properties)))
+    )
+    explanation = explain(model, processor, image, point=(60, 40))
+    name = explanation.class_name
+    assert all(explanation.phrase(own).startswith(f"{name} says ") for own in explanation.expected)
+    assert f"{name} says " in explanation.to_text()
+    entry = next(one for one in explanation.to_dict()["contributions"] if one["expected"])
+    assert entry["phrase"].startswith(f"{name} says ") and entry["phrase"] not in entry["other_phrases"]

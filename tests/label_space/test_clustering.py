@@ -107,3 +107,17 @@ def test_knee_curve_falls(blobs):
     errors = [error for _, error in curve]
     assert errors == sorted(errors, reverse=True)
     assert knee(np.eye(2))[0] in (1, 2)
+
+
+def test_very_large_inputs_are_grouped_without_contradictions(monkeypatch):
+    from prolab_hf.label_space import constrained_clustering
+    from prolab_hf.label_space.conflicts import BUILT_IN
+
+    monkeypatch.setattr(constrained_clustering, "MAX_TABLE", 10)
+    texts = [
+        f"{color} {noun}" for color in ("red", "blue", "green") for noun in ("roof", "door", "hull", "leaves")
+    ]
+    vectors = np.random.default_rng(0).standard_normal((12, 8))
+    found = cluster(vectors, 8, algorithm="constrained", texts=texts)
+    for group in range(8):
+        assert not BUILT_IN.pairs([text for text, label in zip(texts, found.labels) if label == group])
