@@ -154,7 +154,7 @@ def _held_out(network: object, processor: object, source: object, names: list[st
     """Measures classes that were not trained, and says what the words have to do with it."""
     from rich.table import Table
 
-    from prolab_hf.evaluation.unknown import evaluate_held_out
+    from prolab_hf.evaluation.held_out import evaluate_held_out
 
     results = evaluate_held_out(network, processor, source, names, show_progress=True)  # type: ignore[arg-type]
     write_json(out, results)

@@ -27,6 +27,7 @@ from prolab_hf.evaluation.sliding_window import (
     slide_bands,
     slide_logits,
 )
+from prolab_hf.evaluation.unknown import DEFAULT_SHARE, UNKNOWN, unknown_threshold, with_unknown
 from prolab_hf.model.image_conversion_prolab import StandardImage, read_image
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.progress import Progress, progress
@@ -363,8 +364,6 @@ def segment(
         runs = _runs(upright, processor, settings)
         function = logits_function(model)
         if unknown is not False:
-            from prolab_hf.evaluation.unknown import DEFAULT_SHARE, UNKNOWN, unknown_threshold, with_unknown
-
             share = DEFAULT_SHARE if unknown is True else float(unknown)
             function, names = with_unknown(function, unknown_threshold(model, share)), [*names, UNKNOWN]
         with progress(show_progress_bar, "segmenting") as bar:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from prolab_hf.evaluation.unknown import ScoreHistogram, evaluate_held_out, held_out_means, with_unknown
+from prolab_hf.evaluation.held_out import ScoreHistogram, evaluate_held_out, held_out_means
+from prolab_hf.evaluation.unknown import with_unknown
 from tests.solving.conftest import Patches, solve_patches
 from tests.solving.test_solve import trained_model
 
