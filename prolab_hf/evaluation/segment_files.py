@@ -22,7 +22,8 @@ from prolab_hf.files import parse_json, read_json_object, read_text, write_bytes
 from prolab_hf.model.image_conversion_prolab import StandardImage, as_bytes_scale
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)

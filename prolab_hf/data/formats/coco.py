@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,7 @@ def _checked(file: Path) -> Mapping[str, list[Mapping[str, object]]]:
     return content
 
 
-def _field(entry: Mapping[str, object], name: str, kind: type, file: Path) -> object:
+def _field(entry: Mapping[str, object], name: str, kind: type, file: Path) -> Any:
     value = entry.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{file}: {name!r} is {value!r} in {dict(entry)!r:.80}; it must be {kind.__name__}.")

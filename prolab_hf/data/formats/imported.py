@@ -142,8 +142,8 @@ def _write_pair(item: ImportedImage, folder: Path, num_classes: int, ignore_inde
         raise ValueError(
             f"The annotation of {item.name} holds the id {int(mask[bad][0])} of {num_classes} classes."
         )
-    kind = np.uint8 if ignore_index == IGNORE_INDEX else np.uint16
-    Image.fromarray(mask.astype(kind)).save(folder / "masks" / f"{_flat(item.name)}.png")
+    number = np.uint8 if ignore_index == IGNORE_INDEX else np.uint16
+    Image.fromarray(mask.astype(number)).save(folder / "masks" / f"{_flat(item.name)}.png")
     shutil.copy2(item.image, folder / "images" / f"{_flat(item.name)}{item.image.suffix}")
 
 

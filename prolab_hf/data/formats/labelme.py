@@ -97,7 +97,7 @@ def _checked(file: Path) -> Mapping[str, list[Mapping[str, object]]]:
             isinstance(point, list) and len(point) == 2 and all(_is_position(n) for n in point)
             for point in points
         )
-        if not good or len(points) < needed:
+        if not isinstance(points, list) or not good or len(points) < needed:
             raise ValueError(
                 f"{where} ({kind}) needs at least {needed} points of two numbers, it has {points!r:.60}."
             )
