@@ -145,9 +145,9 @@ _RECIPES: dict[str, dict[str, Any]] = {
     },
     # The drawn data set of `prolab quickstart`: a minute or two on two cores, from random weights.
     "quickstart": {
-        "epochs": 7,
+        "epochs": 5,
         "batch_size": 8,
-        "learning_rate": 3e-3,
+        "learning_rate": 2e-3,
         "weight_decay": 0.01,
         "max_gradient_norm": 5.0,
         "hidden_size": 64,
@@ -156,7 +156,6 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "photometric_distortion": False,
         "class_loss_weight": 0.0,
         "num_workers": 0,
-        "eval_every": 140,
     },
 }
 
