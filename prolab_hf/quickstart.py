@@ -307,7 +307,7 @@ def _draw(
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(titles[column], fontsize=12, color="#22262e", pad=8)
-    axes = figure.add_axes((0.015, 0.02, 0.46, below - 0.06))
+    axes = figure.add_axes((0.015, 0.035, 0.46, below - 0.075))
     axes.set_axis_off()
     for index, (name, color) in enumerate(zip(class_names, class_colors(len(class_names)))):
         row, column = divmod(index, 4)
@@ -315,7 +315,7 @@ def _draw(
         axes.add_patch(Rectangle((x, y), 0.035, 0.13, color=np.asarray(color) / 255))
         axes.text(x + 0.05, y + 0.06, name, fontsize=12, va="center", color="#22262e", parse_math=False)
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    figure.text(0.015, 0.012, caption, fontsize=11, color="#22262e")
+    figure.text(0.015, 0.006, caption, fontsize=11, color="#22262e")
     _draw_reasons(figure.add_axes((0.68, 0.045, 0.3, below - 0.1)), explanation)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -144,9 +144,9 @@ _RECIPES: dict[str, dict[str, Any]] = {
     },
     # The drawn data set of `prolab quickstart`: a minute or two on two cores, from random weights.
     "quickstart": {
-        "schedule.epochs": 7,
+        "schedule.epochs": 5,
         "schedule.batch_size": 8,
-        "optimizer.learning_rate": 3e-3,
+        "optimizer.learning_rate": 2e-3,
         "optimizer.weight_decay": 0.01,
         "optimizer.max_gradient_norm": 5.0,
         "config.hidden_size": 64,
@@ -155,7 +155,6 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "data.photometric_distortion": False,
         "config.class_loss_weight": 0.0,
         "data.num_workers": 0,
-        "evaluation.every": 140,
     },
 }
 
