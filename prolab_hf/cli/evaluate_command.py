@@ -17,6 +17,7 @@ from prolab_hf.cli.options import (
     StrideOption,
     inference_options,
     load_model,
+    require_model,
     require_writable,
 )
 from prolab_hf.files import write_json
@@ -97,16 +98,18 @@ def evaluate(
     Images are compared at their own size. Memory does not grow with their number. With the default options the
     mean IoU is, to the last pixel, the one that training recorded for the exported model.
     """
-    from prolab_hf.data.source_from_name import open_source
-    from prolab_hf.evaluation.evaluate import evaluate as evaluate_network
-    from prolab_hf.evaluation.report import class_table, means_table
-
     is_recorded = mode is None and crop_size is None and stride is None
     chosen = mode or ("whole" if is_recorded else "slide")
     options = inference_options(chosen, crop_size, stride, flip, scales, batch_size, resize_twice)
     if is_recorded:
         del options["mode"]
     require_writable(out)
+    require_model(model)
+
+    from prolab_hf.data.source_from_name import open_source
+    from prolab_hf.evaluation.evaluate import evaluate as evaluate_network
+    from prolab_hf.evaluation.report import class_table, means_table
+
     network, processor = load_model(model, device)
     listed = (Path(data) / "classes.txt").is_file()
     source = open_source(

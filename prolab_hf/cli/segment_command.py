@@ -20,7 +20,9 @@ from prolab_hf.cli.options import (
     StrideOption,
     inference_options,
     load_model,
+    require_file,
     require_image_name,
+    require_model,
     require_writable,
 )
 
@@ -81,9 +83,13 @@ def segment(
     Results of a folder lie as its images do. A run that was stopped goes on with --resume. Images above the pixel
     limit are segmented with --mode slide.
     """
+    options = inference_options(mode, crop_size, stride, flip, scales, batch_size)
+    require_model(model)
+    for image in images:
+        require_file(image, "image or folder")
+
     from prolab_hf.evaluation.segment_files import CocoFile, find_jobs
 
-    options = inference_options(mode, crop_size, stride, flip, scales, batch_size)
     several = len(images) > 1 or images[0].is_dir()
     out_folder = out if out is not None and (several or out.is_dir()) else None
     jobs = find_jobs(images, [out_folder if overlays else None, labels, probabilities])
@@ -203,7 +209,7 @@ class _Run:
             image,
             return_scores=self.places.probabilities is not None,
             unknown=self.unknown,
-            show_progress_bar=self.options["mode"] == "slide",
+            show_progress=self.options["mode"] == "slide",
             **self.options,
         )
 

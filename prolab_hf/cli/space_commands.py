@@ -363,7 +363,8 @@ def _rules(
 ) -> "ConflictRules":
     from dataclasses import replace
 
-    from prolab_hf.label_space.conflicts import ConflictRules, chat_judge, cross_encoder_judge
+    from prolab_hf.label_space.conflicts import ConflictRules
+    from prolab_hf.label_space.phrases.judges import chat_judge, cross_encoder_judge
 
     rules = ConflictRules.load(conflicts)
     if judge is None:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from prolab_hf.data.image_files import BrokenImageError, Sample, image_size
 from prolab_hf.data.label_checks import check_label_counts
+from prolab_hf.deprecation import renamed_argument
 from prolab_hf.evaluation.inference import (
     Run,
     as_image,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@renamed_argument("show_progress_bar", "show_progress")
 def evaluate(
     model: nn.Module,
     processor: ImageProcessor | None,
@@ -131,7 +133,7 @@ def evaluate_model(
     processor: ImageProcessor | None,
     source: ImageMaskPairs,
     *,
-    show_progress_bar: bool = False,
+    show_progress: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """The former name of `evaluate`; `show_progress_bar` is called `show_progress` there."""
@@ -140,7 +142,7 @@ def evaluate_model(
         DeprecationWarning,
         stacklevel=2,
     )
-    return evaluate(model, processor, source, **{"show_progress": show_progress_bar, **options})
+    return evaluate(model, processor, source, **{"show_progress": show_progress, **options})
 
 
 def count_dataset(

@@ -232,7 +232,7 @@ class ProLabMeanIoU(evaluate.Metric):
         elif (
             label_map
             or reduce_labels
-            or num_labels not in (None, counts.num_classes)
+            or num_labels not in (None, counts.num_labels)
             or ignore_index not in (None, counts.ignore_index)
         ):
             raise ValueError("With boundary_ratio the meaning of the ids is fixed when the metric is made.")

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from prolab_hf.data.image_files import image_size
+from prolab_hf.deprecation import renamed_argument
 from prolab_hf.evaluation.settings import InferenceOptions, InferenceSettings
 from prolab_hf.evaluation.sliding_window import (
     LogitsFunction,
@@ -207,7 +208,7 @@ def predict(
         bar: Progress bar to advance.
 
     Returns:
-        Labels, int64 `(height, width)`, and probabilities `(num_classes, height, width)` or `None`.
+        Labels, int64 `(height, width)`, and probabilities `(num_labels, height, width)` or `None`.
     """
     if settings.is_plain and not return_scores and isinstance(runs[0], Run):
         return resize_argmax(function(runs[0].pixel_values), size)[0], None
@@ -274,7 +275,7 @@ class Segmentation:
     Attributes:
         labels: Class ids, int64 tensor `(height, width)` at the size of the image, on the CPU.
         class_names: Names in the order of the ids.
-        scores: Class probabilities, float32 tensor `(num_classes, height, width)`, if they were asked for:
+        scores: Class probabilities, float32 tensor `(num_labels, height, width)`, if they were asked for:
             the softmax over class similarities, averaged over flips and scales. Similarities lie in [0, 1],
             so these are flat; they rank classes but are not calibrated.
     """
@@ -313,6 +314,7 @@ class Segmentation:
         return [(self.class_names[k], float(counts[k])) for k in order if counts[k] > 0]
 
 
+@renamed_argument("show_progress_bar", "show_progress")
 def segment(
     model: nn.Module,
     processor: Any,
@@ -320,7 +322,7 @@ def segment(
     *,
     return_scores: bool = False,
     unknown: bool | float = False,
-    show_progress_bar: bool = False,
+    show_progress: bool = False,
     **options: Unpack[InferenceOptions],
 ) -> Segmentation:
     """Segment an image.
@@ -338,7 +340,7 @@ def segment(
         return_scores: Whether class probabilities are returned as well (memory: classes x pixels).
         unknown: Label pixels that fit no class `"unknown"`, one class behind the others. A number is the share of
             the pixels of known classes that may get this label; `True` is 0.05. Needs a calibration sample.
-        show_progress_bar: Whether a bar over windows, flips and scales is shown.
+        show_progress: Whether a bar over windows, flips and scales is shown.
         **options: `mode`, `crop_size`, `stride`, `flip`, `scales`, `batch_size`, `resize_twice`: see
             `InferenceSettings`.
 
@@ -366,7 +368,7 @@ def segment(
         if unknown is not False:
             share = DEFAULT_SHARE if unknown is True else float(unknown)
             function, names = with_unknown(function, unknown_threshold(model, share)), [*names, UNKNOWN]
-        with progress(show_progress_bar, "segmenting") as bar:
+        with progress(show_progress, "segmenting") as bar:
             labels, scores = predict(
                 function,
                 runs,

@@ -23,11 +23,11 @@ class SegmentationScores:
     """Ratios of a segmentation, from `SegmentationCounts.scores()`; all lie in [0, 1], nan = undefined.
 
     Attributes:
-        class_iou: Intersection over union, `(num_classes,)`; nan for classes that are left out of the mean.
-        class_accuracy: Recall: share of the true pixels that were found, `(num_classes,)`.
-        class_precision: Share of the predicted pixels that are right, `(num_classes,)`.
-        class_boundary_iou: Boundary IoU, `(num_classes,)`, or `None` if it was not counted.
-        confusion: Pixel counts `(num_classes, num_classes)`: row = truth, column = prediction.
+        class_iou: Intersection over union, `(num_labels,)`; nan for classes that are left out of the mean.
+        class_accuracy: Recall: share of the true pixels that were found, `(num_labels,)`.
+        class_precision: Share of the predicted pixels that are right, `(num_labels,)`.
+        class_boundary_iou: Boundary IoU, `(num_labels,)`, or `None` if it was not counted.
+        confusion: Pixel counts `(num_labels, num_labels)`: row = truth, column = prediction.
         num_images: Number of label maps counted.
         average: Classes over which the means are taken: `"union"` or `"truth"`.
     """
@@ -134,10 +134,10 @@ def _json_number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _names(class_names: Sequence[str] | None, num_classes: int) -> list[str]:
-    names = list(class_names) if class_names is not None else [f"class {k}" for k in range(num_classes)]
-    if len(names) != num_classes:
-        raise ValueError(f"Got {len(names)} class names for {num_classes} classes.")
+def _names(class_names: Sequence[str] | None, num_labels: int) -> list[str]:
+    names = list(class_names) if class_names is not None else [f"class {k}" for k in range(num_labels)]
+    if len(names) != num_labels:
+        raise ValueError(f"Got {len(names)} class names for {num_labels} classes.")
     return names
 
 
@@ -154,14 +154,14 @@ class SegmentationCounts:
     """Streaming counts of a segmentation: a confusion matrix and, on request, boundary bands.
 
     Args:
-        num_classes: Number of classes; ids are `0 .. num_classes - 1`.
+        num_labels: Number of classes; ids are `0 .. num_labels - 1`.
         ignore_index: Label id that is left out, or `None`. `-100` is always left out.
         boundary_ratio: Width of the boundary band as a share of the image's diagonal (0.02 in the paper);
             `None` (default) leaves boundary IoU out. Void pixels count as outside of the image.
 
     Attributes:
-        confusion: Pixel counts, int64 tensor `(num_classes, num_classes)`: row = truth, column = prediction.
-        boundary: Pixel counts inside the bands, int64 tensor `(3, num_classes)`: both, predicted, true.
+        confusion: Pixel counts, int64 tensor `(num_labels, num_labels)`: row = truth, column = prediction.
+        boundary: Pixel counts inside the bands, int64 tensor `(3, num_labels)`: both, predicted, true.
         num_images: Number of label maps seen.
 
     Raises:
@@ -169,7 +169,7 @@ class SegmentationCounts:
 
     Example:
         ```python
-        counts = SegmentationCounts(num_classes=11, ignore_index=255)
+        counts = SegmentationCounts(num_labels=11, ignore_index=255)
         for predictions, labels in batches:
             counts.update(predictions, labels)
         counts.scores().mean_iou
@@ -177,23 +177,23 @@ class SegmentationCounts:
     """
 
     def __init__(
-        self, num_classes: int, *, ignore_index: int | None = 255, boundary_ratio: float | None = None
+        self, num_labels: int, *, ignore_index: int | None = 255, boundary_ratio: float | None = None
     ) -> None:
-        if num_classes < 1:
-            raise ValueError(f"num_classes is {num_classes}; a segmentation needs at least one class.")
+        if num_labels < 1:
+            raise ValueError(f"num_labels is {num_labels}; a segmentation needs at least one class.")
         if boundary_ratio is not None and not 0 < boundary_ratio < 1:
             raise ValueError(
                 f"boundary_ratio is {boundary_ratio}; it must lie between 0 and 1 (the paper uses 0.02)."
             )
-        self.num_classes = num_classes
+        self.num_labels = num_labels
         self.ignore_index = ignore_index
         self.boundary_ratio = boundary_ratio
         self.reset()
 
     def reset(self) -> None:
         """Forget everything counted so far."""
-        self.confusion = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
-        self.boundary = torch.zeros(3, self.num_classes, dtype=torch.int64)
+        self.confusion = torch.zeros(self.num_labels, self.num_labels, dtype=torch.int64)
+        self.boundary = torch.zeros(3, self.num_labels, dtype=torch.int64)
         self.num_images = 0
 
     def update(self, predictions: LabelMaps, labels: LabelMaps) -> SegmentationCounts:
@@ -208,7 +208,7 @@ class SegmentationCounts:
             This object, so that calls can be chained.
 
         Raises:
-            ValueError: If shapes differ or an id lies outside of `0 .. num_classes - 1` at a labeled pixel.
+            ValueError: If shapes differ or an id lies outside of `0 .. num_labels - 1` at a labeled pixel.
             TypeError: If an input does not hold integers.
         """
         if is_ragged(predictions) or is_ragged(labels):
@@ -226,9 +226,9 @@ class SegmentationCounts:
         # Void pixels go to one extra bin: dropping them with a boolean index would cost two copies.
         predicted = self._masked(predicted, valid, "predictions")
         true = self._masked(true, valid, "labels")
-        codes = torch.where(valid, true * self.num_classes + predicted, self.num_classes**2)
+        codes = torch.where(valid, true * self.num_labels + predicted, self.num_labels**2)
         self._to_device(codes.device)
-        self.confusion += _bincount(codes, self.num_classes**2).view_as(self.confusion)
+        self.confusion += _bincount(codes, self.num_labels**2).view_as(self.confusion)
         if self.boundary_ratio is not None:
             self._update_boundary(predicted, true, valid)
         self.num_images += true.shape[0]
@@ -238,18 +238,18 @@ class SegmentationCounts:
         """Set void pixels to 0 and check that the others are class ids."""
         masked = torch.where(valid, ids, 0)
         low, high = masked.aminmax()
-        if low < 0 or high >= self.num_classes:
-            found = torch.unique(masked[(masked < 0) | (masked >= self.num_classes)]).tolist()
+        if low < 0 or high >= self.num_labels:
+            found = torch.unique(masked[(masked < 0) | (masked >= self.num_labels)]).tolist()
             raise ValueError(
-                f"The {name} hold ids outside of 0..{self.num_classes - 1}: {shorten(found)}. "
+                f"The {name} hold ids outside of 0..{self.num_labels - 1}: {shorten(found)}. "
                 f"Ignored are {PADDING_ID} and ignore_index={self.ignore_index}; check the label coding."
             )
         # Half the memory traffic, and the pair codes still fit.
-        return masked.to(torch.int32) if self.num_classes < MAX_INT32_CLASSES else masked
+        return masked.to(torch.int32) if self.num_labels < MAX_INT32_CLASSES else masked
 
     def _update_boundary(self, predicted: torch.Tensor, true: torch.Tensor, valid: torch.Tensor) -> None:
         """Add the pixels inside of the boundary bands; maps are `(batch_size, height, width)`."""
-        void = self.num_classes
+        void = self.num_labels
         distance = boundary_distance(true.shape[-2], true.shape[-1], self.boundary_ratio or 0.0)
         # Void in both maps: its border is then a contour of both and favors neither.
         in_true = boundary_region(torch.where(valid, true, void), distance) & valid
@@ -265,11 +265,11 @@ class SegmentationCounts:
     def __iadd__(self, other: SegmentationCounts) -> SegmentationCounts:
         if not isinstance(other, SegmentationCounts):
             return NotImplemented
-        mine = (self.num_classes, self.ignore_index, self.boundary_ratio)
+        mine = (self.num_labels, self.ignore_index, self.boundary_ratio)
         theirs = (other.num_classes, other.ignore_index, other.boundary_ratio)
         if mine != theirs:
             raise ValueError(
-                f"Counts of {mine} and {theirs} (num_classes, ignore_index, boundary_ratio) cannot be added."
+                f"Counts of {mine} and {theirs} (num_labels, ignore_index, boundary_ratio) cannot be added."
             )
         self.confusion += other.confusion.to(self.confusion.device)
         self.boundary += other.boundary.to(self.boundary.device)
@@ -278,7 +278,7 @@ class SegmentationCounts:
 
     def __add__(self, other: SegmentationCounts) -> SegmentationCounts:
         total = SegmentationCounts(
-            self.num_classes, ignore_index=self.ignore_index, boundary_ratio=self.boundary_ratio
+            self.num_labels, ignore_index=self.ignore_index, boundary_ratio=self.boundary_ratio
         )
         total += self
         total += other
@@ -293,7 +293,7 @@ class SegmentationCounts:
         """Replace the counts by those of `state` (see `state()`)."""
         if state["confusion"].shape != self.confusion.shape:
             raise ValueError(
-                f"The state counts {state['confusion'].shape[0]} classes, this object {self.num_classes}."
+                f"The state counts {state['confusion'].shape[0]} classes, this object {self.num_labels}."
             )
         self.confusion, self.boundary = state["confusion"].clone(), state["boundary"].clone()
         self.num_images = int(state["num_images"])
@@ -307,7 +307,7 @@ class SegmentationCounts:
         """
         local = {name: tensor.to(accelerator.device) for name, tensor in self.state().items()}
         total = SegmentationCounts(
-            self.num_classes, ignore_index=self.ignore_index, boundary_ratio=self.boundary_ratio
+            self.num_labels, ignore_index=self.ignore_index, boundary_ratio=self.boundary_ratio
         )
         return total.load_state(accelerator.reduce(local, reduction="sum"))
 

@@ -139,7 +139,7 @@ def label_image(labels: NDArray[np.integer], colors: Sequence[tuple[int, int, in
 
 
 def write_probabilities(path: Path, scores: NDArray[np.floating]) -> None:
-    """Class probabilities as a `.npy` file, float16 `(num_classes, height, width)`."""
+    """Class probabilities as a `.npy` file, float16 `(num_labels, height, width)`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.save(buffer, scores.astype(np.float16), allow_pickle=False)

@@ -20,14 +20,14 @@ def resized_blocks(
     """Resize a map that arrives in bands of rows and give it on in blocks of rows.
 
     Args:
-        bands: Bands `(num_classes, any number of rows, source width)` from top to bottom.
+        bands: Bands `(num_labels, any number of rows, source width)` from top to bottom.
         source_size: Height and width of all bands together.
         size: Height and width of the result.
         block_rows: Rows per block; the last block may be shorter. Equal for all maps of one image, so that
             several maps can be combined block by block.
 
     Yields:
-        Blocks `(num_classes, rows, width)` of the resized map.
+        Blocks `(num_labels, rows, width)` of the resized map.
     """
     stream = iter(bands)
     held, first = next(stream), 0  # the rows of the source from `first` on that are still needed
@@ -56,7 +56,7 @@ def resized_blocks(
 
 
 LogitsFunction = Callable[[Tensor], Tensor]
-"""Images `(n, num_channels, height, width)` to logits `(n, num_classes, any height, any width)`."""
+"""Images `(n, num_channels, height, width)` to logits `(n, num_labels, any height, any width)`."""
 
 MAX_BAND_ROWS = 64
 """Rows per band that `slide_bands` gives."""
@@ -135,7 +135,7 @@ def slide_bands(
         on_windows: Called with the number of windows just done.
 
     Yields:
-        Float32 logits `(batch_size, num_classes, rows, width)`; the rows of all bands add up to `height`.
+        Float32 logits `(batch_size, num_labels, rows, width)`; the rows of all bands add up to `height`.
 
     Raises:
         ValueError: If the stride leaves gaps between windows.
@@ -145,7 +145,7 @@ def slide_bands(
     crop_height, crop_width = min(crop_size[0], height), min(crop_size[1], width)
     tops, lefts = window_starts(height, crop_height, stride[0]), window_starts(width, crop_width, stride[1])
     down, across = _coverage(tops, crop_height, height), _coverage(lefts, crop_width, width)
-    band = None  # (batch_size, num_classes, crop_height, width): sums of the rows below the current top
+    band = None  # (batch_size, num_labels, crop_height, width): sums of the rows below the current top
     for top, bottom in zip(tops, [*tops[1:], height]):
         bottom_row = top + crop_height
         rows = (
@@ -193,7 +193,7 @@ def slide_logits(
     """Averaged sliding-window logits of whole images (see `slide_bands` for the arguments).
 
     Returns:
-        Float32 logits `(batch_size, num_classes, height, width)` at the size of `pixel_values`.
+        Float32 logits `(batch_size, num_labels, height, width)` at the size of `pixel_values`.
 
     Raises:
         ValueError: If the stride leaves gaps between windows.

@@ -44,7 +44,7 @@ def with_unknown(function: LogitsFunction, threshold: float) -> LogitsFunction:
     """Logits with one class more, whose score is the threshold everywhere: it wins where no class fits.
 
     Args:
-        function: From prepared images to logits `(batch_size, num_classes, height, width)`.
+        function: From prepared images to logits `(batch_size, num_labels, height, width)`.
         threshold: See `unknown_threshold`.
     """
 

@@ -13,7 +13,8 @@ cells of the low-resolution map, so the shares of a point, or of a region, are w
 of those cells.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,11 +39,11 @@ def score_contributions(property_scores: Tensor, class_property_matrix: Tensor, 
     Args:
         property_scores: What the class similarity sees, `(..., num_properties)`: `sigmoid(logits / T)`, or
             the logits themselves for `"cosine"`.
-        class_property_matrix: `(num_classes, num_properties)` of 0 and 1, or weights.
+        class_property_matrix: `(num_labels, num_properties)` of 0 and 1, or weights.
         similarity: `"sigmoid_cosine"`, `"cosine"`, `"sigmoid_l2"` or `"linear_cosine"`.
 
     Returns:
-        `(..., num_classes, num_properties)`; the sum over the last dimension is the class score.
+        `(..., num_labels, num_properties)`; the sum over the last dimension is the class score.
 
     Raises:
         ValueError: If the similarity is unknown or the numbers of properties differ.
@@ -131,11 +132,11 @@ def weighted_contributions(
     Args:
         property_scores: Low-resolution scores `(num_properties, height, width)`.
         weights: Weights of the cells `(height, width)` with sum 1.
-        class_property_matrix: Rows of the classes of interest, `(num_classes, num_properties)`.
+        class_property_matrix: Rows of the classes of interest, `(num_labels, num_properties)`.
         similarity: See `score_contributions`.
 
     Returns:
-        `(num_classes, num_properties)`, float64; the sum of a row is the class's mean score.
+        `(num_labels, num_properties)`, float64; the sum of a row is the class's mean score.
     """
     rows = class_property_matrix.to(torch.float64)
     total = torch.zeros_like(rows)
@@ -152,3 +153,49 @@ def _cells(property_scores: Tensor, weights: Tensor, per_cell: int) -> Iterator[
     flat_scores = property_scores.flatten(1)
     for indices in used.split(max(1, MAX_BLOCK_ELEMENTS // per_cell)):
         yield flat_scores[:, indices].t().to(torch.float64), flat_weights[indices]
+
+
+def compared_maps(model: Any, output: Any) -> Tensor:
+    """What the class rows are compared with `(num_properties, height, width)`, unspoken properties at the end."""
+    named = model.property_scores(output.property_logits)[0]
+    unspoken = getattr(output, "unspoken_logits", None)
+    return named if unspoken is None else torch.cat([named, model.unspoken_scores(unspoken)[0]])
+
+
+def with_terms(shares: Tensor, number: int, offsets: Sequence[float]) -> tuple[Tensor, list[str]]:
+    """Shares `(classes, number)` of the named properties and, behind them, the terms that are no properties."""
+    columns, terms = [shares[:, :number]], []
+    if shares.shape[1] > number:
+        columns.append(shares[:, number:].sum(dim=1, keepdim=True))
+        terms.append(UNSPOKEN_TERM)
+    if any(offsets):
+        columns.append(torch.tensor(offsets, dtype=shares.dtype)[:, None])
+        terms.append(OFFSET_TERM)
+    return torch.cat(columns, dim=1), terms
+
+
+def own_words(
+    config: Any, class_name: str, properties: Sequence[str], inside: Sequence[bool]
+) -> dict[str, dict[str, Any]]:
+    """The class's own phrase for each of its properties, and the phrases of other classes."""
+    info = config.property_space_info or {}
+    descriptions, assignments = info.get("descriptions") or {}, info.get("assignments") or {}
+    texts: list[dict[str, list[str]]] = [{} for _ in properties]
+    for name, indices in assignments.items():
+        for text, index in zip(descriptions.get(name, ()), indices):
+            texts[index].setdefault(name, []).append(text)
+    phrases = {
+        properties[index]: "; ".join(users[class_name])
+        for index, users in enumerate(texts)
+        if inside[index] and class_name in users
+    }
+    others = {
+        properties[index]: sorted(
+            {text for users in texts[index].values() for text in users} - set(users_own)
+        )
+        for index, users_own in (
+            (index, texts[index].get(class_name, ())) for index in range(len(properties))
+        )
+        if inside[index]
+    }
+    return {"phrases": phrases, "other_phrases": {name: rest for name, rest in others.items() if rest}}

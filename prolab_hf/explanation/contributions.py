@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from prolab_hf.explanation.contributions import Explanation
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +24,14 @@ from prolab_hf.evaluation.inference import (
 from prolab_hf.explanation.attribution import (
     OFFSET_TERM,
     UNSPOKEN_TERM,
+    compared_maps,
+    own_words,
     point_weights,
     region_weights,
     score_contributions,
     weighted_contributions,
     weighted_mean,
+    with_terms,
 )
 
 VISIBLE = 0.0005
@@ -298,7 +297,7 @@ def explain(
             raise ValueError(
                 f"{type(model).__name__} has no properties to explain with; a ProLab model is needed."
             )
-        property_maps = _compared_maps(model, output)
+        property_maps = compared_maps(model, output)
     class_maps = output.logits[0]
     map_size = (int(class_maps.shape[-2]), int(class_maps.shape[-1]))
     weights = (
@@ -334,7 +333,7 @@ def _explanation(
     offsets = [0.0] * len(classes_shown)
     if config.class_offsets is not None:
         offsets = [config.class_offsets[index] for index in classes_shown]
-    shares, terms = _with_terms(shares, number, offsets)
+    shares, terms = with_terms(shares, number, offsets)
     property_maps, rows = property_maps[:number], rows[:, :number]
     scores = weighted_mean(property_maps, weights).cpu()
     runner_up = None
@@ -364,54 +363,8 @@ def _explanation(
         region=place if isinstance(place, Tensor) else None,
         property_maps=property_maps.float().cpu(),
         top=top,
-        **_own_words(config, names[explained], properties, inside.tolist()),
+        **own_words(config, names[explained], properties, inside.tolist()),
     )
-
-
-def _compared_maps(model: Any, output: Any) -> Tensor:
-    """What the class rows are compared with `(num_properties, height, width)`, unspoken properties at the end."""
-    named = model.property_scores(output.property_logits)[0]
-    unspoken = getattr(output, "unspoken_logits", None)
-    return named if unspoken is None else torch.cat([named, model.unspoken_scores(unspoken)[0]])
-
-
-def _with_terms(shares: Tensor, number: int, offsets: Sequence[float]) -> tuple[Tensor, list[str]]:
-    """Shares `(classes, number)` of the named properties and, behind them, the terms that are no properties."""
-    columns, terms = [shares[:, :number]], []
-    if shares.shape[1] > number:
-        columns.append(shares[:, number:].sum(dim=1, keepdim=True))
-        terms.append(UNSPOKEN_TERM)
-    if any(offsets):
-        columns.append(torch.tensor(offsets, dtype=shares.dtype)[:, None])
-        terms.append(OFFSET_TERM)
-    return torch.cat(columns, dim=1), terms
-
-
-def _own_words(
-    config: Any, class_name: str, properties: Sequence[str], inside: Sequence[bool]
-) -> dict[str, dict[str, Any]]:
-    """The class's own phrase for each of its properties, and the phrases of other classes."""
-    info = config.property_space_info or {}
-    descriptions, assignments = info.get("descriptions") or {}, info.get("assignments") or {}
-    texts: list[dict[str, list[str]]] = [{} for _ in properties]
-    for name, indices in assignments.items():
-        for text, index in zip(descriptions.get(name, ()), indices):
-            texts[index].setdefault(name, []).append(text)
-    phrases = {
-        properties[index]: "; ".join(users[class_name])
-        for index, users in enumerate(texts)
-        if inside[index] and class_name in users
-    }
-    others = {
-        properties[index]: sorted(
-            {text for users in texts[index].values() for text in users} - set(users_own)
-        )
-        for index, users_own in (
-            (index, texts[index].get(class_name, ())) for index in range(len(properties))
-        )
-        if inside[index]
-    }
-    return {"phrases": phrases, "other_phrases": {name: rest for name, rest in others.items() if rest}}
 
 
 def _named(

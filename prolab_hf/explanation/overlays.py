@@ -134,11 +134,11 @@ def overlay(
     return _with_legend(painted, legend_rows(ids, class_names)) if legend else painted
 
 
-def _paint(image: np.ndarray, ids: np.ndarray, num_classes: int, opacity: float) -> Image.Image:
+def _paint(image: np.ndarray, ids: np.ndarray, num_labels: int, opacity: float) -> Image.Image:
     """Blend colors over an image whose own colors and darkness are toned down, and draw light contours."""
-    colors = np.array([*class_colors(num_classes), VOID_COLOR], dtype=np.float32)
-    known = (ids >= 0) & (ids < num_classes)
-    tint = colors[np.where(known, ids, num_classes)]
+    colors = np.array([*class_colors(num_labels), VOID_COLOR], dtype=np.float32)
+    known = (ids >= 0) & (ids < num_labels)
+    tint = colors[np.where(known, ids, num_labels)]
     gray = image.mean(axis=-1, keepdims=True)
     # Half of the saturation goes: a green class on green grass must look like the class, not like the grass.
     # Black is lifted to dark gray: on a dark image all colors would otherwise look alike.

@@ -15,18 +15,17 @@ What the lists do not know is no conflict. Extend them with a file (`ConflictRul
 about the pairs that would share a property (`ConflictRules.judge`).
 """
 
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from prolab_hf.files import read_json_object
+from prolab_hf.label_space.phrases.judges import Judge
 from prolab_hf.label_space.phrases.parsing import SELF, Claims, Lexicon, implied_values, parse, same_wording
 from prolab_hf.label_space.phrases.parts import OWNERS, PARTS
 from prolab_hf.label_space.phrases.words import DIMENSIONS
@@ -46,16 +45,6 @@ _INDOOR = frozenset(
 _OUTDOOR = frozenset(
     ["street", "waterside", "water", "garden", "farm", "forest", "mountain", "desert", "sky", "sports field"]
 )
-
-Judge = Callable[[str, str], bool]
-
-
-class ChatModel(Protocol):
-    """Anything that answers a chat."""
-
-    def reply(self, messages: Sequence[dict[str, str]]) -> str:
-        """The answer's text."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -445,58 +434,6 @@ def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
     if mine and theirs and _parts_differ(frozenset(mine), frozenset(theirs)):
         return Conflict("part", " and ".join(mine), " and ".join(theirs))
     return None
-
-
-_QUESTION = (
-    "Two phrases describe what can be seen of things in images:\n1. {first}\n2. {second}\n"
-    "Do they contradict each other, so that one and the same thing could not be described by both? "
-    "Answer with the single word yes or no."
-)
-
-
-def chat_judge(chat: ChatModel) -> Judge:
-    """A judge that asks a language model; it is asked once for each pair.
-
-    Args:
-        chat: Anything that answers a chat, such as `description_writer.EndpointModel`.
-    """
-
-    @functools.cache
-    def judge(first: str, second: str) -> bool:
-        question = _QUESTION.format(first=first, second=second)
-        return chat.reply([{"role": "user", "content": question}]).strip().lower().startswith("yes")
-
-    return judge
-
-
-def cross_encoder_judge(model: str) -> Judge:
-    """A judge that loads a cross-encoder for natural-language inference with sentence-transformers.
-
-    Args:
-        model: Folder or Hub id of a model with a label "contradiction".
-
-    Raises:
-        ImportError: sentence-transformers is not installed.
-        ValueError: The model has no such label.
-    """
-    try:
-        from sentence_transformers import CrossEncoder
-    except ImportError as error:
-        raise ImportError(
-            'A cross-encoder as judge needs sentence-transformers: `pip install "prolab_hf[sentence-transformers]"`.'
-        ) from error
-    encoder = CrossEncoder(model)
-    labels = {str(label).lower(): int(index) for index, label in encoder.config.id2label.items()}
-    if "contradiction" not in labels:
-        raise ValueError(
-            f"{model} judges {', '.join(labels)}; a judge needs a model with a label 'contradiction'."
-        )
-
-    @functools.cache
-    def judge(first: str, second: str) -> bool:
-        return int(encoder.predict([(first, second)])[0].argmax()) == labels["contradiction"]
-
-    return judge
 
 
 _OWNERS = Lexicon(OWNERS)

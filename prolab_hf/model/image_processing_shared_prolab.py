@@ -295,7 +295,7 @@ class ProLabImageProcessorMixin(Backend):
 
         Returns:
             Per image an int64 tensor `(height, width)`; with scores, an output with `segmentation` and
-            `segmentation_scores` `(num_classes, height, width)`.
+            `segmentation_scores` `(num_labels, height, width)`.
 
         Raises:
             ValueError: There is not one positive size per image.

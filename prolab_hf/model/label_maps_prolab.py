@@ -214,10 +214,10 @@ def semantic_maps(
     """Class ids of every image.
 
     Args:
-        logits: `(batch_size, num_classes, height, width)` class similarities at feature resolution.
+        logits: `(batch_size, num_labels, height, width)` class similarities at feature resolution.
         target_sizes: One `(height, width)` per image, or a tensor `(batch_size, 2)`; `None` keeps the
             resolution of `logits`.
-        return_segmentation_scores: Return the upsampled class scores `(num_classes, height, width)`, too.
+        return_segmentation_scores: Return the upsampled class scores `(num_labels, height, width)`, too.
 
     Returns:
         Per image an int64 map `(height, width)`, or, with scores, an output with `segmentation` and

@@ -41,7 +41,7 @@ class PixelBlock(NamedTuple):
     Attributes:
         logits: `(pixels, channels)`, after temperature and normalization.
         rows: `(pixels,)` row of `table` per pixel.
-        table: `(num_classes + 1, channels)` targets per class, zeros last for void; `(num_classes, 0)` where
+        table: `(num_labels + 1, channels)` targets per class, zeros last for void; `(num_labels, 0)` where
             the classes are the channels.
         scratch: Memory to work in.
         keep_logits: Whether `logits` must survive; otherwise a kernel may overwrite them.

@@ -40,20 +40,20 @@ def free_operator_name(stem: str) -> str:
 @torch.library.custom_op(
     free_operator_name("class_rows"),
     mutates_args=(),
-    schema="(Tensor labels, int num_classes, int ignore_index) -> Tensor",
+    schema="(Tensor labels, int num_labels, int ignore_index) -> Tensor",
 )
-def class_rows(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+def class_rows(labels: Tensor, num_labels: int, ignore_index: int) -> Tensor:
     """Row of the class table per pixel, label rows first.
 
     An operator, because looking at the values of labels would break the graph of torch.compile.
 
     Args:
         labels: `(batch_size, label_height, label_width)` integers.
-        num_classes: Number of classes; also the row of void pixels.
+        num_labels: Number of classes; also the row of void pixels.
         ignore_index: The label of void pixels.
 
     Returns:
-        int64 `(label_height, batch_size, label_width)` in [0, num_classes].
+        int64 `(label_height, batch_size, label_width)` in [0, num_labels].
 
     Raises:
         ValueError: A label is neither a class nor `ignore_index` (on CUDA an assertion of the device, since
@@ -61,20 +61,20 @@ def class_rows(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     """
     labels = labels.permute(1, 0, 2).long()
     void = labels == ignore_index
-    outside = ((labels < 0) | (labels >= num_classes)) & ~void
+    outside = ((labels < 0) | (labels >= num_labels)) & ~void
     if labels.is_cuda:
         torch._assert_async(~outside.any(), "labels outside the classes and not the ignore index")
     elif bool(outside.any()):
         found = labels[outside].unique()[:5].tolist()
         raise ValueError(
-            f"labels hold {found}, but the classes are 0 to {num_classes - 1} and the ignore index is "
+            f"labels hold {found}, but the classes are 0 to {num_labels - 1} and the ignore index is "
             f"{ignore_index}; check how the masks code their classes and the ignore index."
         )
-    return torch.where(void, num_classes, labels).contiguous()
+    return torch.where(void, num_labels, labels).contiguous()
 
 
 @class_rows.register_fake
-def _(labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+def _(labels: Tensor, num_labels: int, ignore_index: int) -> Tensor:
     return labels.new_empty(labels.permute(1, 0, 2).shape, dtype=torch.int64)
 
 
@@ -163,7 +163,7 @@ def streamed_loss(
     Args:
         logits: `(batch_size, channels, height, width)`, any floating type and layout.
         rows: `(label_height, batch_size, label_width)` from `class_rows`.
-        table: `(num_classes + 1, channels)` target rows in `compute_dtype(logits)`, zeros last.
+        table: `(num_labels + 1, channels)` target rows in `compute_dtype(logits)`, zeros last.
         kind: A key of `KERNELS`.
         scale: `(label_height, batch_size, label_width)` positive factor per pixel on the upsampled logits.
         factor: Factor on all logits.

@@ -78,11 +78,11 @@ def plain_class_cross_entropy_loss(
         ValueError: Shapes that do not fit, or labels outside the classes.
     """
     check_class_loss(class_logits, labels)
-    num_classes = class_logits.shape[1]
+    num_labels = class_logits.shape[1]
     with torch.autocast(class_logits.device.type, enabled=False):
-        classes = class_rows(labels, num_classes, ignore_index).transpose(0, 1)
+        classes = class_rows(labels, num_labels, ignore_index).transpose(0, 1)
         losses = F.cross_entropy(
-            _upsampled(class_logits, labels), classes, ignore_index=num_classes, reduction="none"
+            _upsampled(class_logits, labels), classes, ignore_index=num_labels, reduction="none"
         )
         return _mean(losses, labels, ignore_index, "mask")
 

@@ -36,7 +36,7 @@ def property_cosine_loss(
         property_logits: `(batch_size, num_properties, height, width)` projections onto the properties, before
             temperature and sigmoid.
         labels: `(batch_size, label_height, label_width)` class ids, integers.
-        class_property_matrix: `(num_classes, num_properties)`, constant.
+        class_property_matrix: `(num_labels, num_properties)`, constant.
         temperature: Divides the logits before the sigmoid; greater than 0.
         ignore_index: The label of void pixels.
         void_pixels: `"mask"` leaves void pixels out of the mean (0 if no pixel is left); `"dilute"` lets each
@@ -83,7 +83,7 @@ def property_regression_loss(
     Args:
         property_logits: `(batch_size, num_properties, height, width)` as for `property_cosine_loss`.
         labels: `(batch_size, label_height, label_width)` class ids, integers.
-        class_property_matrix: `(num_classes, num_properties)`, constant.
+        class_property_matrix: `(num_labels, num_properties)`, constant.
         kind: `"bce"`, binary cross-entropy, or `"mse"`, squared error.
         temperature: Divides the logits before the sigmoid; greater than 0.
         ignore_index: The label of void pixels.
@@ -120,7 +120,7 @@ def class_cross_entropy_loss(class_logits: Tensor, labels: Tensor, *, ignore_ind
     """Mean over valid pixels of the cross-entropy of class logits upsampled to the labels.
 
     Args:
-        class_logits: `(batch_size, num_classes, height, width)`, already divided by their temperature.
+        class_logits: `(batch_size, num_labels, height, width)`, already divided by their temperature.
         labels: `(batch_size, label_height, label_width)` class ids, integers.
         ignore_index: The label of void pixels, which are left out.
 
@@ -131,10 +131,10 @@ def class_cross_entropy_loss(class_logits: Tensor, labels: Tensor, *, ignore_ind
         ValueError: Shapes that do not fit, or labels outside the classes.
     """
     check_class_loss(class_logits, labels)
-    num_classes = class_logits.shape[1]
-    rows = class_rows(labels, num_classes, ignore_index)
+    num_labels = class_logits.shape[1]
+    rows = class_rows(labels, num_labels, ignore_index)
     # Channels are classes: there is nothing to look up, only the number of rows counts.
-    table = class_logits.new_empty(num_classes + 1, 0, dtype=compute_dtype(class_logits))
+    table = class_logits.new_empty(num_labels + 1, 0, dtype=compute_dtype(class_logits))
     return streamed_loss(class_logits, rows, table, kind="cross_entropy") / _pixel_count(
         labels, ignore_index, "mask"
     )
@@ -196,7 +196,7 @@ def check_property_loss(
     check_class_loss(logits, labels)
     if matrix.dim() != 2 or matrix.shape[1] != logits.shape[1]:
         raise ValueError(
-            f"class_property_matrix must be (num_classes, {logits.shape[1]}) for property_logits "
+            f"class_property_matrix must be (num_labels, {logits.shape[1]}) for property_logits "
             f"{tuple(logits.shape)}, got {tuple(matrix.shape)}."
         )
     if not temperature > 0:

@@ -41,8 +41,8 @@ class StreamInputs(NamedTuple):
 
     Attributes:
         logits: `(batch_size, channels, height, width)` at feature resolution, any floating type and layout.
-        rows: `(label_height, batch_size, label_width)` row of `table` per pixel; `num_classes` where void.
-        table: `(num_classes + 1, channels)` target rows, zeros last; its type is the type of the computation.
+        rows: `(label_height, batch_size, label_width)` row of `table` per pixel; `num_labels` where void.
+        table: `(num_labels + 1, channels)` target rows, zeros last; its type is the type of the computation.
         scale: `(label_height, batch_size, label_width)` factor per pixel on the upsampled logits, or `None`.
         kind: A key of `KERNELS`.
         factor: Factor on all logits (one over the temperature).

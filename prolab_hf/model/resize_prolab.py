@@ -117,7 +117,7 @@ def _interpolated_argmax(
     """Arg-max of the interpolation at some pixels `(row * label_width + column,)` of a block.
 
     Args:
-        features: `(source rows * width, num_classes)`.
+        features: `(source rows * width, num_labels)`.
         width: Of the source.
         pixels: int64 `(pixels,)`.
         rows: Axis of the target rows, its indices relative to `features`.
@@ -141,9 +141,9 @@ def _interpolated_argmax(
 
 
 def _image_argmax(image: Tensor, out: Tensor) -> None:
-    """`resize_argmax` of one image `(num_classes, height, width)` into `out`."""
+    """`resize_argmax` of one image `(num_labels, height, width)` into `out`."""
     dtype = torch.float64 if image.dtype == torch.float64 else torch.float32
-    num_classes, height, width = image.shape
+    num_labels, height, width = image.shape
     vertical = linear_axis(height, out.shape[0], dtype=dtype, device=image.device)
     columns = linear_axis(width, out.shape[1], dtype=dtype, device=image.device)
     on_cpu = image.device.type == "cpu"
@@ -166,7 +166,7 @@ def _image_argmax(image: Tensor, out: Tensor) -> None:
             rows = LinearAxis(above, below, axis.weight)
             target.view(-1)[pixels] = _interpolated_argmax(features, width, pixels, rows, columns, factor)
 
-    blocks = _blocks(vertical, width * num_classes, out.shape[1], factor, threads)
+    blocks = _blocks(vertical, width * num_labels, out.shape[1], factor, threads)
     if on_cpu:
         run_on_threads([partial(block, *rows) for rows in blocks])
         return
@@ -184,18 +184,18 @@ def resize_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
     pixels between different classes are interpolated, in blocks.
 
     Args:
-        logits: `(batch_size, num_classes, height, width)`, floating.
+        logits: `(batch_size, num_labels, height, width)`, floating.
         size: Target height and width, at least 1 each; larger or smaller than the source.
 
     Returns:
-        int64 `(batch_size, size[0], size[1])` in [0, num_classes).
+        int64 `(batch_size, size[0], size[1])` in [0, num_labels).
 
     Raises:
         ValueError: `logits` is not such a map, or the size is not positive.
     """
     if logits.dim() != 4 or not logits.is_floating_point() or 0 in logits.shape[1:]:
         raise ValueError(
-            "logits must be floating (batch_size, num_classes, height, width) and not empty, "
+            "logits must be floating (batch_size, num_labels, height, width) and not empty, "
             f"got {logits.dtype} {tuple(logits.shape)}"
         )
     out = torch.empty(logits.shape[0], *_checked(size), dtype=torch.int64, device=logits.device)

@@ -143,7 +143,7 @@ class Reservoir:
         return self._parts[0]
 
     def pixels(self, counts: Tensor) -> Pixels:
-        """The sample; each pixel stands for its share of the class's `counts` `(num_classes,)`."""
+        """The sample; each pixel stands for its share of the class's `counts` `(num_labels,)`."""
         features, labels, _ = self.content()
         kept = torch.bincount(labels, minlength=len(counts)).clamp_min(1)
         return Pixels(features, labels, (counts.cpu() / kept)[labels])
@@ -202,9 +202,9 @@ def validation_images(number: int, seed: int = 0) -> set[int]:
     return {int(index) for index in order[: max(1, round(VALIDATION_SHARE * number))]}
 
 
-def moments_fit(num_classes: int, num_features: int) -> bool:
+def moments_fit(num_labels: int, num_features: int) -> bool:
     """Whether moments per class fit into memory twice over."""
-    return 2 * num_classes * num_features**2 * 8 <= MAX_PER_CLASS_BYTES
+    return 2 * num_labels * num_features**2 * 8 <= MAX_PER_CLASS_BYTES
 
 
 class Pass:
@@ -250,7 +250,7 @@ class Pass:
         return prepare(self.processor, image)
 
     def count_masks(self, accelerator: Accelerator | None = None, *, show_progress: bool = False) -> Tensor:
-        """Labeled pixels per class, float64 `(num_classes,)`, before any feature is computed."""
+        """Labeled pixels per class, float64 `(num_labels,)`, before any feature is computed."""
         counts = np.zeros(len(self.classes.class_names))
         mine = _share(range(len(self.dataset)), accelerator)
         with progress(show_progress, "counting labels", len(mine)) as bar:

@@ -233,17 +233,19 @@ def adapt_network(
     processor = network_processor(network, processor)
     rows = list(dict.fromkeys(match.row for match in matches if match.row is not None))
     table = np.array([-1 if match.row is None else rows.index(match.row) for match in matches])
-    pictured = AdaptedImages.open(images, masks, class_names=names, table=table, coding=settings.coding)
-    if settings.learn_from == "masks" and not pictured.has_masks:
+    images_and_masks = AdaptedImages.open(
+        images, masks, class_names=names, table=table, coding=settings.coding
+    )
+    if settings.learn_from == "masks" and not images_and_masks.has_masks:
         raise ValueError("learn_from is 'masks', but no masks are given; pass masks (--masks).")
-    from_masks = pictured.has_masks and settings.learn_from != "predictions"
+    from_masks = images_and_masks.has_masks and settings.learn_from != "predictions"
     home, device = network.device, settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     with inference_state(network.to(device)):
-        adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, pictured)
+        adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, images_and_masks)
         adapted.to(device)
-        answers = OwnAnswers(pictured, network, processor)
-        source = pictured if from_masks else answers
-        solve = _enough_samples(settings.solve, adapted, len(pictured))
+        answers = OwnAnswers(images_and_masks, network, processor)
+        source = images_and_masks if from_masks else answers
+        solve = _enough_samples(settings.solve, adapted, len(images_and_masks))
         solve_head(adapted, source, processor, solve)
         if settings.refine:
             with inference_state(adapted):
@@ -256,7 +258,7 @@ def adapt_network(
         class_layer=layer,
         matches=matches,
         learned_from="masks" if from_masks else "predictions",
-        num_images=len(pictured),
+        num_images=len(images_and_masks),
         **figures,
         spoken_share=float((adapted.config.solution or {}).get("spoken_share", math.nan)),
     )

@@ -21,7 +21,7 @@ from prolab_hf.solving.accumulation import LabeledImages
 ImagesLike = str | Path | Sequence[ImageLike] | LabeledImages
 MasksLike = str | Path | Sequence[Any]
 VOID = 255
-REMEMBERED_BYTES = 128 * 2**20
+CACHE_BYTES = 128 * 2**20
 
 
 class AdaptedImages:
@@ -185,7 +185,7 @@ class OwnAnswers:
         if index in self._known:
             return image, self._known[index].astype(np.int64)
         ids = self.images.table[predicted_labels(self.network, self.processor, image)]
-        if self._bytes < REMEMBERED_BYTES:
+        if self._bytes < CACHE_BYTES:
             self._known[index] = ids.astype(np.int16)
             self._bytes += self._known[index].nbytes
         return image, ids

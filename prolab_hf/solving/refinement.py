@@ -44,12 +44,12 @@ class Refined:
     """What refining found.
 
     Attributes:
-        layer: `(num_classes, num_features)`, the bias last.
+        layer: `(num_labels, num_features)`, the bias last.
         steps: How often the targets were moved; 0 is plain least squares.
         own_share: Share of the network's own layer in it.
         unspoken_weight: beta.
         mean_iou: With the labels of the validation pixels, of a layer that has not seen them.
-        honest_responses: `(validation pixels, num_classes)` of that layer.
+        honest_responses: `(validation pixels, num_labels)` of that layer.
     """
 
     layer: Tensor
@@ -74,10 +74,10 @@ def refine(
     Args:
         fit: Pixels to solve on.
         validation: Pixels of other images, to choose by.
-        class_rows: `(num_classes, num_properties)` of 0 and 1.
+        class_rows: `(num_labels, num_properties)` of 0 and 1.
         ridge: lambda.
         class_exponent: rho.
-        own_layer: The layer that gave the network's class scores, `(num_classes, num_features)`, the bias last.
+        own_layer: The layer that gave the network's class scores, `(num_labels, num_features)`, the bias last.
     """
     number = len(class_rows)
     own = None if own_layer is None else _as_responses(own_layer, fit, class_exponent)
@@ -120,8 +120,8 @@ def _as_responses(own_layer: Tensor, pixels: Pixels, class_exponent: float) -> T
     return layer.float()
 
 
-def _pixel_weights(pixels: Pixels, num_classes: int, class_exponent: float) -> Tensor:
-    counts = torch.bincount(pixels.labels, pixels.weights.double(), minlength=num_classes)
+def _pixel_weights(pixels: Pixels, num_labels: int, class_exponent: float) -> Tensor:
+    counts = torch.bincount(pixels.labels, pixels.weights.double(), minlength=num_labels)
     weights = pixels.weights.double() * (counts.clamp_min(1e-12) ** -class_exponent)[pixels.labels]
     return weights / weights.sum()
 
@@ -131,14 +131,14 @@ def _parts(pixels: Pixels) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _layers(
-    pixels: Pixels, num_classes: int, ridge: float, class_exponent: float
+    pixels: Pixels, num_labels: int, ridge: float, class_exponent: float
 ) -> Iterable[tuple[int, Tensor]]:
-    """Layers after 0, 3, ... steps, float32 `(num_classes, num_features)` for raw features."""
+    """Layers after 0, 3, ... steps, float32 `(num_labels, num_features)` for raw features."""
     raw = pixels.features[:, :-1].double()
     mean, std = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-12)
     features = torch.cat([(raw - mean) / std, torch.ones(len(raw), 1, dtype=torch.float64)], dim=1)
-    own = torch.nn.functional.one_hot(pixels.labels, num_classes).bool()
-    weighted = features * _pixel_weights(pixels, num_classes, class_exponent)[:, None]
+    own = torch.nn.functional.one_hot(pixels.labels, num_labels).bool()
+    weighted = features * _pixel_weights(pixels, num_labels, class_exponent)[:, None]
     moments = features.t() @ weighted
     moments.diagonal().add_(ridge * float(moments.diagonal().mean()))
     factor = torch.linalg.cholesky(moments)

@@ -53,7 +53,7 @@ class Standardized:
 
     Attributes:
         matrix: float64 `(num_features, num_features)`, mean over the pixels, the constant last.
-        sums: float64 `(num_classes, num_features)`, likewise.
+        sums: float64 `(num_labels, num_features)`, likewise.
         mean: `(num_features - 1,)`.
         std: `(num_features - 1,)`.
     """
@@ -72,7 +72,7 @@ class Standardized:
 
         Args:
             moments: float64 `(num_features, num_features)`, the constant last.
-            sums: float64 `(num_classes, num_features)`.
+            sums: float64 `(num_labels, num_features)`.
         """
         total = moments[-1, -1].clamp_min(1e-300)
         mean = moments[:-1, -1] / total
@@ -87,7 +87,7 @@ class Standardized:
         return cls(matrix, torch.cat([centered, scaled[:, -1:]], dim=1), mean, std)
 
     def responses(self, ridge: float) -> Tensor:
-        """The last layer `(num_classes, num_features)` for raw features, the bias last.
+        """The last layer `(num_labels, num_features)` for raw features, the bias last.
 
         Row c is the ridge regression of "the pixel is of class c".
 
@@ -115,7 +115,7 @@ class Standardized:
 
 
 def solve_responses(statistics: ClassStatistics, choice: Choice, *, without: Sequence[int] = ()) -> Tensor:
-    """The last layer `(num_classes, num_features)` of a choice of numbers, float64.
+    """The last layer `(num_labels, num_features)` of a choice of numbers, float64.
 
     Args:
         statistics: Of the images.
@@ -130,8 +130,8 @@ def property_scores(responses: Tensor, class_rows: Tensor, unspoken_weight: floa
     """Scores of the named properties and, weighted, of those without words, as the model computes them.
 
     Args:
-        responses: `(pixels, num_classes)`, one per row.
-        class_rows: `(num_classes, num_properties)` of 0 and 1.
+        responses: `(pixels, num_labels)`, one per row.
+        class_rows: `(num_labels, num_properties)` of 0 and 1.
         unspoken_weight: beta.
     """
     named = ((responses @ (2 * class_rows.to(responses.dtype) - 1) + 1) / 2).clamp_min(0)
@@ -143,12 +143,12 @@ def class_score_parts(responses: Tensor, class_rows: Tensor, unspoken_weight: fl
     """The part of each class score that words make up, and the rest.
 
     Args:
-        responses: `(pixels, num_classes)`, one per row.
-        class_rows: `(num_classes, num_properties)` of 0 and 1.
+        responses: `(pixels, num_labels)`, one per row.
+        class_rows: `(num_labels, num_properties)` of 0 and 1.
         unspoken_weight: beta.
 
     Returns:
-        Two times `(pixels, num_classes)`; the sum is the score, a cosine.
+        Two times `(pixels, num_labels)`; the sum is the score, a cosine.
     """
     rows = class_rows.to(responses.dtype)
     named, own = property_scores(responses, rows, unspoken_weight)
@@ -160,11 +160,11 @@ def class_score_parts(responses: Tensor, class_rows: Tensor, unspoken_weight: fl
 def scores_with_described(
     responses: Tensor, class_rows: Tensor, trained: Sequence[int], unspoken_weight: float
 ) -> Tensor:
-    """Class scores `(pixels, num_classes)` where only some classes have a response.
+    """Class scores `(pixels, num_labels)` where only some classes have a response.
 
     Args:
         responses: `(pixels, trained classes)`.
-        class_rows: `(num_classes, num_properties)` of 0 and 1.
+        class_rows: `(num_labels, num_properties)` of 0 and 1.
         trained: The class of each response.
         unspoken_weight: beta.
     """
@@ -183,8 +183,8 @@ def spoken_shares(
     """How much of the winning scores words make up: over all pixels, and per class (`None`: it never wins).
 
     Args:
-        responses: `(pixels, num_classes)`, one per row.
-        class_rows: `(num_classes, num_properties)` of 0 and 1.
+        responses: `(pixels, num_labels)`, one per row.
+        class_rows: `(num_labels, num_properties)` of 0 and 1.
         unspoken_weight: beta.
     """
     spoken, rest = class_score_parts(responses, class_rows, unspoken_weight)
@@ -197,11 +197,11 @@ def spoken_shares(
     return float(share.mean()) if len(share) else 1.0, per_class
 
 
-def mean_iou(predicted: Tensor, labels: Tensor, weights: Tensor, num_classes: int) -> float:
+def mean_iou(predicted: Tensor, labels: Tensor, weights: Tensor, num_labels: int) -> float:
     """Mean IoU over the classes that occur, of weighted pixels `(pixels,)`."""
-    flat = labels * num_classes + predicted
-    counts = torch.bincount(flat, weights=weights.double(), minlength=num_classes**2)
-    confusion = counts.view(num_classes, num_classes)
+    flat = labels * num_labels + predicted
+    counts = torch.bincount(flat, weights=weights.double(), minlength=num_labels**2)
+    confusion = counts.view(num_labels, num_labels)
     hit, union = confusion.diagonal(), confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
     present = confusion.sum(1) > 0
     return float((hit[present] / union[present]).mean()) if present.any() else float("nan")
@@ -317,7 +317,7 @@ def leave_one_out(
     Args:
         statistics: With moments per class.
         sample: Labeled pixels of other images, with their features.
-        class_rows: `(num_classes, num_properties)` of 0 and 1.
+        class_rows: `(num_labels, num_properties)` of 0 and 1.
         choice: The numbers of the solution.
         claim_budget: Of the class that is left out.
 

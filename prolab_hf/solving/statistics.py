@@ -52,11 +52,11 @@ class ClassStatistics:
 
     Attributes:
         class_names: The classes.
-        counts: float64 `(num_classes,)` labeled pixels of every class.
-        sums: float64 `(num_classes, num_features)` of features.
-        moments: float64 `(num_classes, num_features, num_features)`, or without the first dimension the sum over the
+        counts: float64 `(num_labels,)` labeled pixels of every class.
+        sums: float64 `(num_labels, num_features)` of features.
+        moments: float64 `(num_labels, num_features, num_features)`, or without the first dimension the sum over the
             classes with `class_weights`; upper triangles.
-        class_weights: `(num_classes,)`, where the moments are summed up: then the weights are decided for good.
+        class_weights: `(num_labels,)`, where the moments are summed up: then the weights are decided for good.
         class_exponent: rho of these weights, `counts^-rho`.
         num_images: How many images were looked at.
         fingerprints: What the features come from (network, transform): only equal ones add up.
@@ -87,7 +87,7 @@ class ClassStatistics:
         Args:
             class_names: The classes.
             num_features: Length of a feature, the constant included.
-            class_weights: `(num_classes,)` to sum the moments up with; `None` keeps them per class.
+            class_weights: `(num_labels,)` to sum the moments up with; `None` keeps them per class.
             class_exponent: rho of these weights.
             fingerprints: See the class.
             device: Where the sums are kept.
@@ -198,7 +198,7 @@ class ClassStatistics:
                 )
 
     def weights_for(self, exponent: float) -> Tensor:
-        """Class weights `counts^-exponent` `(num_classes,)`, 0 for a class without pixels; mean 1 over pixels."""
+        """Class weights `counts^-exponent` `(num_labels,)`, 0 for a class without pixels; mean 1 over pixels."""
         weights = torch.where(self.counts > 0, self.counts.clamp_min(1e-300) ** -exponent, 0.0)
         return weights * self.counts.sum() / (weights * self.counts).sum().clamp_min(1e-300)
 
@@ -210,7 +210,7 @@ class ClassStatistics:
             without: Classes to leave out, as if no image had shown them; needs moments per class.
 
         Returns:
-            Symmetric `(num_features, num_features)` and `(num_classes, num_features)`, float64.
+            Symmetric `(num_features, num_features)` and `(num_labels, num_features)`, float64.
 
         Raises:
             ValueError: Classes are to be left out of moments that are summed up.

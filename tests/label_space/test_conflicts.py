@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules, chat_judge
+from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules
+from prolab_hf.label_space.phrases.judges import chat_judge
 
 PAIRS = json.loads((Path(__file__).parent / "conflict_pairs.json").read_text("utf-8"))
 
