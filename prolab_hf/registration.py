@@ -130,6 +130,11 @@ class _AutoClasses(MetaPathFinder):
                 registration(functools.partial(_defined, sys.modules[name]), self._find_class)
             except _NotLoadedYetError:
                 self._pending[name] = registration
+            except RuntimeError as error:
+                # Another thread imports our model and waits for the module of this one: it registers at its end.
+                if type(error).__name__ != "_DeadlockError":
+                    raise
+                self._pending[name] = registration
         if not self._pending and self in sys.meta_path:
             sys.meta_path.remove(self)
 

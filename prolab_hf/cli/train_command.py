@@ -75,6 +75,15 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images per device and pass.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
     num_workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="solve: start with the last layer at its closed-form solution.")
+    ] = None,
+    finish: Annotated[
+        str | None,
+        typer.Option(
+            help="solve: solve the last layer again after the last step; what scores higher is exported."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -130,6 +139,8 @@ def train(
         "model.backbone": backbone,
         "model.property_space": space,
         "data.label_coding": coding,
+        "closed_form.init": init,
+        "closed_form.finish": finish,
     }
     chosen = _choose_recipe(recipe, out if resume else None, changes, set_ or [])
     if chosen.model.property_space is None:

@@ -266,7 +266,7 @@ class SegmentationCounts:
         if not isinstance(other, SegmentationCounts):
             return NotImplemented
         mine = (self.num_labels, self.ignore_index, self.boundary_ratio)
-        theirs = (other.num_classes, other.ignore_index, other.boundary_ratio)
+        theirs = (other.num_labels, other.ignore_index, other.boundary_ratio)
         if mine != theirs:
             raise ValueError(
                 f"Counts of {mine} and {theirs} (num_labels, ignore_index, boundary_ratio) cannot be added."

@@ -140,6 +140,8 @@ class PropertySpace(SpaceContent):
         )
         fields = space_files.read_space_files(json_path, tensors_path)
         fingerprint = fields.pop("fingerprint")
+        if json_path.parent == space_files.bundled_folder(str(name)):
+            fields["name"] = space_files.alias_of(name) or fields["name"]
         try:
             space = cls(**fields)
         except ValueError as error:

@@ -53,6 +53,12 @@ def bundled_folder(name: str) -> Path | None:
     return folder if (folder / JSON_NAME).is_file() else None
 
 
+def alias_of(name: object) -> str | None:
+    """The other name of a bundled space that was asked for, `None` where the name is its own."""
+    plain = str(name).strip().lower().replace("-", "_")
+    return plain if plain in ALIASES else None
+
+
 def _bundled_root() -> Path | None:
     try:
         root = Path(str(importlib.resources.files("prolab_hf.property_spaces")))

@@ -147,7 +147,7 @@ class DescribedClassesMixin(nn.Module):
                 f"claim_budget is {claim_budget!r}; it must be a share from 0 to below 1, or None for no offsets."
             )
         sources = self._sources_in(space)
-        same_properties = torch.equal(
+        same_properties = self.calibration_scores is None or torch.equal(
             self.property_embeddings.float().cpu(), space.property_embeddings
         )  # also False for other shapes
         fields = space.to_config_kwargs()
@@ -164,7 +164,7 @@ class DescribedClassesMixin(nn.Module):
         self._has_default_properties = False
         if solved and num_responses(self.config) != self.decode_head.classifier.out_channels:
             self._restart_responses()
-        if not solved and not same_properties and self.calibration_scores is not None:
+        if not solved and not same_properties:
             logger.warning(
                 "The properties changed, so the calibration sample of the model no longer applies and was removed; "
                 "prolab_hf.solving.claim_budget.calibrate makes a new one from labeled images."

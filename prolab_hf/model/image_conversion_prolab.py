@@ -159,7 +159,7 @@ def read_content(content: "str | os.PathLike[str] | bytes | bytearray", *, name:
         link = " is a link to a file that" if Path(content).is_symlink() else ""
         raise FileNotFoundError(f"{what} {name}{link} does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ValueError(
+        raise BrokenImageError(
             f"{what} {name} cannot be read: {error}; check the path and its permissions"
         ) from error
 
@@ -231,7 +231,7 @@ def _open(
         raise TypeError(f"{what} {name} is an array, not a file")
     data = read_content(content, name=name, what=what)
     if not data:
-        raise ValueError(
+        raise BrokenImageError(
             f"{what} {name} cannot be decoded: it is empty or no image; replace or remove the file"
         )
     try:

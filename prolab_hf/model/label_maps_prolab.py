@@ -16,7 +16,7 @@ from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.image_utils import SizeDict
 
 from .image_bands_prolab import NPY_MAGIC, hidden_bands, read_npy, read_pnm
-from .image_conversion_prolab import ImageContent, open_image, open_unloaded, read_content
+from .image_conversion_prolab import BrokenImageError, ImageContent, open_image, open_unloaded, read_content
 from .resize_prolab import resize_argmax
 
 LabelMap: TypeAlias = str | Path | Image.Image | NDArray[np.generic] | Tensor
@@ -76,7 +76,9 @@ def open_mask(content: ImageContent, *, name: str) -> "Image.Image | NDArray[np.
         if image.format == "PPM" and image.mode != "1" and data is not None:
             return read_pnm(data).squeeze(-1) if data[:2] in (b"P2", b"P5") else read_pnm(data)
     except Exception as error:  # a damaged header raises whatever its parser raises
-        raise ValueError(f"mask {name} cannot be decoded: {error}; replace or remove the file") from error
+        raise BrokenImageError(
+            f"mask {name} cannot be decoded: {error}; replace or remove the file"
+        ) from error
     if reason is not None:
         raise ValueError(f"mask {name} holds {reason}; a mask has one band of class ids, or 8-bit colors")
     return open_image(image, name=name, what="mask")

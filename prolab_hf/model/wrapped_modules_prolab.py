@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 Checkpoint = Callable[..., Any]  # of the signature of torch.utils.checkpoint.checkpoint
 
@@ -24,9 +25,11 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
         return False
     if module._backward_hooks or module._backward_pre_hooks:
         return False
-    # An exported graph sees stand-ins for all tensors.
+    # An exported graph sees stand-ins for all tensors; a plan of a run is measured on fake ones.
     return is_exporting() or all(
-        type(tensor) in (nn.Parameter, Tensor) for tensor in module._parameters.values() if tensor is not None
+        type(tensor) in (nn.Parameter, Tensor, FakeTensor)
+        for tensor in module._parameters.values()
+        if tensor is not None
     )
 
 

@@ -320,10 +320,10 @@ def solve_after_training(
 
     model = loop.state.plain_model
     found = solving.finish_by_solving(
-        model, train_dataset, processor, measure, accelerator=storage.accelerator
+        model, train_dataset, processor, measure, calibration=eval_dataset, accelerator=storage.accelerator
     )
     loop.reporter.tell("solution", loop.progress.step, chosen=found.chosen, mean_iou=found.mean_iou)
-    if found.model is not model and storage.accelerator.is_main_process:
+    if storage.accelerator.is_main_process:  # a trained model that stays has a calibration sample now
         solved = RunStorage(storage.output_dir, found.model, processor, storage.accelerator, storage.keep)
         export_into(storage.output_dir, solved.write_model)
 

@@ -115,7 +115,7 @@ def test_wrong_input_is_named(guess, truth, error, message):
 def test_float_tensor_and_bad_settings_are_refused():
     with pytest.raises(TypeError, match="float32"):
         SegmentationCounts(2).update(torch.rand(2, 2), torch.zeros(2, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="num_classes is 0"):
+    with pytest.raises(ValueError, match="num_labels is 0"):
         SegmentationCounts(0)
     with pytest.raises(ValueError, match="boundary_ratio is 3"):
         SegmentationCounts(2, boundary_ratio=3)

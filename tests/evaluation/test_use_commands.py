@@ -116,7 +116,7 @@ def test_explain_as_text_json_and_figure(saved, folder, capsys):
     [
         (["segment", "IMAGE", "--model", "nowhere/at/all"], "There is no model folder nowhere/at/all"),
         (["segment", "IMAGE", "--model", "."], "The folder . has no config.json"),
-        (["segment", "absent.png", "--model", "MODEL"], "There is no image absent.png"),
+        (["segment", "absent.png", "--model", "MODEL"], "There is no image or folder absent.png"),
         (["segment", "IMAGE", "--model", "MODEL", "--out", "no/such/folder.png"], "There is no folder"),
         (["segment", "IMAGE", "--model", "MODEL", "--out", "IMAGE"], "is the image itself"),
         (["segment", "IMAGE", "--model", "MODEL", "--out", "x.xyz"], "does not end like an image"),

@@ -66,7 +66,9 @@ def test_sizes_and_official_ids(spaces, name):
 
 
 def test_bdd100k_is_cityscapes(spaces):
-    assert PropertySpace.from_pretrained("bdd100k") == spaces["cityscapes"]
+    space = PropertySpace.from_pretrained("bdd100k")
+    assert space == spaces["cityscapes"]
+    assert space.name == "bdd100k" and spaces["cityscapes"].name == "cityscapes"
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

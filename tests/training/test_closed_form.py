@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from prolab_hf import ProLabForSemanticSegmentation, ProLabImageProcessorPil, evaluate
 from prolab_hf.training import from_recipe
 from prolab_hf.training.checkpoints import newest_valid_checkpoint
 from prolab_hf.training.trainer import train
@@ -24,7 +25,7 @@ def solving(monkeypatch):
         calls.append("start")
         model.decode_head.classifier.bias.data.fill_(7.0)
 
-    def finish(model, dataset, processor, measure, *, accelerator):
+    def finish(model, dataset, processor, measure, *, calibration, accelerator):
         calls.append("finish")
         scores = {"trained": measure(model), "decoder": measure(better)}
         return SimpleNamespace(model=better, chosen="decoder", mean_iou=scores)
@@ -74,3 +75,29 @@ def test_without_the_room_a_run_goes_on_and_says_so(tmp_path, recipe, caplog, mo
     result = train(build_model(), drawn_pairs(), None, recipe=recipe, output_dir=tmp_path, **QUIET)
     assert result.step == 2
     assert "closed_form.init is 'solve', but this version of prolab_hf cannot solve" in caplog.text
+
+
+def test_the_last_layer_is_really_solved_and_what_scores_higher_is_exported(tmp_path, recipe):
+    recipe = recipe.replace(
+        closed_form={"init": "solve", "finish": "solve"},
+        **{"schedule.max_iterations": 2, "schedule.warmup_iterations": 0},
+    )
+    processor = ProLabImageProcessorPil(do_resize=False)
+    events = []
+    train(
+        build_model(),
+        drawn_pairs(12),
+        drawn_pairs(4),
+        recipe=recipe,
+        output_dir=tmp_path,
+        processor=processor,
+        callbacks=[events.append],
+        **QUIET,
+    )
+    solution = next(event for event in events if event.kind == "solution").values
+    exported = ProLabForSemanticSegmentation.from_pretrained(tmp_path).eval()
+    assert set(solution["mean_iou"]) == {"trained", "decoder", "decoder_and_backbone"}
+    assert solution["mean_iou"][solution["chosen"]] == max(solution["mean_iou"].values())
+    measured = evaluate(exported, processor, drawn_pairs(4))["mean_iou"]
+    assert measured == solution["mean_iou"][solution["chosen"]]
+    assert exported.config.calibration_pixels > 0
