@@ -18,7 +18,7 @@ from measuring import environment, print_table
 from torch import nn
 
 from prolab_hf.data.scenes import SCENE_CLASSES, DrawnScenes
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.solving.adapt import adapt_network
 
 SIZE = 64
@@ -159,15 +159,15 @@ def main() -> None:
         place = trained(name, options.folder, options.steps)
         network = transformers.AutoModelForSemanticSegmentation.from_pretrained(place).eval()
         processor = transformers.AutoImageProcessor.from_pretrained(place)
-        before = evaluate_model(network, processor, test)["mean_iou"]
+        before = evaluate(network, processor, test)["mean_iou"]
         start = time.perf_counter()
         own = adapt_network(network, "scenes", unlabeled, processor=processor, learn_from="predictions")
         seconds = time.perf_counter() - start
-        after = evaluate_model(own.model, processor, test)["mean_iou"]
+        after = evaluate(own.model, processor, test)["mean_iou"]
         plain = adapt_network(
             network, "scenes", unlabeled, processor=processor, learn_from="predictions", refine=False
         )
-        unrefined = evaluate_model(plain.model, processor, test)["mean_iou"]
+        unrefined = evaluate(plain.model, processor, test)["mean_iou"]
         rows.append(
             [
                 name,
