@@ -75,8 +75,8 @@ def adapt(
       prolab adapt runs/old --space cityscapes --images street --map "traffic_sgn=traffic sign" --out runs/new
     """
     from prolab_hf.cli.solve_command import _check_out
+    from prolab_hf.evaluation.inference import class_names_of
     from prolab_hf.label_space.property_space import PropertySpace
-    from prolab_hf.model.closed_form_prolab import label_names
     from prolab_hf.solving.adapt import adapt_network
     from prolab_hf.solving.class_names import match_class_names, parse_correction, read_corrections
     from prolab_hf.solving.foreign_network import load_network
@@ -93,7 +93,7 @@ def adapt(
                 "--class-names lists all rows already; give corrections in that file, without --map."
             )
         corrections = {**(corrections or {}), **dict(map(parse_correction, map_))}
-    names = label_names(network.config)
+    names = class_names_of(network)
     matches = match_class_names(names, chosen.class_names, corrections, drop_unknown=drop_unknown)
     console = Console()
     console.print(_matches_table(matches))  # before the long part: a wrong match is seen in time

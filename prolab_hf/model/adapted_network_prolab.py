@@ -210,14 +210,15 @@ class AdaptedNetworkBackbone(BackboneMixin, PreTrainedModel):
         """
         config = AdaptedNetworkConfig(network_config=network.config, class_layer=class_layer)
         _forget_folders(config.network_config)
-        backbone = cls(config).to(network.dtype)
+        backbone: Any = cls(config).to(network.dtype)  # type: ignore[arg-type]
+        layer: Any = network.get_submodule(class_layer)
         left_out = (f"{class_layer}.", f"{AUXILIARY_HEAD}.")
         weights = {
             name: value for name, value in network.state_dict().items() if not name.startswith(left_out)
         }
         found = backbone.network.load_state_dict(weights, strict=False)
         names = [*found.missing_keys, *found.unexpected_keys]
-        if tuple(network.get_submodule(class_layer).weight.shape) != backbone._tap.layer_shape:
+        if tuple(layer.weight.shape) != backbone._tap.layer_shape:
             names.append(f"{class_layer}.weight")
         if names:
             raise ValueError(

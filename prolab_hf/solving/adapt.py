@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from prolab_hf.evaluation.inference import inference_state, prepare
+from prolab_hf.evaluation.inference import class_names_of, inference_state, prepare
 from prolab_hf.evaluation.metrics import SegmentationCounts
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone
@@ -228,7 +228,7 @@ def adapt_network(
     if not isinstance(space, PropertySpace):
         space = PropertySpace.from_pretrained(str(space))
     network = load_network(model)
-    names = label_names(network.config)
+    names = class_names_of(network)
     matches = match_class_names(names, space.class_names, class_names, drop_unknown=settings.drop_unknown)
     processor = network_processor(network, processor)
     rows = list(dict.fromkeys(match.row for match in matches if match.row is not None))
@@ -250,7 +250,8 @@ def adapt_network(
         if settings.refine:
             with inference_state(adapted):
                 own = _own_layer(network, layer, matches)
-                refine_last_layer(adapted, pass_for(adapted, source, processor, solve), own)
+                work = pass_for(adapted, source, processor, solve)
+                refine_last_layer(adapted, work, own, unspoken_weight=solve.unspoken_weight)
         figures = _compare(answers, adapted, show_progress=solve.show_progress)
     network.to(home)
     report = AdaptReport(

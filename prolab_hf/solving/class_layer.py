@@ -30,7 +30,7 @@ def find_class_layer(network: PreTrainedModel, pixel_values: Tensor) -> str:
     Raises:
         ValueError: There is no such layer; the message says what the network has instead.
     """
-    kind, num_labels = type(network).__name__, network.config.num_labels
+    kind, num_labels = type(network).__name__, int(network.config.num_labels or 0)
     outputs: dict[str, list[Tensor]] = {}
     hooks = [
         module.register_forward_hook(_recorder(outputs.setdefault(name, [])))

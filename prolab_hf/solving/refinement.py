@@ -68,6 +68,7 @@ def refine(
     ridge: float,
     class_exponent: float,
     own_layer: Tensor | None = None,
+    unspoken_weight: float | None = None,
 ) -> Refined:
     """The best number of steps and unspoken weight on validation pixels, and the layer from all pixels with them.
 
@@ -78,6 +79,7 @@ def refine(
         ridge: lambda.
         class_exponent: rho.
         own_layer: The layer that gave the network's class scores, `(num_labels, num_features)`, the bias last.
+        unspoken_weight: beta, if it is decided.
     """
     number = len(class_rows)
     own = None if own_layer is None else _as_responses(own_layer, fit, class_exponent)
@@ -85,8 +87,9 @@ def refine(
     for steps, layer in _layers(fit, number, ridge, class_exponent):
         for share in OWN_SHARES if own is not None else (0.0,):
             responses = validation.features @ _mixed(layer, own, share).t()
-            for beta in UNSPOKEN_WEIGHTS:
-                predicted = sum(class_score_parts(responses, class_rows, beta)).argmax(dim=1)
+            for beta in UNSPOKEN_WEIGHTS if unspoken_weight is None else (unspoken_weight,):
+                named, unspoken = class_score_parts(responses, class_rows, beta)
+                predicted = (named + unspoken).argmax(dim=1)
                 score = mean_iou(predicted, validation.labels, validation.weights, number)
                 found.append((score, steps, share, beta, responses))
     best = max(found, key=lambda each: each[0] - WORTH * each[3] / 4)
@@ -157,7 +160,8 @@ def refine_last_layer(
     model: ProLabForSemanticSegmentation,
     work: Pass,
     own_layer: Mapping[str, Tensor] | None = None,
-    num_pixels: int = NUM_PIXELS,
+    *,
+    unspoken_weight: float | None = None,
 ) -> Refined | None:
     """Refines the last layer of a model that was just solved, in place, where that is better.
 
@@ -167,14 +171,14 @@ def refine_last_layer(
         model: A solved model.
         work: The pass over the images that it was solved from.
         own_layer: For every class the row `(num_features,)` of the network's own last layer, the bias last.
-        num_pixels: About how many pixels are looked at.
+        unspoken_weight: beta, if it is decided.
 
     Returns:
         What was found; `None` where there are too few images to choose by.
     """
     config = model.config
     solution, trained = config.solution or {}, config.trained_classes or []
-    fit, validation = _pixels_of(work, trained, num_pixels)
+    fit, validation = _pixels_of(work, trained)
     if not len(validation) or not len(fit):
         return None
     rows = model.class_property_matrix.float().cpu()
@@ -186,6 +190,7 @@ def refine_last_layer(
         ridge=solution["ridge"],
         class_exponent=solution["class_exponent"],
         own_layer=None if own_layer is None else torch.stack([own_layer[name] for name in trained]),
+        unspoken_weight=unspoken_weight,
     )
     if not refined.steps and not refined.own_share:
         return refined
@@ -203,13 +208,13 @@ def refine_last_layer(
         "spoken_share": overall,
         "spoken_share_per_class": dict(zip(trained, per_class)),
     }
-    model.solve_statistics = None
+    model.solve_statistics = None  # type: ignore[assignment]
     model.set_calibration_sample(refined.honest_responses, validation.labels)
     model.set_claim_budget(budget)
     return refined
 
 
-def _pixels_of(work: Pass, trained: Sequence[str], num_pixels: int) -> tuple[Pixels, Pixels]:
+def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
     """Pixels of at most `MOST_IMAGES` images, evenly spread; those of every fifth are for validation."""
     number = len(work.dataset)
     indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
@@ -220,7 +225,7 @@ def _pixels_of(work: Pass, trained: Sequence[str], num_pixels: int) -> tuple[Pix
     for turn, index in enumerate(indices):
         image, ids, _ = work.read(index)
         labels = np.where(ids < 0, -1, position[ids])
-        per_image = max(1, num_pixels // len(indices))
+        per_image = max(1, NUM_PIXELS // len(indices))
         sample = sample_pixels(labels, -1, per_image, np.random.default_rng((work.seed, index, 1)))
         if len(sample.labels):
             features = features_at(work.maps_of(prepare(work.processor, image)), sample, labels.shape).cpu()

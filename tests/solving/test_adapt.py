@@ -49,7 +49,7 @@ from prolab_hf import (
 )
 from prolab_hf.cli import run
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS, DrawnScenes
-from prolab_hf.evaluation.evaluate import evaluate_model
+from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.solving.adapt import REPORT_NAME, adapt_network
 
 SIZE = 64
@@ -335,9 +335,9 @@ def test_with_masks_they_are_what_is_learned(trained):
     result = adapt_network(network, "scenes", source, processor=processor)
     assert result.report.learned_from == "masks"
     assert result.report.mean_iou_after > result.report.mean_iou_before - 0.02
-    figure = evaluate_model(result.model, result.processor, source)["mean_iou"]
+    figure = evaluate(result.model, result.processor, source)["mean_iou"]
     assert figure == pytest.approx(result.report.mean_iou_after, abs=1e-6)
-    figure = evaluate_model(network, processor, source)["mean_iou"]
+    figure = evaluate(network, processor, source)["mean_iou"]
     assert figure == pytest.approx(result.report.mean_iou_before, abs=1e-6)
     assert result.model.config.solution["adapted"]["learned_from"] == "masks"
 

@@ -26,6 +26,7 @@ def test_moved_targets_and_the_own_layer_lose_less():
     with_own = refine(fit, validation, ROWS, own_layer=3 * layer + 1, **options)
     assert with_own.mean_iou >= refined.mean_iou
     assert with_own.mean_iou > 0.95
+    assert refine(fit, validation, ROWS, unspoken_weight=7.0, **options).unspoken_weight == 7.0
     test, _ = pixels(800, 2)
     responses = test.features @ with_own.layer.t()
     assert (responses.argmax(dim=1) == test.labels).float().mean() > 0.95
