@@ -152,7 +152,7 @@ def train(
         "folders": (images, masks),
         "mask_suffix": mask_suffix,
         "value_range": read_value_range(value_range),
-        "num_channels": len(chosen.image_mean or (0, 0, 0)),
+        "num_channels": len(chosen.data.image_mean or (0, 0, 0)),
     }
     if dry_run:
         _print_plan(data, train_split, chosen, opening, devices)
