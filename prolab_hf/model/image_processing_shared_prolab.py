@@ -417,9 +417,9 @@ def _channels_last(
 def _fetch(text: str) -> str | bytes:
     """A path as it is; the content behind a URL or in base64 data."""
     if text.startswith(("http://", "https://")):
-        import httpx
+        from huggingface_hub import get_session  # the HTTP client that is there, whatever its package
 
-        return httpx.get(text, follow_redirects=True).raise_for_status().content
+        return bytes(get_session().get(text, follow_redirects=True).raise_for_status().content)
     if text.startswith("data:image/") or (len(text) > 260 and not _exists(text)):
         try:
             return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text)

@@ -117,7 +117,7 @@ def test_files_that_do_not_fit_are_refused_and_nothing_is_written(files, tmp_pat
         return run(["convert", str(checkpoint), "--space", bank, "--recipe", recipe, "--out", str(out)])
 
     assert convert(files / "absent.pth") == 2
-    assert "no checkpoint at" in capsys.readouterr().err
+    assert "There is no checkpoint" in capsys.readouterr().err
     assert convert(files / "bank.pth") == 2
     assert "holds no weights" in capsys.readouterr().err
     assert convert(files / "iter_160000.pth", "small") == 2

@@ -1,8 +1,11 @@
 """Image processors: sizes, label maps, both backends, post-processing, saving, remote code, pipeline."""
 
+import functools
 import os
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -442,3 +445,23 @@ def test_ways_to_call_the_pipeline(tiny_model, tmp_path):
     assert segmenter(image, subtask="semantic") == answers
     with pytest.raises(ValueError, match="panoptic"):
         segmenter(image, subtask="panoptic")
+
+
+def test_an_image_behind_a_url_is_fetched_with_the_client_that_is_there(tmp_path):
+    image = Image.new("RGB", (40, 30), (9, 99, 9))
+    image.save(tmp_path / "green.png")
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        fetched = ProLabImageProcessorPil()(
+            f"http://127.0.0.1:{server.server_port}/green.png", return_tensors="pt"
+        )
+        server.shutdown()
+    assert torch.equal(
+        fetched["pixel_values"], ProLabImageProcessorPil()(image, return_tensors="pt")["pixel_values"]
+    )
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        """No lines on standard error."""
