@@ -72,12 +72,12 @@ class ImageWithMask(Protocol):
     """An image and its class ids, such as `prolab_hf.data.image_files.Sample`."""
 
     @property
-    def image(self) -> "Image.Image":
-        """The image."""
+    def image(self) -> "Image.Image | NDArray[Any]":
+        """The image; an array `(height, width, channels)` where it has other channels than RGB."""
         ...
 
     @property
-    def mask(self) -> "NDArray[np.int32]":
+    def mask(self) -> "NDArray[np.integer[Any]]":
         """Class ids `(height, width)`."""
         ...
 
@@ -89,7 +89,9 @@ class ImageMaskPairs(Protocol):
         """Number of samples."""
         ...
 
-    def __getitem__(self, index: int, /) -> "ImageWithMask | tuple[Image.Image, NDArray[np.integer[Any]]]":
+    def __getitem__(
+        self, index: int, /
+    ) -> "ImageWithMask | tuple[Image.Image | NDArray[Any], NDArray[np.integer[Any]]]":
         """A `Sample`, or a pair of an image and its mask `(height, width)` of class ids."""
         ...
 

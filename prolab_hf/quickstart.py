@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from prolab_hf.training.trainer import train
 SPACE = "scenes"
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 480, 32, 60
 HEAD_INPUTS = "decoder_and_backbone"
-SOLVE_OPTIONS: SolveOptions = {"unspoken_weight": 0.0}
+SOLVE_OPTIONS: SolveOptions = {"unspoken_weight": 0.0, "statistics": False}
 FIGURE = "quickstart.png"
 SHOWN_SHARE = 0.06
 """Part of a shown image that the held-out class covers at least."""
@@ -144,7 +144,7 @@ def run_quickstart(
     scenes = KeptScenes(DrawnScenes("test", num_test))
     test = evaluate(loaded, processor, scenes)
     say(f"5. Mean IoU on {num_test} new images: {test['mean_iou']:.3f}.")
-    found = pipeline("image-segmentation", model=loaded, image_processor=processor)(scenes[0].image)
+    found = pipeline("image-segmentation", model=loaded, image_processor=processor)(_rgb(scenes[0]))
     say(f'6. pipeline("image-segmentation") finds: {", ".join(item["label"] for item in found)}.')
     shown = KeptScenes(DrawnScenes("test", NUM_TEST, include_held_out=True), share=SHOWN_SHARE).samples[:3]
     before = [segment(loaded, processor, scene.image).labels for scene in shown]
@@ -171,6 +171,10 @@ def run_quickstart(
     _draw(loaded, processor, shown, before, explanation, caption).save(path)
     say(f"8. The image: {path}")
     return QuickstartResult(output_dir, path, test, figures, HELD_OUT_CLASS, others, explanation, controls)
+
+
+def _rgb(scene: Sample) -> Image.Image:
+    return cast(Image.Image, scene.image)  # scenes are drawn in RGB
 
 
 def _train_and_solve(
@@ -205,7 +209,6 @@ def _train_and_solve(
         images.first(NUM_SOLVE),
         processor,
         head_inputs=HEAD_INPUTS,
-        statistics=False,
         **SOLVE_OPTIONS,
     )
     calibrate(solved, validation, processor)
@@ -298,7 +301,7 @@ def _draw(
         now = segment(model, processor, scene.image).labels
         truth = torch.from_numpy(scene.mask.astype(np.int64))
         maps = [
-            overlay(scene.image, ids, class_names, opacity=0.85, legend=False)
+            overlay(_rgb(scene), ids, class_names, opacity=0.85, legend=False)
             for ids in (truth, earlier, now)
         ]
         for column, panel in enumerate([scene.image, *maps]):

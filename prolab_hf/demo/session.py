@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 from torch import Tensor, nn
@@ -110,7 +110,8 @@ class DemoSession:
         """
         with self._turn():
             scene = DrawnScenes("test", NUM_SAMPLES, include_held_out=True)[number % NUM_SAMPLES]
-            return self._add(_Shown(scene.image, f"Drawn scene {number % NUM_SAMPLES + 1} of {NUM_SAMPLES}."))
+            image = cast(Image.Image, scene.image)  # drawn in RGB
+            return self._add(_Shown(image, f"Drawn scene {number % NUM_SAMPLES + 1} of {NUM_SAMPLES}."))
 
     def result(self, image_id: str) -> dict[str, Any]:
         """The picture segmented with the present classes.

@@ -4,6 +4,7 @@ import base64
 import io
 import warnings
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ def read_upload(content: bytes, *, max_side: int) -> tuple[Image.Image, str]:
     if width * height > MAX_UPLOAD_PIXELS:
         raise ValueError(_too_many_pixels(f"{width} x {height}"))
     try:
-        image = read_image(opened, name="(upload)")
+        image = cast(Image.Image, read_image(opened, name="(upload)"))  # three channels of 8 bits
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"The picture is damaged and cannot be decoded ({reason}).") from error

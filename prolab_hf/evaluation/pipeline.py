@@ -20,7 +20,7 @@ from prolab_hf.model.image_processing_shared_prolab import ProLabImageProcessorM
 class ProLabImageSegmentationPipeline(ImageSegmentationPipeline):
     """Labels and masks of images: paths, PIL images or arrays; URLs as transformers reads them."""
 
-    def preprocess(
+    def preprocess(  # type: ignore[override]  # as that of the base, whose own base says less
         self, image: Any, subtask: str | None = None, timeout: float | None = None
     ) -> dict[str, Any]:
         """Pixel values of an image, and its size."""
@@ -33,7 +33,9 @@ class ProLabImageSegmentationPipeline(ImageSegmentationPipeline):
         # In a list: transformers would try to join the tensors of a batch, whatever their sizes.
         return {"pixel_values": [values], "target_size": [(height, width)]}
 
-    def _forward(self, model_inputs: dict[str, Any]) -> ModelOutput:
+    def _forward(  # type: ignore[override]  # as that of the base, whose own base says more
+        self, model_inputs: dict[str, Any]
+    ) -> ModelOutput:
         values = model_inputs["pixel_values"]
         if isinstance(values, Tensor):
             return super()._forward(model_inputs)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -250,7 +251,8 @@ class CocoFile:
 
     def finish(self) -> None:
         """Write the file."""
-        images, annotations = [], []
+        images: list[dict[str, object]] = []
+        annotations: list[dict[str, object]] = []
         for number, name in enumerate(sorted(self.images), start=1):
             entry = self.images[name]
             images.append({"id": number, **{key: entry[key] for key in ("file_name", "height", "width")}})
@@ -352,7 +354,7 @@ def video_rate(path: Path) -> int:
         raise ValueError(f"video {path} cannot be decoded: {error}; convert or remove the file") from error
 
 
-def _pyav(path: Path) -> object:
+def _pyav(path: Path) -> ModuleType:
     try:
         import av
     except ImportError:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prolab_hf.evaluation.sliding_window import LogitsFunction
-
-if TYPE_CHECKING:
-    from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 
 UNKNOWN = "unknown"
 """Name of what fits no class."""
@@ -18,7 +15,7 @@ DEFAULT_SHARE = 0.05
 """Part of the pixels of known classes that may be called unknown."""
 
 
-def unknown_threshold(model: ProLabForSemanticSegmentation, share: float = DEFAULT_SHARE) -> float:
+def unknown_threshold(model: nn.Module, share: float = DEFAULT_SHARE) -> float:
     """The class score below which a share of the pixels of known classes lies.
 
     Args:
@@ -36,7 +33,9 @@ def unknown_threshold(model: ProLabForSemanticSegmentation, share: float = DEFAU
             "unknown needs a model with a calibration sample: solve it, or run "
             "prolab_hf.solving.claim_budget.calibrate on labeled images."
         )
-    best = (measured[0] + model.class_offsets.to(measured[0])).amax(dim=1)
+    scores: Tensor = measured[0]
+    offsets: Any = model.class_offsets
+    best = (scores + offsets.to(scores)).amax(dim=1)
     return float(torch.quantile(best.double().cpu(), share))
 
 

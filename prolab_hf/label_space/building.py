@@ -249,7 +249,7 @@ def _refused_by_judge(
         return frozenset()
     refused = set()
     for group in range(int(labels.max()) + 1):
-        members = [texts[row] for row in np.flatnonzero(labels == group)]
+        members = [texts[int(row)] for row in np.flatnonzero(labels == group)]
         for position, first in enumerate(members):
             for second in members[position + 1 :]:
                 pair = frozenset((same_wording(first), same_wording(second)))

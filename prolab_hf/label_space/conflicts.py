@@ -248,7 +248,7 @@ class ConflictRules:
                 ):
                     raise ValueError(f"{source}: {key!r}, {value!r} must be a list of words, got {words!r}.")
                 values[value] = [*values.get(value, []), *words]
-        return replace(self, dimensions=merged, **declared)
+        return replace(self, dimensions=merged, always=declared["always"], never=declared["never"])
 
     @classmethod
     def load(
@@ -279,13 +279,12 @@ def _words(words: str | Sequence[str]) -> list[str]:
 
 
 def _declared_pairs(content: object, where: str) -> frozenset[frozenset[str]]:
-    pairs = content if isinstance(content, list) else [content]
-    if not all(
+    if not isinstance(content, list) or not all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
-        for pair in pairs
+        for pair in content
     ):
         raise ValueError(f"{where} must be a list of pairs of phrases, got {content!r}.")
-    return frozenset(frozenset(same_wording(text) for text in pair) for pair in pairs)
+    return frozenset(frozenset(same_wording(text) for text in pair) for pair in content)
 
 
 def _add_indoors(claims: Claims) -> None:

@@ -168,7 +168,7 @@ def _large_labels(
         count = 0
         for group in range(planned):
             members = np.flatnonzero(groups == group)
-            parted = color_groups(vectors[members], rules.matrix([texts[row] for row in members]))
+            parted = color_groups(vectors[members], rules.matrix([texts[int(row)] for row in members]))
             labels[members] = count + parted
             count += int(parted.max()) + 1
         if count <= num_clusters:

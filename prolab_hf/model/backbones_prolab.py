@@ -255,8 +255,8 @@ def _from_saved_timm_backbone(
     import timm
 
     config._name_or_path = ""
-    network = timm.create_model(
-        config.backbone,
+    network: Any = timm.create_model(
+        str(config.backbone),
         features_only=True,
         pretrained=False,
         in_chans=config.num_channels,

@@ -365,7 +365,7 @@ class ProLabConfig(PreTrainedConfig):
                     f"{field} has {len(value)} entries for {self.num_labels} labels; it needs one per class "
                     "(model.set_property_space sets it)."
                 )
-        known = len(trained) if trained is not None else self.num_labels
+        known = len(trained) if trained is not None else self.num_labels or 0
         wrong = [index for row in self.class_sources or [] for index in row if not 0 <= index < known]
         if wrong:
             raise ValueError(f"class_sources names the trained class {wrong[0]}; there are {known}.")

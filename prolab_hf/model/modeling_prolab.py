@@ -137,7 +137,8 @@ class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):  # type: igno
         return super().save_pretrained(save_directory, *args, **kwargs)
 
 
-class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel):
+# The mixin knows its own configuration, and a loading that transformers' overloads cannot say.
+class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel):  # type: ignore[misc]
     """A backbone, a decoder to pixel embeddings, and class scores through named properties.
 
     Its classes, their scores and its buffers are those of `DescribedClassesMixin`.

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from prolab_hf.evaluation.evaluate import as_sample
 from prolab_hf.evaluation.inference import prepare
+from prolab_hf.model.image_conversion_prolab import StandardImage
 from prolab_hf.progress import progress
 from prolab_hf.solving.pixel_features import MapsFunction, features_at, sample_pixels
 from prolab_hf.solving.solution import Pixels
@@ -240,12 +240,12 @@ class Pass:
         self.fingerprints = dict(fingerprints or {})
         self.held = validation_images(len(dataset), seed)
 
-    def read(self, index: int) -> tuple[Image.Image, NDArray[np.int64], str]:
+    def read(self, index: int) -> tuple[StandardImage, NDArray[np.int64], str]:
         """Image, class ids (-1 = none) and name."""
         sample = as_sample(self.dataset[index], index, self.processor)
         return sample.image, self.classes.decode(sample.mask, sample.name), sample.name
 
-    def prepare(self, image: Image.Image) -> Tensor:
+    def prepare(self, image: StandardImage) -> Tensor:
         """`pixel_values` `(1, num_channels, height, width)` of an image."""
         return prepare(self.processor, image)
 

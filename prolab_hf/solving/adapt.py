@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -83,6 +83,12 @@ class AdaptSettings:
         """From keyword arguments, those of `SolveSettings` among them."""
         own = {name: options.pop(name) for name in cls.__dataclass_fields__ if name in options}
         return cls(SolveSettings(**options), **own)
+
+
+class _Comparison(TypedDict):
+    agreement: float
+    mean_iou_before: float | None
+    mean_iou_after: float | None
 
 
 @dataclass(frozen=True)
@@ -240,9 +246,10 @@ def adapt_network(
         raise ValueError("learn_from is 'masks', but no masks are given; pass masks (--masks).")
     from_masks = images_and_masks.has_masks and settings.learn_from != "predictions"
     home, device = network.device, settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with inference_state(network.to(device)):
+    network.to(device)  # type: ignore[arg-type]  # the wrapper of transformers hides `self`
+    with inference_state(network):
         adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, images_and_masks)
-        adapted.to(device)
+        adapted.to(device)  # type: ignore[arg-type]  # likewise
         answers = OwnAnswers(images_and_masks, network, processor)
         source = images_and_masks if from_masks else answers
         solve = _enough_samples(settings.solve, adapted, len(images_and_masks))
@@ -253,7 +260,7 @@ def adapt_network(
                 work = pass_for(adapted, source, processor, solve)
                 refine_last_layer(adapted, work, own, unspoken_weight=solve.unspoken_weight)
         figures = _compare(answers, adapted, show_progress=solve.show_progress)
-    network.to(home)
+    network.to(home)  # type: ignore[arg-type]  # likewise
     report = AdaptReport(
         network=" ".join(filter(None, (type(network).__name__, _public_name(network)))),
         class_layer=layer,
@@ -264,7 +271,8 @@ def adapt_network(
         spoken_share=float((adapted.config.solution or {}).get("spoken_share", math.nan)),
     )
     adapted.config.solution = {**(adapted.config.solution or {}), "adapted": report.to_dict()}
-    return Adaptation(adapted.to("cpu").eval(), processor, report)
+    adapted.to("cpu")  # type: ignore[arg-type]  # likewise
+    return Adaptation(adapted.eval(), processor, report)
 
 
 def _with_open_layer(
@@ -315,7 +323,7 @@ def _enough_samples(
 
 def _compare(
     answers: OwnAnswers, model: ProLabForSemanticSegmentation, *, show_progress: bool
-) -> dict[str, float | None]:
+) -> _Comparison:
     """Agreement and, where there are masks, mean IoU before and after, at the size of the images."""
     images, number = answers.images, len(label_names(model.config))
     # One more class for what the network calls by a name that was left out: wrong wherever a mask says otherwise.

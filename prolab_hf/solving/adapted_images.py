@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from prolab_hf.data.image_files import image_size
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.sources import PairSource, match_by_stem
 from prolab_hf.evaluation.inference import ImageLike, as_image, logits_function, prepare
+from prolab_hf.model.image_conversion_prolab import StandardImage
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.solving.accumulation import LabeledImages
 
@@ -127,14 +129,14 @@ class AdaptedImages:
     def __len__(self) -> int:
         return len(self.items)
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> StandardImage:
         """The upright RGB image."""
         item = self.items[index]
         if isinstance(item, tuple):
             item = item[0]
         return as_image(getattr(item, "image", item))
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, NDArray[np.int64]]:
+    def __getitem__(self, index: int) -> tuple[StandardImage, NDArray[np.int64]]:
         """Image and class ids of the adapted model `(height, width)`, -1 where a pixel has none."""
         if self.masks is not None:
             return self.image(index), self._ids(self.masks[index], index)
@@ -180,22 +182,25 @@ class OwnAnswers:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, NDArray[np.int64]]:
+    def __getitem__(self, index: int) -> tuple[StandardImage, NDArray[np.int64]]:
         image = self.images.image(index)
         if index in self._known:
             return image, self._known[index].astype(np.int64)
-        ids = self.images.table[predicted_labels(self.network, self.processor, image)]
+        ids = self.images.table[predicted_labels(self.network, self.processor, image)].astype(
+            np.int64, copy=False
+        )
         if self._bytes < CACHE_BYTES:
             self._known[index] = ids.astype(np.int16)
             self._bytes += self._known[index].nbytes
         return image, ids
 
 
-def predicted_labels(network: nn.Module, processor: Any, image: Image.Image) -> NDArray[np.int64]:
+def predicted_labels(network: nn.Module, processor: Any, image: StandardImage) -> NDArray[np.int64]:
     """Class ids `(height, width)` that a network gives an image, as the pipeline does."""
     with torch.no_grad():
         logits = logits_function(network)(prepare(processor, image))
-        return resize_argmax(logits, (image.height, image.width))[0].cpu().numpy()
+        width, height = image_size(image)
+        return resize_argmax(logits, (height, width))[0].cpu().numpy()
 
 
 def _table_by_name(

@@ -81,8 +81,10 @@ def solve(
     model, usual = new_model(backbone, space, context=context, needs_processor=processor is None)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    solve_head(model.to(device), dataset, usual if processor is None else processor, settings)
-    return model.to("cpu").eval()
+    model.to(device)  # type: ignore[arg-type]  # the wrapper of transformers hides `self`
+    solve_head(model, dataset, usual if processor is None else processor, settings)
+    model.to("cpu")  # type: ignore[arg-type]  # likewise
+    return model.eval()
 
 
 def new_model(
@@ -167,7 +169,7 @@ def statistics_of(model: ProLabForSemanticSegmentation, folder: str | Path | Non
     """
     kept = getattr(model, "solve_statistics", None)
     if kept is None:
-        kept = ClassStatistics.load(Path(folder or model.name_or_path) / STATISTICS_NAME)
+        kept = ClassStatistics.load(Path(folder or model.name_or_path or "") / STATISTICS_NAME)
     return kept
 
 
@@ -208,9 +210,15 @@ def add_images(
     start = work.empty(known.class_weights, known.class_exponent, known.num_features)
     collected = run_pass(model, work, start, settings)
     collected.fit = on_cpu(collected.fit) + known
-    numbers = {name: solution.get(name) for name in ("ridge", "class_exponent", "unspoken_weight")}
     kind: bool | Literal["per_class"] = "per_class" if known.is_per_class else True
-    install(model, collected, replace(settings, statistics=kind, **numbers))
+    chosen = replace(
+        settings,
+        statistics=kind,
+        ridge=solution.get("ridge"),
+        class_exponent=solution.get("class_exponent"),
+        unspoken_weight=solution.get("unspoken_weight"),
+    )
+    install(model, collected, chosen)
 
 
 # ---- the last layer of any ProLab model ---------------------------------------------------------------------------
@@ -249,7 +257,8 @@ def in_closed_form(
     if wrong:
         raise RuntimeError(f"The copy of the model differs from it in {wrong[0]!r}.")
     solved._has_default_properties = False
-    return solved.to(model.property_embeddings.device).train(model.training)
+    solved.to(model.property_embeddings.device)  # type: ignore[arg-type]  # as above
+    return solved.train(model.training)
 
 
 def solve_last_layer(
@@ -304,7 +313,9 @@ def start_at_solution(
     """
     was_training = model.training
     solved = solve_last_layer(model, dataset, processor, head_inputs=model.config.head_inputs, **options)
-    chosen = {name: (solved.config.solution or {}).get(name) for name in Choice.__dataclass_fields__}
+    chosen: dict[str, Any] = {
+        name: (solved.config.solution or {}).get(name) for name in Choice.__dataclass_fields__
+    }
     layer = solved.decode_head.classifier
     old = model.decode_head.classifier
     if model.config.similarity == "linear_cosine":

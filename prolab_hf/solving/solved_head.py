@@ -227,7 +227,7 @@ def install(model: ProLabForSemanticSegmentation, collected: Collected, settings
     model.set_calibration_sample(responses, pixels.labels)
     model.set_claim_budget(settings.claim_budget)
     kept = total if settings.statistics == "per_class" else total.summed_up(choice.class_exponent)
-    model.solve_statistics = kept if settings.statistics else None
+    model.solve_statistics = kept if settings.statistics else None  # type: ignore[assignment]  # no tensor
 
 
 def set_last_layer(model: ProLabForSemanticSegmentation, responses: Tensor) -> None:

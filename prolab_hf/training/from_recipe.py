@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers.utils import is_timm_available, is_torchvision_available
@@ -29,6 +28,7 @@ from prolab_hf.data.transforms import (
 from prolab_hf.evaluation.evaluate import count_dataset
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.configuration_prolab import ProLabConfig
+from prolab_hf.model.image_conversion_prolab import StandardImage
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
@@ -228,7 +228,7 @@ class ProcessorTransform:
         self.processor = processor
 
     def __call__(
-        self, image: Image.Image, mask: NDArray[np.int32], rng: np.random.Generator | None = None
+        self, image: StandardImage, mask: NDArray[np.int32], rng: np.random.Generator | None = None
     ) -> Example:
         """Prepares one image; `rng` is not used.
 

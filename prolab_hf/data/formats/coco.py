@@ -115,7 +115,7 @@ def _images_of(
     for entry in content["images"]:
         number, file_name = _field(entry, "id", int, file), str(_field(entry, "file_name", str, file))
         size = (_field(entry, "height", int, file), _field(entry, "width", int, file))
-        if not all(0 < side < 10**5 for side in size):  # type: ignore[operator]
+        if not all(0 < side < 10**5 for side in size):
             raise ValueError(
                 f"{file}: the image {file_name} is {size} (height, width); both must be positive."
             )
@@ -127,7 +127,7 @@ def _images_of(
             if options.skip_unlabeled:
                 continue
         image = _image_file(file, split, file_name, options)
-        drawing = _drawing(regions.get(number, []), size, below)  # type: ignore[arg-type]
+        drawing = _drawing(regions.get(number, []), size, below)
         found.append(ImportedImage(image, str(Path(file_name).with_suffix("").as_posix()), split, drawing))
     missing_masks(bare, options.skip_unlabeled or options.background is not None, str(file))
     lost = regions.keys() - seen
@@ -156,7 +156,7 @@ def _regions_by_image(
         crowd = bool(entry.get("iscrowd", 0)) and options.crowd == "void"
         region: _Region = {
             "segmentation": entry.get("segmentation"),
-            "target": void if crowd else targets[category],  # type: ignore[index]
+            "target": void if crowd else targets[category],
             "name": f"{file}: annotation {entry.get('id', index)}",
         }
         regions.setdefault(_field(entry, "image_id", int, file), []).append(region)
