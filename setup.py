@@ -28,6 +28,7 @@ EXTRAS = {
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
 EXTRAS["test"] = [
     "pytest>=8.0",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "fastapi>=0.110",
     "uvicorn>=0.30",

@@ -232,7 +232,7 @@ def new_model(
         backbone,
         space,
         hidden_size=recipe["config.hidden_size"],
-        use_auxiliary_head=False,
+        auxiliary_channels=recipe["config.hidden_size"],
         class_loss_weight=recipe["config.class_loss_weight"],
     )
     processor = ProLabImageProcessorPil.from_model_config(model.config, do_resize=False)
