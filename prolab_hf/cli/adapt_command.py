@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import DeviceOption
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def adapt(
         raise ValueError(f"--learn-from is {learn_from!r}; allowed: {', '.join(LEARN_FROM)}.")
     _check_out(out, overwrite)
     corrections = None if class_names is None else read_corrections(class_names)
+    ask_hub_once()
     chosen = PropertySpace.from_pretrained(space)
     network = load_network(model)
     if map_:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import DeviceOption
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def _solve(
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.solving.solve import SolveSettings, new_model, solve_head
 
+    ask_hub_once()
     space = PropertySpace.from_pretrained(space_name)
     source = _source(data, splits[0], space, opening)
     space = match_space(space, source.class_names, data=data)

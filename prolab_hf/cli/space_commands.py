@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.space_tables import (
     print_placed,
     print_report,
@@ -24,6 +25,7 @@ from prolab_hf.files import write_json
 if TYPE_CHECKING:
     from prolab_hf.label_space.conflicts import ConflictRules
     from prolab_hf.label_space.property_space import PropertySpace
+    from prolab_hf.label_space.text_encoder import TextEncoder
 
 space_app = typer.Typer(
     name="space",
@@ -110,7 +112,6 @@ def build(
     """
     from prolab_hf.label_space.description_files import read_descriptions, read_property_names
     from prolab_hf.label_space.property_space import PropertySpace
-    from prolab_hf.label_space.text_encoder import TextEncoder
 
     _claim_folder(out, overwrite)
     texts = read_descriptions(descriptions)
@@ -119,7 +120,7 @@ def build(
     facts = {"authors": author, "license": license_name}
     space = PropertySpace.build(
         texts,
-        encoder=TextEncoder.load(encoder, pooling=pooling, name=encoder_name),
+        encoder=_load_encoder(encoder, pooling, encoder_name),
         num_properties=_count(num_properties),
         seed=seed,
         algorithm=algorithm,
@@ -250,7 +251,6 @@ def add_class(
     Says for each sentence which property it fell into and how sure that is.
     """
     from prolab_hf.label_space.description_files import read_descriptions
-    from prolab_hf.label_space.text_encoder import TextEncoder
 
     texts = read_descriptions(descriptions) if descriptions else {}
     if name is not None:
@@ -259,7 +259,7 @@ def add_class(
         raise ValueError("Give --name with at least one --description, or --descriptions FILE.")
     loaded = _load(space)
     _claim_folder(out, overwrite)
-    loaded_encoder = TextEncoder.load(encoder, pooling=pooling, name=encoder_name) if encoder else None
+    loaded_encoder = _load_encoder(encoder, pooling, encoder_name) if encoder else None
     rules = _rules(conflicts)
     console = Console()
     placed = loaded.place(texts, encoder=loaded_encoder, conflicts=rules)
@@ -286,11 +286,9 @@ def add_property(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Add a property to classes, for example to tell two of them apart; a model has to be trained with it."""
-    from prolab_hf.label_space.text_encoder import TextEncoder
-
     loaded = _load(space)
     _claim_folder(out, overwrite)
-    loaded_encoder = TextEncoder.load(encoder, pooling=pooling, name=encoder_name)
+    loaded_encoder = _load_encoder(encoder, pooling, encoder_name)
     _save(loaded.add_property(phrase, class_name, encoder=loaded_encoder), out)
 
 
@@ -333,9 +331,17 @@ def import_original(
 # ------------------------------------------------------------------------------------------ reading, writing
 
 
+def _load_encoder(name: str, pooling: str | None, encoder_name: str | None) -> "TextEncoder":
+    from prolab_hf.label_space.text_encoder import TextEncoder
+
+    ask_hub_once()
+    return TextEncoder.load(name, pooling=pooling, name=encoder_name)
+
+
 def _load(name: str) -> "PropertySpace":
     from prolab_hf.label_space.property_space import PropertySpace
 
+    ask_hub_once()
     return PropertySpace.from_pretrained(name)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import ValueRangeOption, read_value_range
 
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
@@ -130,6 +131,7 @@ def train(
     if list_recipes:
         _print_recipes()
         return
+    ask_hub_once()
     changes = {
         "schedule.epochs": epochs,
         "schedule.max_iterations": max_iterations,
@@ -155,7 +157,7 @@ def train(
         "num_channels": len(chosen.data.image_mean or (0, 0, 0)),
     }
     if dry_run:
-        _print_plan(data, train_split, chosen, opening, devices)
+        _print_plan(data, train_split, chosen, opening, devices, pretrained=pretrained)
         return
     if data is None or out is None:
         raise ValueError("Give the data (first argument) and --out, or --dry-run to see the plan only.")
@@ -335,13 +337,23 @@ def _run(
 
 
 def _print_plan(
-    data: str | None, split: str, recipe: "TrainingRecipe", opening: dict[str, Any], devices: int
+    data: str | None,
+    split: str,
+    recipe: "TrainingRecipe",
+    opening: dict[str, Any],
+    devices: int,
+    *,
+    pretrained: bool,
 ) -> None:
     import torch
 
+    from prolab_hf.model.backbones_prolab import check_backbone
     from prolab_hf.training.from_recipe import build_model
     from prolab_hf.training.planning import device_speed, plan
 
+    backbone = recipe.model.backbone
+    if backbone is not None and Path(backbone).is_dir() and not recipe.model.vit_adapter:
+        check_backbone(backbone, pretrained=pretrained)
     space = _load_space(recipe)
     num_images = None if data is None else len(_open(data, split, space, opening))
     with torch.device("meta"):

@@ -102,7 +102,7 @@ def evaluate_held_out(
 
     Args:
         model: A model that was trained without the held-out classes and whose space describes them.
-        processor: Its image processor or evaluation transform.
+        processor: Its image processor.
         source: Labeled images, as for `evaluate`.
         held_out: Names of the classes.
         claim_budget: Of each held-out class.

@@ -12,7 +12,6 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -43,17 +42,13 @@ STRIPED_PIXELS = 2**24
 
 
 def prepare(processor: Any, image: StandardImage, **overrides: Any) -> Tensor:
-    """Pixel values `(1, num_channels, height, width)` of an image, from an image processor or a transform."""
-    if is_processor(processor):
-        values = processor(images=image, return_tensors="pt", **overrides)["pixel_values"]
-    else:
-        width, height = image_size(image)
-        values = processor(image, np.zeros((height, width), np.int32))["pixel_values"][None]
+    """Pixel values `(1, num_channels, height, width)` of an image, from an image processor."""
+    values: Tensor = processor(images=image, return_tensors="pt", **overrides)["pixel_values"]
     return values
 
 
 def is_processor(processor: Any) -> bool:
-    """Whether this is an image processor of transformers rather than a transform of `prolab_hf.data`."""
+    """Whether this is an image processor of transformers."""
     return hasattr(processor, "preprocess")
 
 
@@ -132,7 +127,7 @@ class Run:
 
     Args:
         image: As `as_image` gives it.
-        processor: Image processor or evaluation transform.
+        processor: Image processor.
         scale: Factor of the size that the processor gives the image.
 
     Attributes:
@@ -150,13 +145,8 @@ class Run:
             height, width = (
                 max(1, round(n * scale / divisor)) * divisor for n in self.pixel_values.shape[-2:]
             )
-            if is_processor(processor):
-                # From the original image: enlarging what was reduced before would lose detail.
-                self.pixel_values = prepare(processor, image, size={"height": height, "width": width})
-            else:
-                self.pixel_values = F.interpolate(
-                    self.pixel_values, size=(height, width), mode="bilinear", antialias=True
-                )
+            # From the original image: enlarging what was reduced before would lose detail.
+            self.pixel_values = prepare(processor, image, size={"height": height, "width": width})
 
 
 class StripedRun:
@@ -333,7 +323,7 @@ def segment(
 
     Args:
         model: A segmentation model (`ProLabForSemanticSegmentation` or any other with `logits`).
-        processor: Its image processor, or an evaluation transform `(image, mask) -> {"pixel_values": ...}`.
+        processor: Its image processor.
         image: An image of any size: PIL image, path, or array `(height, width, channels)`. Channels and the range of
             values are those of the processor (`image_mean`, `value_range`); RGB of 8 bits is the usual case. Images
             above the pixel limit are read in mode `"slide"` only.
@@ -382,7 +372,7 @@ def segment(
 
 def _runs(image: StandardImage, processor: Any, settings: InferenceSettings) -> list[PreparedRun]:
     width, height = image_size(image)
-    keeps_size = is_processor(processor) and getattr(processor, "do_resize", True) is False
+    keeps_size = getattr(processor, "do_resize", True) is False
     if (
         settings.mode == "slide"
         and settings.scales == (1.0,)

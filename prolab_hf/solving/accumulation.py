@@ -212,7 +212,7 @@ class Pass:
 
     Args:
         maps_of: The network up to what the last layer sees, for pixel values on the CPU.
-        processor: Image processor or evaluation transform.
+        processor: Image processor.
         dataset: The images.
         classes: Their classes.
         samples: Pixels per image; `None`: one per 14 x 14.

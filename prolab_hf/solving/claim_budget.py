@@ -45,7 +45,7 @@ def calibrate(
     Args:
         model: In place. A model that does not say which classes it was trained for gets those that occur here.
         dataset: Labeled images that the model was not trained on, as for `solve`.
-        processor: Its image processor or evaluation transform.
+        processor: Its image processor.
         claim_budget: As for `set_property_space`.
         samples_per_image: Pixels that are looked at; `None`: one per 14 x 14.
         seed: Of the choice of pixels.

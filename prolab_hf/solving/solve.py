@@ -58,7 +58,7 @@ def solve(
         space: The classes and their words.
         dataset: Anything with `len()` and `[i]` that gives a `Sample` or a pair `(image, mask of class ids)`. Its
             `class_names`, if it has any, may be in another order than the space's.
-        processor: Image processor or evaluation transform; default: `default_processor(backbone, model.config)`.
+        processor: Image processor; default: `default_processor(backbone, model.config)`.
         context: Let the head also see means of the image and of its parts.
         device: Where the network runs; default: a GPU if there is one.
         **options: See `SolveSettings`.
@@ -274,7 +274,7 @@ def solve_last_layer(
     Args:
         model: Any ProLab model, on the device on which it is to run.
         dataset: Labeled images, as for `solve`.
-        processor: Its image processor or evaluation transform.
+        processor: Its image processor.
         head_inputs: `"decoder_and_backbone"` lets the last layer see the backbone's maps beside the decoder's.
         **options: See `SolveSettings`.
 
@@ -302,7 +302,7 @@ def start_at_solution(
     Args:
         model: A model on the device on which it is to run.
         dataset: Labeled images, as for `solve`.
-        processor: Its image processor or evaluation transform.
+        processor: Its image processor.
         **options: See `SolveSettings`; of its calibration nothing is kept.
 
     Returns:
@@ -368,7 +368,7 @@ def finish_by_solving(
     Args:
         model: The trained model.
         dataset: Its training images, without augmentation.
-        processor: Its image processor or evaluation transform.
+        processor: Its image processor.
         measure: Mean IoU of a model on the evaluation images.
         head_inputs: What the last layer may see; each is tried.
         calibration: Evaluation images whose pixels become the calibration sample of the model that is kept. Without

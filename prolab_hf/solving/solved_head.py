@@ -101,7 +101,7 @@ def solve_head(
     Args:
         model: On the device on which it is to run.
         dataset: As for `solve`.
-        processor: Image processor or evaluation transform.
+        processor: Image processor.
         settings: How.
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -140,6 +141,18 @@ def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Ada
     return torch.optim.AdamW(
         groups, lr=recipe.optimizer.learning_rate, betas=recipe.optimizer.betas, weight_decay=0.0
     )
+
+
+def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float | None) -> None:
+    """Scales the gradients of a step down to a norm, over all processes.
+
+    Args:
+        accelerator: Of the run; it knows about loss scaling and sharded parameters.
+        model: As the accelerator prepared it.
+        max_norm: Largest Euclidean norm; `None` leaves gradients as they are.
+    """
+    if max_norm is not None:
+        accelerator.clip_grad_norm_(model.parameters(), max_norm)
 
 
 def learning_rate_factor(step: int, recipe: TrainingRecipe, total_iterations: int) -> float:

@@ -21,7 +21,7 @@ from prolab_hf.files import write_json, write_text
 from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.checkpoints import best_evaluation
 from prolab_hf.training.data_loading import TrainingBatch, worker_count
-from prolab_hf.training.optimization import AveragedWeights
+from prolab_hf.training.optimization import AveragedWeights, clip_gradients
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import InterruptGuard, LossWindow, Reporter, TimeLeft, TrainingInterrupted
 from prolab_hf.training.run_folder import BAD_BATCH_FILE, SKIPPED_FILE
@@ -173,8 +173,7 @@ class TrainingLoop:
         )
         if accelerator.device.type == "cpu":
             self._require_finite()  # before it can ruin the weights
-        if self.recipe.optimizer.max_gradient_norm is not None:
-            accelerator.clip_grad_norm_(state.model.parameters(), self.recipe.optimizer.max_gradient_norm)
+        clip_gradients(accelerator, state.model, self.recipe.optimizer.max_gradient_norm)
         state.optimizer.step()
         state.scheduler.step()
         state.optimizer.zero_grad()

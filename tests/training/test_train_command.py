@@ -188,6 +188,14 @@ def test_dry_run_prints_the_plan(folder, capsys):
         assert words in printed
 
 
+def test_dry_run_reads_the_weights_of_a_folder(folder, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    ResNetConfig(layer_type="basic", out_features=["stage1", "stage2"]).save_pretrained(empty)
+    assert cli.run(arguments(folder, "--dry-run", "--backbone", str(empty))) == 2
+    assert str(empty) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
