@@ -333,9 +333,11 @@ def import_original(
 
 def _load_encoder(name: str, pooling: str | None, encoder_name: str | None) -> "TextEncoder":
     from prolab_hf.label_space.text_encoder import TextEncoder
+    from prolab_hf.progress import without_foreign_bars
 
     ask_hub_once()
-    return TextEncoder.load(name, pooling=pooling, name=encoder_name)
+    with without_foreign_bars():
+        return TextEncoder.load(name, pooling=pooling, name=encoder_name)
 
 
 def _load(name: str) -> "PropertySpace":
