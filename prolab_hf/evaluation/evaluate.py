@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from prolab_hf.data.class_matching import renamed_classes
 from prolab_hf.data.image_files import BrokenImageError, Sample, image_size
 from prolab_hf.data.label_checks import check_label_counts
 from prolab_hf.deprecation import renamed_argument
@@ -387,20 +388,6 @@ def _ignore_index(model: nn.Module, dataset: object) -> int:
 
 def check_classes(model_names: Sequence[str], names: Sequence[str] | None) -> None:
     """The ids of a data set must mean what they mean to the model; the model may know more classes."""
-    if names is None:
-        return
-    if len(names) > len(model_names):
-        raise ValueError(
-            f"The data set has {len(names)} classes, the model {len(model_names)}; "
-            f"unknown to the model are {', '.join(sorted(set(names) - set(model_names))[:5])}."
-        )
-    renamed = {s: m for s, m in zip(names, model_names) if s != m}
-    moved = [name for name in renamed if name in model_names]
-    if moved:
-        there, here = list(names).index(moved[0]), list(model_names).index(moved[0])
-        raise ValueError(
-            f"The data set and the model number their classes differently: {moved[0]!r} is number {there} in "
-            f"the data set and {here} in the model. Give the data set the model's order by a label table."
-        )
+    renamed = renamed_classes(model_names, names)
     if renamed:
         logger.warning("Some classes have other names in the data set than in the model: %s", renamed)
