@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prolab_hf.evaluation.evaluate import evaluate
     from prolab_hf.evaluation.inference import segment
     from prolab_hf.explanation.contributions import explain
+    from prolab_hf.explanation.interventions import intervene
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.model.configuration_prolab import ProLabConfig
     from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
@@ -38,6 +39,7 @@ __all__ = [
     "adapt",
     "evaluate",
     "explain",
+    "intervene",
     "segment",
     "solve",
     "train",
@@ -57,6 +59,7 @@ _MODULES = {
     "adapt": "prolab_hf.solving.adapt",
     "evaluate": "prolab_hf.evaluation.evaluate",
     "explain": "prolab_hf.explanation.contributions",
+    "intervene": "prolab_hf.explanation.interventions",
     "segment": "prolab_hf.evaluation.inference",
     "solve": "prolab_hf.solving.solve",
     "train": "prolab_hf.training.trainer",
