@@ -67,6 +67,25 @@ LANDMARK = _set(
     "among around through from into onto toward towards across past before after beyond off where when while "
     "compared than during within surrounded"
 )
+# How a thing lies to a landmark, where that excludes another way (`EXCLUDED_RELATIONS`).
+RELATIONS = {
+    word: relation
+    for relation, words in {
+        "over": "over above on onto atop",
+        "under": "under below beneath underneath",
+        "inside": "in inside within into",
+        "outside": "outside",
+        "near": "near beside by next against",
+        "away": "off",
+        "along": "along",
+        "across": "across",
+    }.items()
+    for word in words.split()
+}
+EXCLUDED_RELATIONS = {
+    frozenset(pair.split())
+    for pair in ("over under", "inside outside", "along across", "inside away", "over away", "near away")
+}
 NEAR = _set("near beside next by close view")
 CUTTING = _set(
     "of with for is are was has have having that which who whose seen show shows showing made "
@@ -131,27 +150,6 @@ IRREGULAR = {
     "towards": "towards", "brass": "brass", "moss": "moss", "shows": "shows", "whose": "whose",
 }  # fmt: skip
 
-# Nouns that stand for the thing itself, or for its outside.
-SELF_NOUNS = _set(
-    "colour coloured surface texture look body outline peel bark ground shape shaped form pattern finish appearance "
-    "exterior material style tone shade hue stain staining markings marking grain glow glaze coating feel highlight "
-    "height width length size contour silhouette object thing item structure piece part area expanse kind type "
-    "pole plank panel strip slab block sheet plate beam tile board brick pavement facade cover mesh cloth beam "
-    "end tip peak point corner vehicle animal building creature furniture plant garment device machine appliance "
-    "element image it self print layer covering cladding look design scene posture position bend course path curve "
-    "container person skin "
-    "river canal route track trail road line lane tissue"
-)
-HEAD_ALIASES = {
-    word: alias
-    for alias, words in {
-        "bar": "bar slat rod stripe line",
-        "box": "box crate chest",
-        "edge": "edge border rim",
-        "vegetation": "vegetation plant greenery foliage",
-    }.items()
-    for word in words.split()
-}
 # Words with another meaning before a noun of their own; they give no value.
 NEUTRAL = (
     "outdoor view|brake light|traffic light|street light|light bulb|street lamp|tail light|head light|rear light"
