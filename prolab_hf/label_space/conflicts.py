@@ -36,7 +36,9 @@ WHOLE = frozenset(
         "season", "daytime", "crowding", "covering", "kind", "temperature", "taste", "sound", "wildness", "access",
         "foliage", "cultivation", "density", "view", "weather", "health", "life", "bloom", "waking",
         "expression", "evergreen", "drive", "edibility", "diet", "way up", "direction", "danger", "cost", "water kind",
-        "part of body worn", "lighting", "permission", "dress",
+        "part of body worn", "lighting", "permission", "dress", "fastening", "neckline", "garment length", "occasion",
+        "habit", "feet", "burner", "engine", "readout", "load space", "top", "pulled by", "stacking", "habitat", "waves",
+        "left or right corner", "facing", "lens", "tide", "manning", "domesticity", "gathering", "sleeve length", "heel",
     }
 )  # fmt: skip
 _INDOOR = frozenset(

@@ -8,6 +8,8 @@ from prolab_hf.label_space.phrases.function_words import EXCLUDED_RELATIONS, INF
 from prolab_hf.label_space.phrases.parsing import SELF, Claims, implied_values
 from prolab_hf.label_space.phrases.parts import ALTERNATIVES, PART_OF, PARTS
 
+# Where a part sits says nothing of its looks.
+_SEATS = {"side", "front", "level", "layer", "part of body worn"}
 Statement = frozenset[object]
 Differ = Callable[[Statement, Statement], bool]
 Said = dict[Statement, list[int]]
@@ -179,7 +181,8 @@ def _parts(claims: Claims) -> list[str]:
 
 def _bare(claims: Claims) -> bool:
     """Whether a phrase only names its part: no number, no look."""
-    return not claims.counts and all(noun == SELF for _, noun in claims.values)
+    looks = {dimension for dimension, noun in claims.values if noun != SELF}
+    return not claims.counts and looks <= _SEATS
 
 
 def _value_conflict(one: Claims, two: Claims) -> Conflict | None:

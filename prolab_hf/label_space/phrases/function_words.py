@@ -32,9 +32,13 @@ NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enume
     "few": (2, 4),
     "several": (3, INFINITY),
     "multiple": (3, INFINITY),
-    "numerous": (5, INFINITY),
-    "many": (5, INFINITY),
-    "countless": (5, INFINITY),
+    "numerous": (7, INFINITY),
+    "many": (7, INFINITY),
+    "countless": (7, INFINITY),
+    "dual": (2, 2),
+    "quadruple": (4, 4),
+    "multi": (2, INFINITY),
+    "lone": (1, 1),
     "alone": (1, 1),
     "solitary": (1, 1),
 }
@@ -58,7 +62,7 @@ AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewe
 ARTICLES = _set(
     "a an the its their his her this that these those some any such as very quite almost more most "
     "rather slightly much enough other than too also each every else own yet still already does do did just only "
-    "really fully completely partly usually often always clearly all like vivid saturated rich pure"
+    "really extra super ultra alike fully completely partly usually often always clearly all like vivid saturated rich pure"
 )
 JOINING = _set("and or and/or nor but to")
 # After these stand neighbours and landmarks, whose attributes are not the thing's own.
@@ -94,6 +98,14 @@ CUTTING = _set(
 NEGATING = _set(
     "no without lacks lack lacking not never missing free devoid instead neither none nor non hardly barely scarcely "
     "absence cannot void"
+)
+# What a phrase may end in that says the same as "no" at its beginning.
+ABSENT = tuple(
+    tuple(words.split())
+    for words in (
+        "cannot be seen|can not be seen|not be seen|not visible|is not visible|are not visible|are missing|is missing"
+        "|missing|absent|is absent|are absent|not present|is not present|are not present|not there"
+    ).split("|")
 )
 NOT_LESS = _set(
     "less unless stainless endless useless regardless countless restless motionless "

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prolab_hf.label_space.phrases.function_words import (
+    ABSENT,
     AFTER_NOUN,
     ARTICLES,
     AT_LEAST,
@@ -109,6 +110,10 @@ def same_wording(phrase: str) -> str:
     )
 
 
+_CLOSING = JOINING | LANDMARK | CUTTING | NEGATING | {","}
+_GRADED = {"size", "height", "width", "length", "depth", "tone", "weight"}
+
+
 class Lexicon:
     """Phrases of the word lists by their stems, ready for longest-match look-up.
 
@@ -124,7 +129,10 @@ class Lexicon:
                     key = tuple(item for item in tokens_of(word) if item not in ("a", "an", "the"))
                     if key:
                         self.entries.setdefault(key, []).append((dimension, value))
-        self.neutral = {tuple(tokens_of(word)) for word in f"{NEUTRAL}|{IGNORED}".split("|")}
+        self.neutral = {
+            tuple(item for item in tokens_of(word) if item not in ("a", "an", "the"))
+            for word in f"{NEUTRAL}|{IGNORED}".split("|")
+        }
         self.longest = max(len(key) for key in [*self.entries, *self.neutral])
 
     def match(self, words: list[str], start: int) -> tuple[int, list[tuple[str, str]], bool]:
@@ -135,7 +143,33 @@ class Lexicon:
                 return length, [], True
             if key in self.entries:
                 return length, self.entries[key], False
+        # "on a wooden table", "in a large group": what stands between is the table's.
+        if words[start] in LANDMARK:
+            for end in range(start + 2, min(start + 4, len(words))):
+                if words[end - 1] in _CLOSING or self._names_a_place(words, end - 1):
+                    break
+                values = self.entries.get((words[start], words[end]))
+                if values is not None:
+                    return end - start + 1, values, False
         return 0, [], False
+
+    def _names_a_place(self, words: list[str], at: int) -> bool:
+        """Whether a longer entry, or one that is a place, begins at a word."""
+        if any(tuple(words[at : at + length]) in self.entries for length in (2, 3)):
+            return True
+        return any(dimension in ("indoors", "locale") for dimension, _ in self.entries.get((words[at],), []))
+
+    def related(self, word: str) -> list[tuple[str, str]]:
+        """Values of an unknown word by the word that it is made of: "longish", "longest"."""
+        for ending in ("ish", "est", "er"):
+            if word.endswith(ending) and len(word) > len(ending) + 2:
+                base = word.removesuffix(ending)
+                for form in (base, base + "e", base[:-1], base.removesuffix("i") + "y"):
+                    values = self.entries.get((form,), [])
+                    # "cutter" and "shutter" are not more cut or shut.
+                    if values and (ending == "ish" or any(dimension in _GRADED for dimension, _ in values)):
+                        return values
+        return []
 
 
 @dataclass
@@ -167,6 +201,11 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
     """
     words = [word for word in tokens_of(phrase) if word not in ("a", "an", "the")]
     claims = Claims()
+    # "legs cannot be seen": no legs.
+    for ending in ABSENT:
+        if len(words) > len(ending) and tuple(words[-len(ending) :]) == ending:
+            words = ["no", *words[: -len(ending)]]
+            break
     parts = _cut(words, lexicon)
     # "wheels at the front": the place of a part is the part's, not the thing's.
     subject = next((_head(part) for part in parts if part.main and part.nouns), SELF)
@@ -262,12 +301,19 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
             parts[-1].nouns.append(word)  # "red on the outside and white inside"
             parts[-1].words.append(word)
             position += 1
+        elif related := lexicon.related(word):
+            _add_match(parts[-1], [word], related, words[position + 1 :], False)
+            position += 1
+        elif follows == "like" and word not in CUTTING | JOINING | LANDMARK and word not in ARTICLES:
+            parts[-1].values.append(("likeness", word))  # "pen-like"
+            parts[-1].words.append("like")
+            position += 2
         elif word in ("on", "off") and parts[-1].nouns and (follows is None or follows in JOINING):
             parts[-1].values.append(("power", word))  # "headlights on"
             parts[-1].linked = True
             position += 1
-        elif word == "free" and follows != "of" and parts[-1].nouns:
-            parts[-1].lacks.append(parts[-1].nouns.pop())  # "cloud-free"
+        elif word == "free" and follows != "of" and (parts[-1].nouns or parts[-1].values):
+            _take_back(parts[-1])  # "cloud-free"
             position += 1
         else:
             _add_word(parts, word)
@@ -327,6 +373,10 @@ def _add_match(
             part.values.append((f"shade of {color}", tones[-1][1]))
             values = [pair for pair in values if pair[0] != "tone"]
     part.values += values
+    if found[0] in NEGATING or found[-1] in NEGATING:
+        part.lacks += [word for word in found[-1:] if word not in NEGATING]  # "without leaves" has no leaves
+        part.words.append(found[0])
+        return
     part.words += found
     part.mark = MARKS.get(found[-1], "")
     if len(found) == 1 and found[0] in THINGS and {dimension for dimension, _ in values} <= _PLACE_OR_KIND:
@@ -339,6 +389,18 @@ _PLACE_OR_KIND = {"locale", "kind", "support"}
 _SEATS = {"side", "front", "level", "layer"}
 
 _IGNORED_STEMS = {tuple(tokens_of(word)) for word in IGNORED.split("|")}
+
+
+def _take_back(part: _Part) -> None:
+    """Turns the last noun or value of a part into something that is missing."""
+    if part.nouns:
+        word = part.nouns.pop()
+        part.lacks.append(word)
+    else:
+        word = part.words[-1]
+        part.lacks.append(word)
+        part.values.clear()
+    part.words = [other for other in part.words if other != word]
 
 
 def _add_word(parts: list[_Part], word: str) -> None:
@@ -412,7 +474,7 @@ def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str], subjec
         claims.has |= {base for word in part.words for base in _bases(word)}
         claims.has |= {HELD[word] for word in part.words if word in HELD}
         if part.main:
-            claims.nouns += part.nouns
+            claims.nouns += part.words
 
 
 def _without(word: str) -> str | None:

@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "wing": ("wing", "body"),
     "fin": ("fin|flipper", "body|tail"),
     "hump": ("hump", "body"),
-    "tentacle": ("tentacle", "body"),
+    "tentacle": ("tentacle|sucker", "body|arm"),
     "wheel": ("wheel|caster", ""),
     "tire": ("tire", "wheel"),
     "spoke": ("spoke", "wheel"),
@@ -61,7 +61,7 @@ ALTERNATIVES = frozenset(
     for group in (
         "beak snout", "beak nose", "beak tooth", "beak whisker", "hoof paw", "hoof claw", "hoof hand", "hoof fin", "paw hand",
         "paw fin", "wing fin", "wing arm", "wing hand", "beak horn", "wheel leg", "wheel runner", "wheel track", "wheel hull",
-        "handlebar:steering wheel", "sail:engine", "rotor wing", "rotor sail", "tentacle:leg", "fin leg", "horn:comb",
+        "handlebar:steering wheel", "sail:engine", "rotor wing", "rotor sail", "tentacle leg", "fin leg", "horn comb", "tire track", "sail rotor", "oar engine",
     )
     for pair in [group.split(":") if ":" in group else group.split()]
 )  # fmt: skip
