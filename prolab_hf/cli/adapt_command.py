@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from prolab_hf.cli.hub_client import ask_hub_once
-from prolab_hf.cli.options import DeviceOption
+from prolab_hf.cli.options import DeviceOption, require_model_place
 
 if TYPE_CHECKING:
     from prolab_hf.solving.class_names import ClassMatch
@@ -75,7 +75,6 @@ def adapt(
 
       prolab adapt runs/old --space cityscapes --images street --map "traffic_sgn=traffic sign" --out runs/new
     """
-    from prolab_hf.cli.solve_command import _check_out
     from prolab_hf.evaluation.inference import class_names_of
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.solving.adapt import adapt_network
@@ -84,7 +83,7 @@ def adapt(
 
     if learn_from not in (None, *LEARN_FROM):
         raise ValueError(f"--learn-from is {learn_from!r}; allowed: {', '.join(LEARN_FROM)}.")
-    _check_out(out, overwrite)
+    require_model_place(out, overwrite)
     corrections = None if class_names is None else read_corrections(class_names)
     ask_hub_once()
     chosen = PropertySpace.from_pretrained(space)

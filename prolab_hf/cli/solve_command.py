@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from prolab_hf.cli.hub_client import ask_hub_once
-from prolab_hf.cli.options import DeviceOption
+from prolab_hf.cli.options import DeviceOption, require_model_place
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -121,7 +121,7 @@ def solve(
         "statistics": STATISTICS[statistics],
         "held_out": [n.strip() for n in (held_out or "").split(",") if n.strip()],
     }
-    _check_out(out, overwrite)
+    require_model_place(out, overwrite)
     _solve(
         data, space, backbone, out, splits, opening, options, device, image_size=image_size, context=context
     )
@@ -134,13 +134,6 @@ def _accelerator() -> "Accelerator | None":
     from accelerate import Accelerator
 
     return Accelerator()
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file; name a folder.")
-    if (out / "config.json").is_file() and not overwrite:
-        raise FileExistsError(f"--out {out} holds a model already; choose another folder or add --overwrite.")
 
 
 def _solve(
