@@ -102,10 +102,24 @@ NEGATING = _set(
 # What a phrase may end in that says the same as "no" at its beginning.
 ABSENT = tuple(
     tuple(words.split())
-    for words in (
-        "cannot be seen|can not be seen|not be seen|not visible|is not visible|are not visible|are missing|is missing"
-        "|missing|absent|is absent|are absent|not present|is not present|are not present|not there"
-    ).split("|")
+    for words in [
+        "cannot be seen",
+        "can not be seen",
+        "not be seen",
+        "not visible",
+        "is not visible",
+        "are not visible",
+        "are missing",
+        "is missing",
+        "missing",
+        "absent",
+        "is absent",
+        "are absent",
+        "not present",
+        "is not present",
+        "are not present",
+        "not there",
+    ]
 )
 NOT_LESS = _set(
     "less unless stainless endless useless regardless countless restless motionless "

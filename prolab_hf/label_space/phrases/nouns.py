@@ -106,6 +106,4 @@ _SAME_PART = (
     "sole heel",
     "neckline collar neck",
 )
-HEAD_ALIASES = {
-    word: group.split()[0] for group in _SAME_PART for word in group.split() if "_" not in word
-}
+HEAD_ALIASES = {word: group.split()[0] for group in _SAME_PART for word in group.split() if "_" not in word}

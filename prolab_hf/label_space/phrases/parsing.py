@@ -414,9 +414,7 @@ def _add_word(parts: list[_Part], word: str) -> None:
     elif word in LANDMARK:
         negated = part.negated and not part.words
         relation = RELATIONS.get(word, "")
-        parts.append(
-            _Part(landmark=True, near=word in NEAR, main=False, negated=negated, relation=relation)
-        )
+        parts.append(_Part(landmark=True, near=word in NEAR, main=False, negated=negated, relation=relation))
     elif word in CUTTING:
         if part.negated and not part.words:
             return  # "does not have a handle"
