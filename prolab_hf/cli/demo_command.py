@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from prolab_hf.bundled_models import bundled_models_hint, resolve_model
 from prolab_hf.cli.options import DeviceOption, load_model, require_model
 
 
 def demo(
     model: Annotated[
-        Path, typer.Option("--model", "-m", help="Folder of a trained model with its image processor.")
+        Path,
+        typer.Option(
+            "--model", "-m", help="Folder of a model with its image processor; or street, everyday (bundled)."
+        ),
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
     host: Annotated[
@@ -36,10 +40,11 @@ def demo(
     Nothing is downloaded, nothing leaves this machine, and the model's folder stays as it is. Stop it with
     Ctrl-C.
     """
+    model = Path(resolve_model(str(model)))
     if not model.is_dir():
         raise FileNotFoundError(
             f"There is no model folder {model}; --model takes a folder into which a model and its image "
-            "processor were saved (prolab quickstart and prolab train make one)."
+            f"processor were saved (prolab quickstart and prolab train make one). {bundled_models_hint(str(model))}"
         )
     require_model(str(model))
 
