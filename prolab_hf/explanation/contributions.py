@@ -33,6 +33,7 @@ from prolab_hf.explanation.attribution import (
     weighted_mean,
     with_terms,
 )
+from prolab_hf.protocols import ImageProcessor
 
 VISIBLE = 0.0005
 """Shares below this would read as 0.000."""
@@ -248,7 +249,7 @@ class Explanation:
 
 def explain(
     model: nn.Module,
-    processor: Any,
+    processor: ImageProcessor,
     image: ImageLike,
     *,
     point: Sequence[float] | None = None,

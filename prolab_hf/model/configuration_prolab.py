@@ -277,7 +277,7 @@ class ProLabConfig(PreTrainedConfig):
             self.__dict__["label2id"] = {name: index for index, name in enumerate(names)}
         super().__setattr__("class_properties", rows)
 
-    def _rename_classes(self, field: str, value: Any) -> None:
+    def _rename_classes(self, field: str, value: object) -> None:
         """Assigns `id2label` or `label2id` of as many classes, and files the words of the space under the new names."""
         names = _ordered_names(None, self.label2id)  # id2label may have been changed in place
         new = _ordered_names(value, None) if field == "id2label" else _ordered_names(None, value)
@@ -414,7 +414,7 @@ def _listing(names: list[str], most: int = 4) -> str:
     return f"{len(names)} classes ({shown})"
 
 
-def _refuse_other_names(field: str, value: Any, names: list[str]) -> None:
+def _refuse_other_names(field: str, value: object, names: list[str]) -> None:
     """Names given at load must be those that the rows were made for: whether they mean the same, nobody can know."""
     if value is None:
         return

@@ -176,7 +176,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
     @classmethod
     def from_backbone(
         cls,
-        backbone: Any,
+        backbone: object,
         space: "PropertySpace",
         *,
         pretrained: bool = True,

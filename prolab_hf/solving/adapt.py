@@ -23,6 +23,7 @@ from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.progress import progress
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.adapted_images import (
     AdaptedImages,
     ImagesLike,
@@ -160,7 +161,7 @@ def adapt(
     space: str | Path | PropertySpace,
     images: ImagesLike,
     *,
-    processor: Any = None,
+    processor: ImageProcessor | str | Path | None = None,
     masks: MasksLike | None = None,
     class_names: Sequence[str] | Mapping[str, str | None] | None = None,
     output_dir: str | Path | None = None,
@@ -210,7 +211,7 @@ def adapt_network(
     space: str | Path | PropertySpace,
     images: ImagesLike,
     *,
-    processor: Any = None,
+    processor: ImageProcessor | str | Path | None = None,
     masks: MasksLike | None = None,
     class_names: Sequence[str] | Mapping[str, str | None] | None = None,
     **options: Unpack[AdaptOptions],
@@ -236,7 +237,7 @@ def adapt_network(
     network = load_network(model)
     names = class_names_of(network)
     matches = match_class_names(names, space.class_names, class_names, drop_unknown=settings.drop_unknown)
-    processor = network_processor(network, processor)
+    own_processor = network_processor(network, processor)
     rows = list(dict.fromkeys(match.row for match in matches if match.row is not None))
     table = np.array([-1 if match.row is None else rows.index(match.row) for match in matches])
     images_and_masks = AdaptedImages.open(
@@ -248,16 +249,18 @@ def adapt_network(
     home, device = network.device, settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)  # type: ignore[arg-type]  # the wrapper of transformers hides `self`
     with inference_state(network):
-        adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, images_and_masks)
+        adapted, layer = _with_open_layer(
+            network, space.select_classes(rows), own_processor, images_and_masks
+        )
         adapted.to(device)  # type: ignore[arg-type]  # likewise
-        answers = OwnAnswers(images_and_masks, network, processor)
+        answers = OwnAnswers(images_and_masks, network, own_processor)
         source = images_and_masks if from_masks else answers
         solve = _enough_samples(settings.solve, adapted, len(images_and_masks))
-        solve_head(adapted, source, processor, solve)
+        solve_head(adapted, source, own_processor, solve)
         if settings.refine:
             with inference_state(adapted):
                 own = _own_layer(network, layer, matches)
-                work = pass_for(adapted, source, processor, solve)
+                work = pass_for(adapted, source, own_processor, solve)
                 refine_last_layer(adapted, work, own, unspoken_weight=solve.unspoken_weight)
         figures = _compare(answers, adapted, show_progress=solve.show_progress)
     network.to(home)  # type: ignore[arg-type]  # likewise
@@ -272,11 +275,11 @@ def adapt_network(
     )
     adapted.config.solution = {**(adapted.config.solution or {}), "adapted": report.to_dict()}
     adapted.to("cpu")  # type: ignore[arg-type]  # likewise
-    return Adaptation(adapted.eval(), processor, report)
+    return Adaptation(adapted.eval(), own_processor, report)
 
 
 def _with_open_layer(
-    network: PreTrainedModel, space: PropertySpace, processor: Any, images: AdaptedImages
+    network: PreTrainedModel, space: PropertySpace, processor: ImageProcessor, images: AdaptedImages
 ) -> tuple[ProLabForSemanticSegmentation, str]:
     """A ProLab model with the network's weights and a last layer for the classes of the space, not solved yet."""
     if isinstance(network, ProLabForSemanticSegmentation):
