@@ -18,7 +18,7 @@ MAX_SHARE_OF_ANY = 0.08  # the aim is 0.03; this number may only fall
 # Data flows downwards; rooms on one level do not know each other, except that data may use the model's processor.
 LEVELS = {
     "": 0, "label_space": 1, "model": 2, "data": 3, "evaluation": 4, "solving": 5, "training": 6, "explanation": 6,
-    "hub": 7, "demo": 8, "quickstart": 9, "cli": 10,
+    "editing": 7, "hub": 8, "demo": 9, "quickstart": 10, "cli": 11,
 }  # fmt: skip
 ROOT_FILES = {"__init__", "__main__", "deprecation", "files", "markup", "progress", "protocols", "quickstart",
               "registration", "suggestions", "uploading"}  # fmt: skip
