@@ -2,16 +2,23 @@
 
 import io
 import json
+import re
+import shutil
+import tempfile
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from prolab_hf.editing.editor import SpaceEditor
 from prolab_hf.evaluation.inference import Segmentation
 from prolab_hf.explanation.overlays import class_colors, overlay
 
 MAX_PALETTE = 256
+MAX_MODEL_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -21,12 +28,12 @@ class Attachment:
     Attributes:
         name: What it is called.
         kind: Its media type.
-        content: Its bytes.
+        content: Its bytes, or a file alone in a temporary folder that goes when it was sent.
     """
 
     name: str
     kind: str
-    content: bytes
+    content: bytes | Path
 
 
 def labels_png(found: Segmentation) -> Attachment:
@@ -82,6 +89,46 @@ def painted(found: Segmentation, image: Image.Image) -> Attachment:
     return Attachment("overlay.png", "image/png", _png(overlay(image, found.labels, found.class_names)))
 
 
+def patch_file(editor: SpaceEditor) -> Attachment:
+    """The edits as a patch, to be reviewed and applied to another copy of the model.
+
+    Args:
+        editor: Holds the edits.
+    """
+    text = json.dumps(editor.patch().to_dict(), indent=2, ensure_ascii=False)
+    return Attachment("patch.json", "application/json", text.encode())
+
+
+def zipped_model(editor: SpaceEditor, name: str) -> Attachment:
+    """The folder of the edited model as a ZIP file.
+
+    Args:
+        editor: Holds the model.
+        name: What the model is called.
+
+    Raises:
+        ValueError: If it is too large.
+    """
+    size = sum(each.nbytes for each in editor.model.state_dict().values())
+    if size > MAX_MODEL_BYTES:
+        raise ValueError(
+            f"The model has {size / 2**30:.1f} GB, too much to be sent from here; save the edits as a patch and "
+            "apply it to a copy of the model."
+        )
+    temporary = Path(tempfile.mkdtemp())
+    try:
+        editor.save_pretrained(temporary / "model")
+        folder = re.sub(r"[^\w.-]+", "_", name).strip("._") or "model"
+        with zipfile.ZipFile(temporary / "model.zip", "w") as archive:  # weights do not get smaller
+            for path in sorted((temporary / "model").rglob("*")):
+                archive.write(path, f"{folder}-edited/{path.relative_to(temporary / 'model')}")
+        shutil.rmtree(temporary / "model")
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return Attachment("model.zip", "application/zip", temporary / "model.zip")
+
+
 def _run_lengths(mask: np.ndarray) -> list[int]:
     """COCO's uncompressed run lengths: column by column, pixels outside first."""
     flat = mask.ravel(order="F")
@@ -103,4 +150,4 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-__all__ = ["Attachment", "labels_coco", "labels_png", "painted"]
+__all__ = ["Attachment", "labels_coco", "labels_png", "painted", "patch_file", "zipped_model"]

@@ -1,14 +1,17 @@
 """What the demo answers at each address: reads the request, asks the visitor's session in its turn, sends JSON."""
 
 import logging
+import shutil
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import anyio
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from prolab_hf.demo.downloads import Attachment
@@ -66,6 +69,18 @@ QUESTIONS: dict[str, Question] = {
         fields.text("image"), fields.whole("property"), model=fields.whole("model", 0)
     ),
     "download": _download,
+    "edit": lambda session, fields: session.edit(
+        fields.objects("edits"),
+        key=fields.text("image", ""),
+        model=fields.whole("model", 0),
+        mode=fields.text("mode", "whole"),
+    ),
+    "preview": lambda session, fields: session.preview(
+        fields.objects("edits"), key=fields.text("image", ""), model=fields.whole("model", 0)
+    ),
+    "edited": lambda session, fields: session.edited_model(
+        fields.text("kind"), model=fields.whole("model", 0)
+    ),
 }
 """What can be asked with a JSON object, by the last part of the address."""
 
@@ -88,6 +103,9 @@ async def _asked(request: Request, question: Callable[[DemoSession], Answer]) ->
         raise HTTPException(500, _failure(error)) from error
     if isinstance(answer, Attachment):
         headers = {"Content-Disposition": f'attachment; filename="{answer.name}"'}
+        if isinstance(answer.content, Path):
+            gone = BackgroundTask(shutil.rmtree, answer.content.parent, ignore_errors=True)
+            return FileResponse(answer.content, media_type=answer.kind, headers=headers, background=gone)
         return Response(answer.content, media_type=answer.kind, headers=headers)
     return JSONResponse(answer)
 

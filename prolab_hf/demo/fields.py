@@ -27,6 +27,10 @@ def _is_point(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
 class Fields:
     """Checked values of a JSON object; what is not as it should be is answered with status 400.
 
@@ -59,17 +63,9 @@ class Fields:
         value: int = self._value(name, default, _is_whole, "a whole number")
         return value
 
-    def number(self, name: str, default: float | None = None) -> float:
-        """A number."""
-        return float(self._value(name, default, _is_number, "a number"))
-
-    def texts(self, name: str) -> list[str]:
-        """A list of texts; empty where the field is absent."""
-        return self._list(name, _is_text, "texts")
-
-    def wholes(self, name: str) -> list[int]:
-        """A list of whole numbers; empty where the field is absent."""
-        return self._list(name, _is_whole, "whole numbers")
+    def objects(self, name: str) -> list[dict[str, Any]]:
+        """A list of JSON objects."""
+        return self._list(name, _is_object, "objects")
 
     def points(self, name: str) -> list[tuple[float, float]]:
         """A list of pairs of numbers."""

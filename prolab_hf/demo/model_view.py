@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS
 from prolab_hf.demo.answers import at_size, explanation_answer, label_runs
 from prolab_hf.demo.gallery import GalleryImage
-from prolab_hf.demo.shown_model import ShownModel
 from prolab_hf.demo.uploads import data_uri, heat_layer
+from prolab_hf.editing.editable_model import EditableModel
+from prolab_hf.editing.editor import SpaceEditor
+from prolab_hf.editing.edits import Edit
+from prolab_hf.editing.encoder_on_hand import EncoderOnHand
+from prolab_hf.editing.patches import edit_from_dict
+from prolab_hf.editing.response_cache import ResponseCache
 from prolab_hf.evaluation.inference import Segmentation, inference_state, model_output, prepare, segment
 from prolab_hf.explanation.contributions import explain
 from prolab_hf.explanation.overlays import class_colors
 from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.label_space.text_encoder import TextEncoder
+from prolab_hf.model.closed_form_prolab import is_trained
+from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.protocols import ImageProcessor
+
+MAX_CACHED_BYTES = 512 * 2**20
+"""Of what the network said about images, of all visitors together."""
+MAX_HISTORY = 40
+MAX_ADDED = 40
+"""Classes, and properties, that a visitor may have more than the model."""
+MAX_NAME_LENGTH = 80
+MAX_SENTENCES = 40
+MAX_TEXT_LENGTH = 300
+NAMES = ("name", "new", "phrase")
 
 SLIDE_CROP = 512
 """Window where the processor names none."""
@@ -44,36 +60,23 @@ class DemoModel:
     def __init__(
         self, model: nn.Module, processor: ImageProcessor, *, name: str = "", encoder: object = None
     ) -> None:
-        self.shown = ShownModel.of(model)
-        self.processor = processor
-        self.name = name or "model"
+        if not isinstance(model, ProLabForSemanticSegmentation):
+            raise ValueError(
+                f"{type(model).__name__} has no properties to show; the demo needs a ProLab model "
+                "(prolab train, prolab quickstart or prolab convert make one)."
+            )
         try:
-            self.space: PropertySpace = self.shown.property_space
+            self.space: PropertySpace = model.property_space
         except RuntimeError as error:
             raise ValueError(f"The model has no classes to show: {error}") from error
-        self._encoder: object = None
+        # What the network says about an image is kept once, for all visitors.
+        self.model = EditableModel.sharing_weights(model, ResponseCache(MAX_CACHED_BYTES))
+        self.processor = processor
+        self.name = name or "model"
+        solved = model.config.similarity == "linear_cosine"
+        self.encoder = EncoderOnHand(encoder, self.space, may_be_absent=solved)
         if encoder is not None:
-            self._encoder = self._loaded(encoder)
-        elif _is_cached(self.space.encoder.get("name")):
-            self._encoder = self.space.encoder["name"]  # loaded when the first sentence comes
-
-    @property
-    def has_encoder(self) -> bool:
-        """Whether sentences can be read."""
-        return self._encoder is not None
-
-    def encoder(self) -> TextEncoder | None:
-        """The text encoder, loaded when it is first needed."""
-        if self._encoder is not None and not isinstance(self._encoder, TextEncoder):
-            self._encoder = self._loaded(self._encoder)
-        return self._encoder
-
-    def _loaded(self, encoder: object) -> TextEncoder:
-        facts = self.space.encoder
-        options = {key: facts[key] for key in ("lower_case", "normalize") if key in facts}
-        if isinstance(encoder, str):
-            options["pooling"] = facts.get("pooling")
-        return TextEncoder.load(encoder, local_files_only=True, **options)
+            self.encoder.loaded()  # said now if it is not there
 
 
 class ModelView:
@@ -85,24 +88,29 @@ class ModelView:
 
     def __init__(self, shared: DemoModel) -> None:
         self.shared = shared
-        self.model = ShownModel.of(shared.shown)
-        self.version = 0
+        self.editor = SpaceEditor(shared.model, shared.processor, max_history=MAX_HISTORY)
+        self.editor.encoder = shared.encoder
 
     @property
-    def space(self) -> PropertySpace:
-        """The words of now."""
-        space: PropertySpace = self.model.property_space
-        return space
+    def model(self) -> EditableModel:
+        """The model with the words of now."""
+        return self.editor.model
+
+    @property
+    def version(self) -> int:
+        """Another number for other words."""
+        return self.model.serial
 
     @property
     def nbytes(self) -> int:
-        """Bytes that only this visitor needs."""
-        return sum(buffer.nbytes for buffer in self.model._buffers.values() if buffer is not None)
+        """About how many bytes only this visitor needs: each edit keeps the words before it."""
+        own = sum(buffer.nbytes for buffer in self.model._buffers.values() if buffer is not None)
+        return own * (1 + len(self.editor.history) + len(self.editor.undone))
 
     def state(self) -> dict[str, Any]:
         """The classes and properties with their colors and words, JSON-ready."""
-        space, config, own = self.space, self.model.config, self.shared.space
-        colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in class_colors(space.num_classes)]
+        space, config, own = self.editor.space, self.model.config, self.shared.space
+        trained = is_trained(config).tolist()
         return {
             "name": self.shared.name,
             "version": self.version,
@@ -113,14 +121,81 @@ class ModelView:
                     "color": color,
                     "properties": row,
                     "phrases": _phrases(space, name),
+                    "sentences": space.descriptions.get(name, []),
                     "added": name not in own.class_names,
+                    "described": not known,
                 }
-                for name, color, row in zip(space.class_names, colors, space.class_properties)
+                for name, color, row, known in zip(
+                    space.class_names, _colors(space.num_classes), space.class_properties, trained
+                )
             ],
             "properties": space.property_names,
-            "encoder": {"available": self.shared.has_encoder, "name": space.encoder.get("name") or ""},
+            "phrases": {index: list(users) for index, users in space.phrases_by_property.items()},
+            "encoder": {
+                "available": self.shared.encoder.available,
+                "name": space.encoder.get("name") or "",
+            },
+            "budget": self.editor.claim_budget,
+            "measured": self.editor.has_calibration_sample,
+            "history": [effect.edit.to_text() for effect in self.editor.history],
+            "undone": [effect.edit.to_text() for effect in self.editor.undone],
             "suggestion": _suggestion(space),
         }
+
+    # ---- edits -----------------------------------------------------------------------------------------------
+
+    def edit(self, content: Mapping[str, object]) -> dict[str, Any]:
+        """Makes an edit.
+
+        Args:
+            content: As `edit_from_dict` reads it; `"undo"` and `"redo"` are edits, too.
+
+        Returns:
+            What it did (`EditEffect.to_dict()`), JSON-ready.
+
+        Raises:
+            ValueError: If it does not fit, or there are too many classes or properties.
+        """
+        if content.get("edit") == "undo":
+            return self.editor.undo().to_dict()
+        if content.get("edit") == "redo":
+            return self.editor.redo().to_dict()
+        return self.editor.apply(self._edit(content)).to_dict()
+
+    def preview(self, contents: Sequence[Mapping[str, object]], image: GalleryImage | None) -> dict[str, Any]:
+        """What edits would do, one after the other; nothing changes.
+
+        Args:
+            contents: As for `edit`, at least one.
+            image: Shown as it would be.
+
+        Raises:
+            ValueError: If one does not fit.
+        """
+        effect = self.editor.preview(*map(self._edit, contents))
+        answer: dict[str, Any] = effect.to_dict()
+        if image is not None:
+            found = segment(effect.after, self.shared.processor, image.image)
+            names = found.class_names
+            answer["shown"] = {
+                "classes": [
+                    {"name": name, "color": color} for name, color in zip(names, _colors(len(names)))
+                ],
+                "shares": [[names.index(name), share] for name, share in found.shares()],
+                "runs": label_runs(found.labels.numpy()),
+            }
+        return answer
+
+    def _edit(self, content: Mapping[str, object]) -> Edit:
+        refuse_excess(content)
+        edit, space = edit_from_dict(content), self.editor.space
+        more_classes = space.num_classes - self.shared.space.num_classes
+        if edit.kind == "add_class" and more_classes >= MAX_ADDED:
+            raise ValueError(f"{MAX_ADDED} classes were added already; remove one first.")
+        more_properties = space.num_properties - self.shared.space.num_properties
+        if edit.kind in ("add_property", "split_property") and more_properties >= MAX_ADDED:
+            raise ValueError(f"{MAX_ADDED} properties were added already; remove one first.")
+        return edit
 
     # ---- questions about an image ----------------------------------------------------------------------------
 
@@ -212,7 +287,7 @@ class ModelView:
         Raises:
             ValueError: If there is no such property.
         """
-        names = self.model.property_space.property_names
+        names = self.editor.space.property_names
         if not 0 <= index < len(names):
             raise ValueError(f"There is no property {index}; the model has numbers 0 to {len(names) - 1}.")
         scores = self._property_maps(image)[index]
@@ -241,6 +316,10 @@ class ModelView:
         return float(self.model.spoken_share(output.property_logits, output.unspoken_logits).mean())
 
 
+def _colors(number: int) -> list[str]:
+    return ["#{:02x}{:02x}{:02x}".format(*color) for color in class_colors(number)]
+
+
 def _phrases(space: PropertySpace, class_name: str) -> dict[int, str]:
     """The class's own words for its properties, where it has any."""
     found: dict[int, list[str]] = {}
@@ -258,12 +337,25 @@ def _suggestion(space: PropertySpace) -> dict[str, Any] | None:
     return {"name": HELD_OUT_CLASS, "properties": grown.class_properties[-1]}
 
 
-def _is_cached(encoder: object) -> bool:
-    """Whether a Hub model of that name was downloaded before."""
-    try:
-        return isinstance(encoder, str) and isinstance(try_to_load_from_cache(encoder, "config.json"), str)
-    except ValueError:  # not a name that the Hub could have
-        return False
+def refuse_excess(content: Mapping[str, object]) -> None:
+    """Refuses edits with names and texts that are longer, or more, than anybody would write.
+
+    Args:
+        content: As `edit_from_dict` reads it.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for field, value in content.items():
+        if field in NAMES and not (isinstance(value, str) and 1 <= len(value.strip()) <= MAX_NAME_LENGTH):
+            raise ValueError(f"Give a name of 1 to {MAX_NAME_LENGTH} characters.")
+        if field == "sentences" and isinstance(value, list) and len(value) > MAX_SENTENCES:
+            raise ValueError(
+                f"Give at most {MAX_SENTENCES} sentences of at most {MAX_TEXT_LENGTH} characters."
+            )
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and len(text) > MAX_TEXT_LENGTH:
+                raise ValueError(f"A text has {len(text)} characters; at most {MAX_TEXT_LENGTH} are read.")
 
 
 __all__ = ["DemoModel", "ModelView"]

@@ -1,13 +1,13 @@
 """What one visitor of the demo sees: a few images, the models with the visitor's own words, questions about them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from PIL import Image
 
 from prolab_hf.data.scenes import DrawnScenes
 from prolab_hf.demo.answers import polygon_mask
-from prolab_hf.demo.downloads import Attachment, labels_coco, labels_png, painted
+from prolab_hf.demo.downloads import Attachment, labels_coco, labels_png, painted, patch_file, zipped_model
 from prolab_hf.demo.gallery import Gallery, GalleryImage
 from prolab_hf.demo.model_view import DemoModel, ModelView
 from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES, data_uri, heat_scale, read_upload
@@ -156,6 +156,73 @@ class DemoSession:
         if kind == "overlay.png":
             return painted(found, image.full if mode == "slide" else image.image)
         raise ValueError(f"There is no file {kind!r}; there are labels.png, labels.json and overlay.png.")
+
+    # ---- words ---------------------------------------------------------------------------------------------
+
+    def edit(
+        self,
+        contents: Sequence[Mapping[str, object]],
+        *,
+        key: str = "",
+        model: int = 0,
+        mode: str = "whole",
+    ) -> dict[str, Any]:
+        """Makes edits one after the other, or none if one does not fit; see `ModelView.edit`.
+
+        Args:
+            contents: The edits.
+            key: Of the image to segment afterwards.
+            model: Number of the model.
+            mode: `"whole"` or `"slide"`.
+
+        Returns:
+            The `state` of the model, the `effect` of the last edit, and the `result` of the image.
+        """
+        view, image = self.view(model), self.gallery[key] if key else None
+        if not contents:
+            raise ValueError("There is no edit.")
+        done = 0
+        try:
+            for content in contents:
+                effect = view.edit(content)
+                done += 1
+        except ValueError:
+            for _ in range(done):
+                view.edit({"edit": "undo"})
+            raise
+        result = None if image is None else view.result(image, mode)
+        return {"state": view.state(), "effect": effect, "result": result}
+
+    def preview(
+        self, contents: Sequence[Mapping[str, object]], *, key: str = "", model: int = 0
+    ) -> dict[str, Any]:
+        """What edits would do; see `ModelView.preview`.
+
+        Args:
+            contents: The edits.
+            key: Of the image to show as it would be.
+            model: Number of the model.
+        """
+        if not contents:
+            raise ValueError("There is no edit.")
+        return self.view(model).preview(contents, self.gallery[key] if key else None)
+
+    def edited_model(self, kind: str, *, model: int = 0) -> Attachment:
+        """The model with its edits as a file.
+
+        Args:
+            kind: `"patch.json"` or `"model.zip"`.
+            model: Number of the model.
+
+        Raises:
+            ValueError: If there is no such file, or the model is too large for it.
+        """
+        editor = self.view(model).editor
+        if kind == "patch.json":
+            return patch_file(editor)
+        if kind == "model.zip":
+            return zipped_model(editor, self.view(model).shared.name)
+        raise ValueError(f"There is no file {kind!r}; there are patch.json and model.zip.")
 
     def _add(self, image: GalleryImage) -> dict[str, Any]:
         result = self.views[0].result(image)  # what the model cannot segment must not push out what it can

@@ -4,7 +4,8 @@ import { $, button, isNarrow, make, percent, reveal, swatch, track } from "./dom
 import { connectGallery, drawGallery, drawSample } from "./gallery.js";
 import { connectProperties, showProperty } from "./properties.js";
 import { Frame } from "./stage.js";
-import { emit, model, on, result, store } from "./store.js";
+import { emit, model, on, painted, store } from "./store.js";
+import { connectWords } from "./words.js";
 import * as why from "./why.js";
 
 const TABS = ["why", "seen", "words"];
@@ -25,7 +26,8 @@ async function refresh() {
 
 // ---- images -----------------------------------------------------------------------------------------------------
 async function look(image, first) {
-  Object.assign(store, { image, results: first ? [first] : [], place: null, answer: null, heat: null, lit: null, rival: "" });
+  Object.assign(store, { image, results: first ? [first] : [], place: null, answer: null, heat: null, lit: null, rival: "",
+                         override: null, moved: null });
   if (store.view === "property") store.view = "classes";
   if (!canSlide()) store.mode = "whole";
   emit("image");
@@ -46,8 +48,37 @@ async function answerAll(known = -1) {
   if (store.place) await explain(store.answer && store.answer.class !== store.answer.predicted_class ? store.answer.class : "", store.rival);
 }
 
-const shares = () => result() ? result().shares.map(([id, share]) => [model().classes[id].name, share, model().classes[id].color]) : [];
+function shares() {
+  const found = painted(store.active);
+  return found ? found.shares.map(([id, share]) => [found.classes[id].name, share, found.classes[id].color]) : [];
+}
 const canSlide = () => store.image && store.image.full[0] > store.image.width;
+
+// After an edit of the active model: its new words and its new map, and where pixels went.
+async function edited(answer) {
+  const frame = store.frames[store.active], before = frame.ids && !store.override ? namesOf(frame) : null;
+  store.models[store.active] = answer.state;
+  Object.assign(store, { override: null, heat: null, moved: null });
+  if (store.view === "property") store.view = "classes";
+  if (answer.result) store.results[store.active] = answer.result;
+  emit("models");
+  if (!answer.result) return;
+  if (store.lit !== null && store.lit !== "differ" && !shares().some(([name]) => name === store.lit)) store.lit = null;
+  frame.show();
+  if (before) store.moved = moves(before, namesOf(frame));
+  emit("results");
+  if (store.place) await explain("", "");
+}
+
+const namesOf = frame => { const names = frame.classes.map(one => one.name); return Array.from(frame.ids, id => names[id]); };
+
+function moves(before, after) {  // [from, to, share], most first
+  const counts = new Map();
+  before.forEach((name, at) => {
+    if (name !== after[at]) counts.set(`${name}\n${after[at]}`, (counts.get(`${name}\n${after[at]}`) || 0) + 1);
+  });
+  return [...counts].map(([pair, count]) => [...pair.split("\n"), count / before.length]).sort((a, b) => b[2] - a[2]);
+}
 
 // ---- questions about a place ------------------------------------------------------------------------------------
 function onPlace(frame, place) {
@@ -71,13 +102,13 @@ function explain(name, rival) {
 }
 
 function onHover(frame, spot) {
-  const id = spot && frame.ids && frame.ids[spot.y * store.image.width + spot.x];
-  const name = spot && frame.ids ? store.models[frame.number].classes[id].name : "";
+  const name = spot ? frame.nameAt(spot) : "";
   say(name ? `${name} at ${spot.x}, ${spot.y}` : "");
 }
 
 function say(text) {
   $("where").textContent = text || (store.view === "property" && store.heat ? `${store.heat.name}: bright where it is seen.`
+    : store.override ? store.override.about
     : store.image ? `${store.image.note} Click a pixel to see why it got its class, or drag around a region.`.trim() : "");
 }
 
@@ -110,7 +141,7 @@ function setActive(number) {
 function drawLegend() {
   const entries = shares().map(([name, share, color]) => legendEntry(name, percent(share), share, color, name, "Show only this class"));
   if (store.models.length > 1 && store.frames.every(frame => frame.ids)) {
-    const [one, two] = store.frames, names = store.models.map(each => each.classes.map(entry => entry.name));
+    const [one, two] = store.frames, names = store.frames.map(frame => frame.classes.map(entry => entry.name));
     const same = one.ids.reduce((sum, id, at) => sum + (names[0][id] === names[1][two.ids[at]]), 0) / one.ids.length;
     entries.push(legendEntry("the two models differ", percent(1 - same), 1 - same, "var(--soft)", "differ", "Show only where they differ"));
   }
@@ -160,6 +191,7 @@ on("view", drawView);
 why.connect(index => { openTab("seen"); return showProperty(index); }, explain);
 connectProperties();
 connectGallery(look);
+connectWords(edited);
 recover(refresh, async () => { await refresh(); store.image = null; await drawSample(); });
 
 TABS.forEach((name, place) => {

@@ -1,7 +1,7 @@
 // The image with its label map: painted here from class ids, so that it follows an edit at once. Clicks ask about a
 // pixel, drags about a region.
 import { $, make } from "./dom.js";
-import { store } from "./store.js";
+import { painted, store } from "./store.js";
 
 const OPACITY = .75;       // of a class's color over the toned-down image
 const SHORT_SIDE = 640;    // smaller images are painted enlarged, so that contours stay thin
@@ -25,11 +25,11 @@ function paints(color) {
            dim: word(...over(layer, DARK, .78)) };
 }
 
-export function classIds(result, size) {
+function classIds(runs, size) {
   const ids = new Uint16Array(size);
-  for (let k = 0, at = 0; k < result.runs.length; k += 2) {
-    ids.fill(result.runs[k], at, at + result.runs[k + 1]);
-    at += result.runs[k + 1];
+  for (let k = 0, at = 0; k < runs.length; k += 2) {
+    ids.fill(runs[k], at, at + runs[k + 1]);
+    at += runs[k + 1];
   }
   return ids;
 }
@@ -70,8 +70,9 @@ export class Frame {
     this.caption.hidden = store.models.length < 2;
     this.box.setAttribute("aria-label", `Image${store.models.length > 1 ? ` as ${this.caption.textContent} sees it` : ""}. ` +
       "Arrow keys move the marker, Enter explains the pixel under it.");
-    const found = store.results[this.number];
-    this.ids = found ? classIds(found, width * height) : null;
+    const found = painted(this.number);
+    this.ids = found ? classIds(found.runs, width * height) : null;
+    this.classes = found ? found.classes : [];
     this.draw();
   }
 
@@ -93,9 +94,9 @@ export class Frame {
     const { width, height } = store.image, scale = Math.max(1, Math.round(SHORT_SIDE / Math.min(width, height)));
     const wide = width * scale, high = height * scale, thick = Math.max(1, Math.round(Math.min(wide, high) / 400));
     if (this.map.width !== wide || this.map.height !== high) { this.map.width = wide; this.map.height = high; }
-    const classes = store.models[this.number].classes, colors = classes.map(one => paints(one.color));
+    const colors = this.classes.map(one => paints(one.color));
     const pen = this.map.getContext("2d"), pixels = pen.createImageData(wide, high);
-    const words = new Uint32Array(pixels.data.buffer), ids = this.ids, isLit = this.litPixels(classes);
+    const words = new Uint32Array(pixels.data.buffer), ids = this.ids, isLit = this.litPixels();
     for (let y = 0, at = 0; y < high; y++) {
       const row = (y / scale | 0) * width, below = Math.min(height - 1, (y + thick) / scale | 0) * width;
       for (let x = 0; x < wide; x++, at++) {
@@ -108,12 +109,15 @@ export class Frame {
     pen.putImageData(pixels, 0, 0);
   }
 
-  litPixels(classes) {
+  litPixels() {
+    const { classes } = this;
     if (store.lit === null) return null;
     if (store.lit !== "differ") return id => classes[id].name === store.lit;
-    const other = store.frames[1 - this.number], theirs = store.models[1 - this.number].classes;
-    return other.ids ? (id, at) => classes[id].name !== theirs[other.ids[at]].name : null;
+    const other = store.frames[1 - this.number];
+    return other.ids ? (id, at) => classes[id].name !== other.classes[other.ids[at]].name : null;
   }
+
+  nameAt({ x, y }) { return this.ids ? this.classes[this.ids[y * store.image.width + x]].name : ""; }
 
   mark() {
     const { width, height } = store.image, spot = this.cursor || (store.place && "x" in store.place ? store.place : null);

@@ -5,6 +5,7 @@ export const store = {
   images: [],        // the gallery: what each image is called, its size and thumbnail
   image: null,       // the one in view, with its photo
   results: [],       // per model: its label map of that image
+  override: null,    // shown in place of the active model's map: a preview, or what would be if
   mode: "whole",     // or "slide": windows over the image in all its pixels
   place: null,       // what is explained: {x, y} or {outline: [[x, y], ...]}
   answer: null,      // why it has its class
@@ -23,3 +24,10 @@ export function emit(event) { for (const listener of listeners[event] || []) lis
 export const model = () => store.models[store.active];
 export const result = () => store.results[store.active];
 export const colorOf = name => (model().classes.find(one => one.name === name) || {}).color || "gray";
+
+// What is painted for a model: its classes with their colors, its label map as runs, shares of the classes.
+export function painted(number) {
+  const found = store.results[number];
+  if (number === store.active && store.override) return store.override;
+  return found ? { classes: store.models[number].classes, runs: found.runs, shares: found.shares } : null;
+}
