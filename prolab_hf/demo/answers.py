@@ -1,6 +1,6 @@
 """What the page is told about an image: the label map, why a place has its class, where properties are seen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from prolab_hf.explanation.contributions import Explanation
+
+HARDLY_SEEN = 0.5
+"""Scores below this count as hardly seen, as `explain` has it."""
 
 
 def label_runs(labels: np.ndarray) -> list[int]:
@@ -61,46 +64,37 @@ def polygon_mask(points: Sequence[tuple[float, float]], size: tuple[int, int]) -
     return inside
 
 
-def explanation_answer(explanation: Explanation, rival: Explanation | None) -> dict[str, Any]:
-    """`Explanation.to_dict()`, its properties also by number, with the rival's side of each.
+def explanation_answer(explanation: Explanation, rival_phrases: Mapping[str, str]) -> dict[str, Any]:
+    """`Explanation.to_dict()`, its properties also by number and in words, with the rival's side of each.
 
     Args:
-        explanation: Of the class in question.
-        rival: Of the class that it is compared with, at the same place.
+        explanation: What was found.
+        rival_phrases: Property -> words of the class that it is compared with.
     """
-    data = _with_numbers(explanation)
-    if rival is None:
-        return data
-    shares, scores = dict(rival.contributions), dict(explanation.property_scores)
-    own, theirs = set(explanation.expected), set(rival.expected)
-    for entry in data["contributions"]:
-        entry["runner_up_share"] = shares[entry["property"]]
-        entry["theirs"] = entry["property"] in theirs
-    for entry in data["runner_up"]["deciding"]:
+    data: dict[str, Any] = explanation.to_dict() | {"text": explanation.to_text()}
+    numbers = {name: k for k, (name, _) in enumerate(explanation.property_scores)}
+    scores, own = dict(explanation.property_scores), set(explanation.expected)
+    rival = explanation.runner_up
+    theirs = set(rival.expected) if rival is not None else set()
+    differences = dict(rival.deciding) if rival is not None else {}
+    if rival is not None:
+        unseen = sorted((scores[name], name) for name in theirs if scores[name] < HARDLY_SEEN)
+        data["runner_up"]["unseen"] = [{"property": name, "score": score} for score, name in unseen]
+    compared = data["runner_up"] or {"deciding": [], "unseen": []}
+    for entry in (*data["contributions"], *data["missing"], *data["unexpected"],
+                  *compared["deciding"], *compared["unseen"]):  # fmt: skip
         name = entry["property"]
+        is_own = name in own
         entry |= {
+            "phrase": explanation.phrase(name) if is_own else rival_phrases.get(name, name),
             "score": scores.get(name),
-            "own": name in own,
+            "own": is_own,
             "theirs": name in theirs,
-            "phrase": explanation.phrase(name) if name in own else rival.phrase(name),
         }
-    data["runner_up"]["unseen"] = _with_numbers(rival)["missing"]
-    return data
-
-
-def _with_numbers(explanation: Explanation) -> dict[str, Any]:
-    """The explanation as a dictionary in which every property also has its number and the class's own words."""
-    index = {name: k for k, (name, _) in enumerate(explanation.property_scores)}
-    data = explanation.to_dict()
-    data["text"] = explanation.to_text()
-    rival = data["runner_up"]
-    lists = [data[part] for part in ("contributions", "missing", "unexpected")]
-    for entry in (
-        entry for part in [*lists, rival["deciding"] if rival is not None else []] for entry in part
-    ):
-        entry.setdefault("phrase", explanation.phrase(entry["property"]))
-        if entry["property"] in index:  # terms that are no properties have no number
-            entry["index"] = index[entry["property"]]
+        if name in numbers:  # terms that are no properties have no number
+            entry["index"] = numbers[name]
+        if "share" in entry and rival is not None:
+            entry["runner_up_share"] = entry["share"] - differences[name]
     return data
 
 

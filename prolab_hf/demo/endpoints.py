@@ -35,11 +35,12 @@ Question: TypeAlias = Callable[[DemoSession, Fields], Answer]
 def _explain(session: DemoSession, fields: Fields) -> Answer:
     return session.explain(
         fields.text("image"),
-        point=None if "outline" in fields else (fields.whole("x"), fields.whole("y")),
+        model=fields.whole("model", 0),
+        point=(fields.whole("x"), fields.whole("y")) if "x" in fields else None,
         outline=fields.points("outline"),
         class_name=fields.text("class", "") or None,
-        rather_than=fields.text("rather_than", "") or None,
-        model=fields.whole("model", 0),
+        rival=fields.text("rather_than", "") or None,
+        mode=fields.text("mode", "whole"),
     )
 
 

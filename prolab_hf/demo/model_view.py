@@ -6,12 +6,12 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS
-from prolab_hf.demo.answers import at_size, explanation_answer, label_runs
+from prolab_hf.demo.answers import at_size, explanation_answer, label_runs, polygon_mask
 from prolab_hf.demo.gallery import GalleryImage
 from prolab_hf.demo.uploads import data_uri, heat_layer
 from prolab_hf.editing.editable_model import EditableModel
@@ -21,7 +21,8 @@ from prolab_hf.editing.encoder_on_hand import EncoderOnHand
 from prolab_hf.editing.patches import edit_from_dict
 from prolab_hf.editing.response_cache import ResponseCache
 from prolab_hf.evaluation.inference import Segmentation, inference_state, model_output, prepare, segment
-from prolab_hf.explanation.contributions import explain
+from prolab_hf.evaluation.settings import InferenceOptions, recorded_window
+from prolab_hf.explanation.contributions import RunnerUp, explain
 from prolab_hf.explanation.overlays import class_colors
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
@@ -209,20 +210,8 @@ class ModelView:
         Raises:
             ValueError: The mode is another one.
         """
-        if mode == "whole":
-            return segment(self.model, self.shared.processor, image.image)
-        if mode != "slide":
-            raise ValueError(f"The mode is {mode!r}; it must be 'whole' or 'slide'.")
-        processor = copy.copy(self.shared.processor)
-        crop = getattr(processor, "crop_size", None)
-        processor.do_resize = False  # windows see the image as it is
-        return segment(
-            self.model,
-            processor,
-            image.full,
-            mode="slide",
-            crop_size=None if isinstance(crop, int) else SLIDE_CROP,
-        )
+        pixels, processor, options = self._way(image, mode)
+        return segment(self.model, processor, pixels, **options)
 
     def result(self, image: GalleryImage, mode: str = "whole") -> dict[str, Any]:
         """The image segmented with the present words, JSON-ready.
@@ -248,18 +237,20 @@ class ModelView:
         image: GalleryImage,
         *,
         point: tuple[int, int] | None = None,
-        region: np.ndarray | None = None,
+        outline: Sequence[tuple[float, float]] = (),
         class_name: str | None = None,
-        rather_than: str | None = None,
+        rival: str | None = None,
+        mode: str = "whole",
     ) -> dict[str, Any]:
-        """Why a place has its class, or why not another class.
+        """Why a pixel, a drawn region or all of a class has its class, or why not another class.
 
         Args:
             image: The image.
-            point: Column and row of a pixel.
-            region: Bool `(height, width)`, instead of a point.
-            class_name: Class to explain; default: the one found there.
-            rather_than: Class to compare it with; default: the strongest other one.
+            point: Column and row of a pixel of the image as it is shown.
+            outline: Corners of a region, instead of a point.
+            class_name: Class to explain; default: the one found there. Without a place: all its pixels.
+            rival: Class to compare it with; default: the strongest other one.
+            mode: `"whole"` or `"slide"`.
 
         Returns:
             See `explanation_answer`.
@@ -267,15 +258,42 @@ class ModelView:
         Raises:
             ValueError: If the point or a class does not exist.
         """
-        place: dict[str, Any] = {"point": point} if region is None else {"region": region}
-        found = explain(self.model, self.shared.processor, image.image, **place, class_name=class_name)
-        other = rather_than or (found.runner_up.class_name if found.runner_up is not None else None)
-        rival = (
-            explain(self.model, self.shared.processor, image.image, **place, class_name=other)
-            if other is not None
-            else None
-        )
-        return explanation_answer(found, rival) | {"version": self.version}
+        pixels, processor, options = self._way(image, mode)
+        across, down = pixels.width / image.image.width, pixels.height / image.image.height
+        place: dict[str, Any] = {}
+        if point is not None:
+            shown = image.image.size
+            if not (0 <= point[0] < shown[0] and 0 <= point[1] < shown[1]):
+                raise ValueError(
+                    f"The point {point} lies outside of the image of {shown[0]} x {shown[1]} pixels."
+                )
+            place["point"] = int((point[0] + 0.5) * across), int((point[1] + 0.5) * down)
+        elif outline or class_name is None:
+            corners = [(x * across, y * down) for x, y in outline]
+            place["region"] = polygon_mask(corners, (pixels.height, pixels.width))
+        found = explain(self.model, processor, pixels, **place, class_name=class_name, rival=rival, **options)
+        answer = explanation_answer(found, self._words_of(found.runner_up))
+        if point is not None:
+            answer["point"] = list(point)
+        return answer | {"version": self.version}
+
+    def _words_of(self, rival: RunnerUp | None) -> dict[str, str]:
+        """The rival's own phrases by property."""
+        if rival is None:
+            return {}
+        names = self.editor.space.property_names
+        return {names[k]: text for k, text in _phrases(self.editor.space, rival.class_name).items()}
+
+    def _way(self, image: GalleryImage, mode: str) -> tuple[Image.Image, ImageProcessor, InferenceOptions]:
+        """What is asked in a mode: pixels, processor and options."""
+        if mode == "whole":
+            return image.image, self.shared.processor, {}
+        if mode != "slide":
+            raise ValueError(f"The mode is {mode!r}; it must be 'whole' or 'slide'.")
+        processor: Any = copy.copy(self.shared.processor)
+        processor.do_resize = False  # windows see the image as it is
+        crop_size, _ = recorded_window(processor)
+        return image.full, processor, {"mode": "slide", "crop_size": crop_size or SLIDE_CROP}
 
     def property_map(self, image: GalleryImage, index: int) -> dict[str, Any]:
         """Where a property is seen, JSON-ready.

@@ -6,14 +6,12 @@ from typing import Any, cast
 from PIL import Image
 
 from prolab_hf.data.scenes import DrawnScenes
-from prolab_hf.demo.answers import polygon_mask
 from prolab_hf.demo.downloads import Attachment, labels_coco, labels_png, painted, patch_file, zipped_model
 from prolab_hf.demo.gallery import Gallery, GalleryImage
 from prolab_hf.demo.model_view import DemoModel, ModelView
 from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES, data_uri, heat_scale, read_upload
 
 NUM_SAMPLES = 60
-Point = tuple[float, float]
 
 
 class DemoSession:
@@ -104,32 +102,15 @@ class DemoSession:
         """The image segmented with the present words; see `ModelView.result`."""
         return self.view(model).result(self.gallery[key], mode)
 
-    def explain(
-        self,
-        key: str,
-        *,
-        point: tuple[int, int] | None = None,
-        outline: Sequence[Point] = (),
-        class_name: str | None = None,
-        rather_than: str | None = None,
-        model: int = 0,
-    ) -> dict[str, Any]:
-        """Why a pixel or a drawn region has its class; see `ModelView.explain`.
+    def explain(self, key: str, *, model: int = 0, **place: Any) -> dict[str, Any]:
+        """Why a place has its class; see `ModelView.explain`.
 
         Args:
             key: Of the image.
-            point: Column and row of a pixel.
-            outline: Corners of a region, instead of a point.
-            class_name: Class to explain; default: the one found there.
-            rather_than: Class to compare it with; default: the strongest other one.
             model: Number of the model.
+            **place: Of `ModelView.explain`.
         """
-        image = self.gallery[key]
-        size = (image.image.height, image.image.width)
-        region = polygon_mask(outline, size) if point is None else None
-        return self.view(model).explain(
-            image, point=point, region=region, class_name=class_name, rather_than=rather_than
-        )
+        return self.view(model).explain(self.gallery[key], **place)
 
     def property_map(self, key: str, index: int, *, model: int = 0) -> dict[str, Any]:
         """Where a property is seen in an image; see `ModelView.property_map`."""

@@ -18,8 +18,8 @@ MAX_UPLOAD_BYTES = 25 * 2**20
 MAX_UPLOAD_PIXELS = 64_000_000
 """Of the file, before it is reduced: the size is read from its header before anything is decoded."""
 
-MAX_FULL_PIXELS = 16_000_000
-"""Of what is kept for sliding windows; larger images are reduced to this."""
+MAX_FULL_PIXELS = 6_000_000
+"""Of what is kept for sliding windows, some fifty of them; larger images are reduced to this."""
 
 MIN_SIDE = 16
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")

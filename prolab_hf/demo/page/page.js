@@ -45,7 +45,7 @@ async function answerAll(known = -1) {
   if (answers.some((answer, number) => answer.version !== store.models[number].version)) await refresh();  // another window
   if (store.lit !== null && store.lit !== "differ" && !shares().some(([name]) => name === store.lit)) store.lit = null;
   emit("results");
-  if (store.place) await explain(store.answer && store.answer.class !== store.answer.predicted_class ? store.answer.class : "", store.rival);
+  await explainAgain();
 }
 
 function shares() {
@@ -56,9 +56,12 @@ const canSlide = () => store.image && store.image.full[0] > store.image.width;
 
 // After an edit of the active model: its new words and its new map, and where pixels went.
 async function edited(answer) {
-  const frame = store.frames[store.active], before = frame.ids && !store.override ? namesOf(frame) : null;
+  const frame = store.frames[store.active];
+  store.override = null;
+  if (store.image) frame.show();  // where a preview was shown
+  const before = frame.ids && namesOf(frame);
   store.models[store.active] = answer.state;
-  Object.assign(store, { override: null, heat: null, moved: null });
+  Object.assign(store, { heat: null, moved: null });
   if (store.view === "property") store.view = "classes";
   if (answer.result) store.results[store.active] = answer.result;
   emit("models");
@@ -67,7 +70,16 @@ async function edited(answer) {
   frame.show();
   if (before) store.moved = moves(before, namesOf(frame));
   emit("results");
-  if (store.place) await explain("", "");
+  await explainAgain();
+}
+
+// The same place with other words, or by another model; the same class where it is still there.
+async function explainAgain() {
+  if (!store.place) return;
+  const names = model().classes.map(one => one.name), asked = store.answer, isWhole = !("x" in store.place || store.place.outline);
+  const kept = asked && names.includes(asked.class) && (isWhole || asked.class !== asked.predicted_class) ? asked.class : "";
+  if (isWhole && !kept) { Object.assign(store, { place: null, answer: null }); emit("answer"); return; }
+  await explain(kept, names.includes(store.rival) ? store.rival : "");
 }
 
 const namesOf = frame => { const names = frame.classes.map(one => one.name); return Array.from(frame.ids, id => names[id]); };
@@ -86,13 +98,13 @@ function onPlace(frame, place) {
   store.place = place;
   store.rival = "";
   openTab("why");
-  return explain("", "").then(() => { if (isNarrow()) reveal($("questions"), "start"); });
+  return explain("", "").then(showAnswer);
 }
 
 function explain(name, rival) {
   return guarded(async () => {
     const { place, image } = store;
-    const fields = { image: image.key, model: store.active, ...place, ...(name && { class: name }), ...(rival && { rather_than: rival }) };
+    const fields = { image: image.key, model: store.active, mode: store.mode, ...place, ...(name && { class: name }), ...(rival && { rather_than: rival }) };
     const answer = await ask("why", () => call("explain", fields));
     if (!answer) return;
     store.answer = answer;
@@ -110,13 +122,24 @@ function say(text) {
   $("where").textContent = text || (store.view === "property" && store.heat ? `${store.heat.name}: bright where it is seen.`
     : store.override ? store.override.about
     : store.image ? `${store.image.note} Click a pixel to see why it got its class, or drag around a region.`.trim() : "");
+  if (!text && store.view === "classes" && store.lit && store.lit !== "differ" && !store.override) {
+    $("where").append(" ", button(`Why is all this ${store.lit}?`, "button small", () => explainAll(store.lit)));
+  }
 }
+
+function explainAll(name) {  // all pixels of a class at once
+  store.place = {};
+  openTab("why");
+  return explain(name, "").then(showAnswer);
+}
+const showAnswer = () => { if (isNarrow()) reveal($("questions"), "start"); };
 
 // ---- drawing ----------------------------------------------------------------------------------------------------
 function drawHeader() {
   const words = store.models.map(one => {
-    const added = one.classes.filter(two => two.added).length, own = one.classes.length - added;
-    return `${one.name}: ${own} classes${added ? ` and ${added} added` : ""}, ${one.properties.length} properties`;
+    const described = one.classes.filter(two => two.described).length;
+    return `${one.name}: ${one.classes.length} classes${described ? ` (${described} from words alone)` : ""}, ` +
+      `${one.properties.length} properties`;
   });
   $("model").textContent = words.join(" · ");
   $("which-model").hidden = store.models.length < 2;
@@ -128,14 +151,13 @@ function drawHeader() {
 }
 
 function setActive(number) {
-  Object.assign(store, { active: number, heat: null, answer: null });
+  Object.assign(store, { active: number, heat: null, override: null, moved: null });
   if (store.view === "property") store.view = "classes";
   drawHeader();
   for (const frame of store.frames) frame.show();
   emit("models");
   emit("results");
-  emit("answer");
-  if (store.place) explain("", "");
+  explainAgain();
 }
 
 function drawLegend() {

@@ -41,6 +41,7 @@ export function drawWhy() {
 
 function verdict(answer, rival) {
   const place = answer.point ? `Pixel ${answer.point[0]}, ${answer.point[1]}.`
+    : answer.is_whole_class ? `All ${answer.region_pixels.toLocaleString("en")} pixels that are called ${answer.class}.`
     : `Region of ${answer.region_pixels.toLocaleString("en")} pixels.`;
   const what = answer.class === answer.predicted_class ? "" : ` The model says ${answer.predicted_class}.`;
   const lead = !rival ? "" : rival.margin >= 0 ? ` It leads ${rival.class} (${number(rival.score)}) by ${number(rival.margin)}.`
