@@ -30,7 +30,7 @@ EXTRAS["test"] = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
-    "httpx>=0.27",
+    "httpx2>=2.0",
     # The page in a real browser; without Debian's chromium those tests skip.
     "playwright>=1.49",
     *EXTRAS["peft"],

@@ -59,7 +59,7 @@ def demo_app(
         routes=[
             Route("/", lambda request: FileResponse(PAGE / "page.html", media_type="text/html")),
             Mount("/page", StaticFiles(directory=PAGE)),
-            Mount("/api", routes=API),
+            *API,
         ],
         middleware=[
             Middleware(SafeHeaders, embed_in=embed_in),
@@ -73,8 +73,10 @@ def demo_app(
         exception_handlers={HTTPException: _answer_error},
     )
     app.router.redirect_slashes = False
-    app.state.visitors = visitors or Visitors(lambda: DemoSession(models, max_side=max_side))
-    app.state.queue = queue or WorkQueue()
+    if visitors is None:
+        visitors = Visitors(lambda: DemoSession(models, max_side=max_side))
+    app.state.visitors = visitors
+    app.state.queue = WorkQueue() if queue is None else queue
     app.state.held_bytes = 0
     return app
 

@@ -155,9 +155,9 @@ def _endpoint(question: Question) -> Callable[[Request], Awaitable[Response]]:
 
 
 API = [
-    Route("/upload", _upload, methods=["POST"], max_body_size=MAX_UPLOAD_BYTES),
+    Route("/api/upload", _upload, methods=["POST"], max_body_size=MAX_UPLOAD_BYTES),
     *(
-        Route(f"/{name}", _endpoint(question), methods=["POST"], max_body_size=MAX_JSON_BYTES)
+        Route(f"/api/{name}", _endpoint(question), methods=["POST"], max_body_size=MAX_JSON_BYTES)
         for name, question in QUESTIONS.items()
     ),
 ]

@@ -1,7 +1,7 @@
 // "Why?": which properties make up the score of a class at a place, and what separates it from another class.
 import { save } from "./api.js";
 import { $, button, line, make, number, option, percent, swatch, track } from "./dom.js";
-import { colorOf, model, store } from "./store.js";
+import { colorOf, model, result, store } from "./store.js";
 
 let show = () => {}, explain = () => {};
 export function connect(showProperty, explainPlace) { show = showProperty; explain = explainPlace; }
@@ -51,10 +51,11 @@ function verdict(answer, rival) {
 
 function choices(answer, rival) {
   const names = model().classes.map(one => one.name), row = make("div", undefined, "choices");
+  const askable = answer.is_whole_class ? result().shares.map(([id]) => names[id]) : names;
   const why = make("select", undefined, "input"), instead = make("select", undefined, "input");
   why.id = "explained";
   why.setAttribute("aria-label", "Class to explain at this place");
-  for (const name of [answer.predicted_class, ...names.filter(one => one !== answer.predicted_class)]) {
+  for (const name of [answer.predicted_class, ...askable.filter(one => one !== answer.predicted_class)]) {
     why.append(option(name, name === answer.predicted_class ? `Why ${name}?` : `Why not ${name}?`, name === answer.class));
   }
   instead.id = "instead";
