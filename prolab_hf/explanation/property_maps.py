@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Unpack
 
 import torch
@@ -78,6 +79,11 @@ class PassMaps:
     compared: Tensor
     scores: Tensor
 
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Euclidean norm of what is compared in every cell, `(height, width)`."""
+        return torch.linalg.vector_norm(self.compared, dim=0).clamp_min(1e-8)
+
     @property
     def size(self) -> Size:
         """Height and width of the maps."""
@@ -147,6 +153,7 @@ class PropertyMaps:
         self._kept: dict[tuple[int, int], Tensor] = {}
         self._kept_bytes = 0
         self._scored: OrderedDict[tuple[int, int], PassMaps] = OrderedDict()
+        self._labels: Tensor | None = None
         self._words = self._buffers()
 
     # ---- names ----------------------------------------------------------------------------------------------
@@ -291,6 +298,7 @@ class PropertyMaps:
         if all(old is new for old, new in zip(before, now)):
             return
         self._scored.clear()
+        self._labels = None
         if not self.is_solved and not torch.equal(before[0], now[0]):
             self._kept.clear()
             self._kept_bytes = 0
@@ -336,15 +344,21 @@ class PropertyMaps:
             edit: Gives other class scores `(num_labels, height, width)` for a pass, its stream and its window.
         """
         names = self.class_names
+        self._follow_words()
+        is_usual = edit is None and not return_scores
+        if is_usual and self._labels is not None:
+            return Segmentation(self._labels, names)
 
         def scores_of(found: PassMaps, stream: int, window: int) -> Tensor:
             return found.scores if edit is None else edit(found, stream, window)
 
         if self.settings.is_plain and not return_scores and isinstance(self._runs[0], Run):
-            scores = scores_of(self.maps(0, 0), 0, 0)
-            return Segmentation(resize_argmax(scores[None], self.size)[0].cpu(), names)
-        streams = [self._score_blocks(index, scores_of) for index in range(len(self.streams))]
-        labels, probabilities = combined(streams, return_scores=return_scores)
+            labels, probabilities = resize_argmax(scores_of(self.maps(0, 0), 0, 0)[None], self.size)[0], None
+        else:
+            streams = [self._score_blocks(index, scores_of) for index in range(len(self.streams))]
+            labels, probabilities = combined(streams, return_scores=return_scores)
+        if is_usual:
+            self._labels = labels.cpu()
         return Segmentation(labels.cpu(), names, None if probabilities is None else probabilities.cpu())
 
     def score_blocks(self, stream: int) -> Iterator[Tensor]:

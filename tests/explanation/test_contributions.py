@@ -193,7 +193,9 @@ def test_a_class_that_was_not_found_cannot_be_explained_as_a_whole(make_model, p
     model = make_model()
     model.config.class_offsets = [0.0, 0.0, 0.0, 0.0, -5.0]
     model._rebuild_derived_buffers()
-    with pytest.raises(ValueError, match="No pixel of the image is labeled person; found were: road, tree, car. Give"):
+    with pytest.raises(
+        ValueError, match=r"No pixel of the image is labeled person; found were: road, tree, car\. Give"
+    ):
         explain(model, processor, image, class_name="person")
 
 
