@@ -49,7 +49,8 @@ class SpaceEditor(EditMethods):
         masks: Class ids of these images, in the same order or by the same names; `None` where an image has none.
         encoder: Text encoder of the model's space, in any form that `TextEncoder.load` takes. By default the one that
             the space names, if it is in the local cache. Nothing is downloaded.
-        max_cached_bytes: Memory for what the network said about images.
+        max_cached_bytes: Memory for what the network said about images; an `EditableModel` shares its own cache, so
+            that several sessions hold what they have in common once.
         max_history: Edits that can be undone.
 
     Attributes:
@@ -88,7 +89,8 @@ class SpaceEditor(EditMethods):
             space = model.property_space
         except RuntimeError as error:
             raise ValueError(f"The model has no classes to edit: {error}") from error
-        view = EditableModel.sharing_weights(model, ResponseCache(max_cached_bytes))
+        cache = model.cache if isinstance(model, EditableModel) else ResponseCache(max_cached_bytes)
+        view = EditableModel.sharing_weights(model, cache)
         has_described = not bool(is_trained(view.config).all())
         budget = model.config.claim_budget if has_described else DEFAULT_CLAIM_BUDGET
         self._states = [State(view, space, budget, {name: name for name in space.class_names})]
@@ -246,16 +248,23 @@ class SpaceEditor(EditMethods):
 
     # ---- edits --------------------------------------------------------------------------------------------
 
-    def preview(self, edit: Edit) -> EditEffect:
+    def preview(self, edit: Edit, *more: Edit) -> EditEffect:
         """What an edit would do; nothing changes.
 
         Args:
             edit: The edit, for example `AddClass("rickshaw", ("three wheels",))`.
+            more: Further edits after it.
+
+        Returns:
+            The effect of the last one.
 
         Raises:
-            ValueError: The edit does not fit the space.
+            ValueError: An edit does not fit the space.
         """
-        return edited_state(self._now, edit, self.encoder, self.images)[1]
+        state, effect = edited_state(self._now, edit, self.encoder, self.images)
+        for each in more:
+            state, effect = edited_state(state, each, self.encoder, self.images)
+        return effect
 
     def apply(self, edit: Edit) -> EditEffect:
         """Makes an edit. What was undone before can no longer be redone.
