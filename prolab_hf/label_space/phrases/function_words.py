@@ -129,7 +129,7 @@ LACKED = {
     "toothless": "tooth",
     "footless": "foot",
 }
-HELD = {"wooded": "tree", "forested": "tree", "bearded": "beard"}
+HELD = {"coat": "hair", "fur": "hair", "furry": "hair", "haired": "hair", "coated": "hair", "wooded": "tree", "forested": "tree", "bearded": "beard"}
 
 # Adjectives that in-, im-, dis- and ir- deny.
 DENIED = _set(
@@ -147,7 +147,7 @@ JOINED = {
 }
 
 IRREGULAR = {
-    "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
+    "levels": "levels", "uprights": "uprights", "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
     "pedestrian": "person", "pedestrians": "person", "player": "person", "players": "person", "rider": "person",
     "children": "child", "teeth": "tooth", "geese": "goose", "mice": "mouse", "hooves": "hoof", "scarves": "scarf",
     "halves": "half", "wolves": "wolf", "loaves": "loaf", "colors": "colour", "color": "colour",

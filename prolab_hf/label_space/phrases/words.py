@@ -50,7 +50,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "needle": "angular elongated",
         "bowl": "curved round",
         "crescent": "curved elongated",
-        "rectangle": "angular elongated",
+        "rectangle": "angular",
         "square": "rectangle angular",
         "box": "rectangle angular square elongated",
         "triangle": "angular",
@@ -111,4 +111,11 @@ IMPLIED: dict[str, dict[str, str]] = {
         "underground": "station",
     },
     "posture": {"riding": "sitting", "climbing": "standing"},
+}
+
+# Values that one thing may have at once although neither implies the other.
+TOGETHER: dict[str, frozenset[frozenset[str]]] = {
+    "shape": frozenset(
+        frozenset({"elongated", shape}) for shape in ("rectangle", "triangle", "curved", "irregular", "angular")
+    ),
 }
