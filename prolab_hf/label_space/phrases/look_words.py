@@ -67,7 +67,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "small|smaller|tiny|little|miniature|mini|minute|petite|hand sized|fit in one hand|compact"
         "|teeny|undersized|dwarf|pocket sized|bite sized|child sized|size of coin|size of pea"
         "|smallish|minuscule|microscopic|palm sized|enough to hold in one hand",
-        "medium": "medium|medium sized|mid sized",
+        "medium": "a4 size|letter size|a4 sized|normal sized|"
+        "medium|medium sized|mid sized",
         "large": "size of car|size of truck|size of bus|size of room|size of building|bus sized|building sized|as big as|monumental|substantial|hulking|outsized|mighty|sprawling|size of football field|"
         "large|larger|big|bigger|huge|massive|giant|enormous|great|vast|gigantic|oversized|bulky"
         "|immense|colossal|gigantic sized|extra large|full sized|king size|sizeable|room sized"
@@ -79,7 +80,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
         "|wider than tall|flat heel|ground level|shallow height|dwarf|knee high|ankle high"
         "|one storey high|broader than it is high|low lying|squat",
-        "tall": "shoulder high|floor to ceiling|ceiling high|several storey|ten storey|multi level|skyscraping|many storey|several floor|many floor|three storey|four storey|"
+        "tall": "taller than adult|taller than person|taller than man|"
+        "shoulder high|floor to ceiling|ceiling high|several storey|ten storey|multi level|skyscraping|many storey|several floor|many floor|three storey|four storey|"
         "tall|taller than|taller|high|higher|towering|lofty|high rise|skyscraper height|multi storey"
         "|high heel|sky high|tall as house|many metre high|many meter high|head high|towering above"
         "|taller than wide",
@@ -181,7 +183,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "waxy|leathery|sleek|flawless surface|"
         "smooth|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
+        "rough": "dimpled|studded|cleated|hammered|"
+        "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
         "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
         "|warty|bristled|abrasive|grooved|furrowed|notched|toothed|sawtooth|peeling|knotty|crusty"
@@ -346,5 +349,9 @@ LOOKS: dict[str, dict[str, str]] = {
         "centimetres": "centimetre|centimeter|cm|inch|few centimetre",
         "metres": "metre|meter|several metre|foot long|yard",
         "kilometres": "kilometre|kilometer|km|mile",
+    },
+    "form": {
+        "flat": "flat|flattened|sheet like|leaf like body",
+        "bulky": "sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed|bulging|round body|rounded body|three dimensional",
     },
 }

@@ -270,8 +270,8 @@ def _head(part: _Part) -> str:
     noun = part.nouns[-1]
     # "vivid red", "stands upright": a word before the last value qualifies it, unless a state follows a noun.
     if part.values and part.words[-1] != noun and not part.linked:
-        last = part.values[-1][0]
-        if last not in AFTER_NOUN or noun in VERBS:
+        latest = {dimension for dimension, _ in part.latest} or {part.values[-1][0]}
+        if not latest & AFTER_NOUN or noun in VERBS:
             return SELF
     if noun in SELF_NOUNS or noun in THINGS or noun in VERBS:
         return SELF
@@ -339,6 +339,18 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
             parts[-1].values.append(("likeness", word))  # "pen-like"
             parts[-1].words.append("like")
             position += 2
+        elif len(word) == 1 and follows == "shaped":
+            parts[-1].values.append(("shape", f"letter {word}"))  # "f-shaped"
+            parts[-1].words.append(word)
+            position += 2
+        elif word in ("up", "down") and parts[-1].nouns and _ends(follows):
+            parts[-1].values.append(("raising", word))  # "seat up"
+            parts[-1].linked = True
+            position += 1
+        elif word in ("left", "right") and not _closes(follows) and follows != "angled":
+            parts[-1].values.append(("side", word))  # "the left lung"
+            parts[-1].words.append(word)
+            position += 1
         elif word in ("on", "off") and parts[-1].nouns and (follows is None or follows in JOINING):
             parts[-1].values.append(("power", word))  # "headlights on"
             parts[-1].linked = True
