@@ -11,7 +11,9 @@ CONFIG_NAME = "config.json"
 def bundled_model_names() -> list[str]:
     """Names of the models that come with the package, in alphabetical order."""
     root = _root()
-    return sorted(folder.name for folder in root.iterdir() if (folder / CONFIG_NAME).is_file()) if root else []
+    return (
+        sorted(folder.name for folder in root.iterdir() if (folder / CONFIG_NAME).is_file()) if root else []
+    )
 
 
 def bundled_model_folder(name: str) -> Path | None:

@@ -44,7 +44,9 @@ def test_other_names_are_left_to_the_hub(two_models):
     assert bundled_models.bundled_model_folder("__pycache__") is None
 
 
-@pytest.mark.parametrize("command", [["segment", "image.png"], ["explain", "image.png", "--point", "1,1"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [["segment", "image.png"], ["explain", "image.png", "--point", "1,1"], ["demo"]]
+)
 def test_a_misspelt_name_is_told_the_right_one(two_models, command, capsys):
     assert run([*command, "--model", "stret"]) == 2
     message = " ".join(capsys.readouterr().err.split())

@@ -56,7 +56,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.table == "smoke":
-        smoke.run(options.results if options.results != RESULTS else Path("runs/study-smoke"), full=options.full)
+        smoke.run(
+            options.results if options.results != RESULTS else Path("runs/study-smoke"), full=options.full
+        )
         return
     if options.table == "figures":
         from benchmarks.study.figures import draw_all
@@ -66,7 +68,9 @@ def main() -> None:
     if options.table == "fine-tuned":
         from benchmarks.study.fine_tuned import fine_tuned
 
-        fine_tuned(Table("fine-tuned", options.results), options.data, options.folder, options.seeds, options.arms)
+        fine_tuned(
+            Table("fine-tuned", options.results), options.data, options.folder, options.seeds, options.arms
+        )
         return
     options.cache.mkdir(parents=True, exist_ok=True)
     if options.data == "scenes":

@@ -172,7 +172,11 @@ def main() -> None:
         processor=processor,
         resume=options.resume,
     )
-    figures = {"best_val": result.best_mean_iou, "best_step": result.best_step, "train_s": result.train_seconds}
+    figures = {
+        "best_val": result.best_mean_iou,
+        "best_step": result.best_step,
+        "train_s": result.train_seconds,
+    }
     for kind in ("solved", "trained"):
         model = ProLabForSemanticSegmentation.from_pretrained(options.out / kind).eval()
         for split in ("val", "test"):

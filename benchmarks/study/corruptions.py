@@ -101,7 +101,14 @@ def corruptions(bench: Bench, table: Table, folder: Path, cache: Path, weights: 
                 bench.key(arm=arm.name, seed=seed),
                 lambda arm=arm, rate=rate: measure(  # type: ignore[misc]
                     bench.fit(
-                        arm, split, split.fit, everything, steps=bench.medium, rate=rate, seed=seed, tag="clean"
+                        arm,
+                        split,
+                        split.fit,
+                        everything,
+                        steps=bench.medium,
+                        rate=rate,
+                        seed=seed,
+                        tag="clean",
                     )
                 ),
             )

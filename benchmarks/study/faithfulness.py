@@ -24,7 +24,8 @@ def margins(scores: Tensor, rows: Tensor, winner: Tensor, runner_up: Tensor) -> 
 def removal(fitted: Fitted, features: Tensor, seed: int) -> dict[str, Value]:
     """Margin that is left, and share of pixels that change their class, after properties are set to 0.
 
-    Only properties of the winning class are removed: its k strongest contributions, or k random ones of them.
+    Only properties of the winning class are removed: the k that add most to its lead over the runner-up (`decisive`),
+    the k that add most to its score (`strongest`), or k random ones of them.
     """
     assert fitted.properties is not None and fitted.rows is not None
     with torch.no_grad():
@@ -43,10 +44,12 @@ def removal(fitted: Fitted, features: Tensor, seed: int) -> dict[str, Value]:
         changed = (F.normalize(kept, dim=1) @ unit.t()).argmax(dim=1) != first
         return float(left.mean() / before.mean()), float(changed.float().mean())
 
-    strongest = torch.where(own, scores, -1.0).argsort(dim=1, descending=True)
+    orders = {"decisive": scores * (unit[first] - unit[second]), "strongest": scores}
     for number in NUMBERS_REMOVED:
-        left, changed = after(strongest, number)
-        result |= {f"left, top {number}": left, f"changed, top {number}": changed}
+        for name, worth in orders.items():
+            order = torch.where(own, worth, -2.0).argsort(dim=1, descending=True)
+            left, changed = after(order, number)
+            result |= {f"left, {name} {number}": left, f"changed, {name} {number}": changed}
         draws = []
         for _ in range(REPEATS):
             chance = torch.where(own, torch.rand(own.shape, generator=generator), -1.0)
@@ -72,7 +75,14 @@ def faithfulness(bench: Bench, table: Table) -> None:
                 bench.key(arm=arm.name, seed=seed),
                 lambda arm=arm, rate=rate: removal(  # type: ignore[misc]
                     bench.fit(
-                        arm, split, split.fit, everything, steps=bench.medium, rate=rate, seed=seed, tag=f"all {seed}"
+                        arm,
+                        split,
+                        split.fit,
+                        everything,
+                        steps=bench.medium,
+                        rate=rate,
+                        seed=seed,
+                        tag=f"all {seed}",
                     ),
                     features,
                     seed,

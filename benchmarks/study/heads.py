@@ -306,7 +306,9 @@ class Statistics:
     validation: solution.Pixels
 
     @classmethod
-    def of(cls, fit: Pixels, validation: Pixels, class_names: Sequence[str], labels: Tensor | None = None) -> "Statistics":
+    def of(
+        cls, fit: Pixels, validation: Pixels, class_names: Sequence[str], labels: Tensor | None = None
+    ) -> "Statistics":
         """Moments of the pixels to fit on, and the validation pixels with the constant at their end."""
         found = ClassStatistics.empty(class_names, fit.features.shape[1] + 1)
         waiting = WaitingRows(found)
@@ -316,7 +318,9 @@ class Statistics:
         waiting.flush()
         return cls(
             found,
-            solution.Pixels(with_constant(validation.features), validation.labels, validation.weights.double()),
+            solution.Pixels(
+                with_constant(validation.features), validation.labels, validation.weights.double()
+            ),
         )
 
 
@@ -340,9 +344,7 @@ def solve(
     sample = statistics.validation
     position = torch.full((len(trained),), -1)
     position[present] = torch.arange(len(present))
-    known = solution.Pixels(
-        sample.features[inside], position[sample.labels[inside]], sample.weights[inside]
-    )
+    known = solution.Pixels(sample.features[inside], position[sample.labels[inside]], sample.weights[inside])
     beta = None if arm.unspoken else 0.0
     choice: Choice = choose(
         statistics.fit, known, rows[present], present, class_exponent=0.5, unspoken_weight=beta

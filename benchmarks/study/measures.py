@@ -101,7 +101,9 @@ def severity(counts: NDArray[np.float64], similarity: NDArray[np.float64]) -> tu
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     per_class = (wrong * similarity).sum(1) / np.maximum(wrong.sum(1), 1e-12)
-    return float((wrong * similarity).sum() / max(wrong.sum(), 1e-12)), float(per_class[wrong.sum(1) > 0].mean())
+    return float((wrong * similarity).sum() / max(wrong.sum(), 1e-12)), float(
+        per_class[wrong.sum(1) > 0].mean()
+    )
 
 
 def all_figures(
@@ -133,7 +135,12 @@ def harmonic(seen: float, unseen: float) -> float:
 
 
 def unseen_figures(
-    scores: Scores, calibration: Pixels, test: Pixels, unseen: Sequence[int], number: int, budget: float = 0.01
+    scores: Scores,
+    calibration: Pixels,
+    test: Pixels,
+    unseen: Sequence[int],
+    number: int,
+    budget: float = 0.01,
 ) -> dict[str, float]:
     """Seen, unseen and harmonic mean IoU, without and with the claim budget.
 

@@ -231,7 +231,9 @@ def drawn_data(backbone: str, cache: Path | None, sizes: dict[str, int] | None =
     sizes = sizes or SCENES
     space = scenes_space()
     official = [split for split, number in sizes.items() for _ in range(number)]
-    kept = None if cache is None else cache / f"pixels-{backbone}-scenes-{'-'.join(map(str, sizes.values()))}.pt"
+    kept = (
+        None if cache is None else cache / f"pixels-{backbone}-scenes-{'-'.join(map(str, sizes.values()))}.pt"
+    )
     if kept is not None and kept.exists():
         pixels = Pixels(**torch.load(kept, weights_only=True))
         return DataSet("scenes", backbone, space.class_names, space, pixels, official)

@@ -31,9 +31,13 @@ def run(results: Path, *, full: bool = False, only: Sequence[str] = tuple(ON_SCE
     Returns:
         The tables by name.
     """
-    sizes = {"train": 240, "validation": 60, "test": 120} if full else {"train": 24, "validation": 8, "test": 16}
+    sizes = (
+        {"train": 240, "validation": 60, "test": 120} if full else {"train": 24, "validation": 8, "test": 16}
+    )
     data = drawn_data("colors", None, sizes)
-    names = data.space.property_embeddings[: len(data.class_names)]  # any embeddings: no text encoder is needed
+    names = data.space.property_embeddings[
+        : len(data.class_names)
+    ]  # any embeddings: no text encoder is needed
     bench = tables.Bench(data, names, [0, 1, 2] if full else [0], Table("rates", results))
     if not full:
         bench.arms, bench.budgets, bench.medium, bench.numbers = SMALL_ARMS, (10, 60), 60, (6,)

@@ -154,9 +154,7 @@ class Bench:
                 return head
         if rate is None:
             rate = self.rate(arm, steps)
-        return train(
-            arm, fit, words, known, steps=steps, rate=rate, seed=seed, solved=layer, labels=labels
-        )
+        return train(arm, fit, words, known, steps=steps, rate=rate, seed=seed, solved=layer, labels=labels)
 
 
 def _everything(bench: Bench) -> list[int]:
@@ -217,7 +215,9 @@ def hidden_layer(bench: Bench, table: Table) -> None:
                     bench.key(arm=arm.name, steps=steps, seed=seed),
                     lambda arm=arm, steps=steps, rate=rate: _figures(  # type: ignore[misc]
                         bench,
-                        bench.fit(arm, split, split.fit, everything, steps=steps, rate=rate, seed=seed, tag=""),
+                        bench.fit(
+                            arm, split, split.fit, everything, steps=steps, rate=rate, seed=seed, tag=""
+                        ),
                         split,
                         everything,
                     ),
@@ -277,7 +277,9 @@ def label_noise(bench: Bench, table: Table) -> None:
                 )  # fmt: skip
 
 
-def unseen(bench: Bench, table: Table, *, arms: Sequence[str] = UNSEEN, words: Words | None = None, **key: Value) -> None:
+def unseen(
+    bench: Bench, table: Table, *, arms: Sequence[str] = UNSEEN, words: Words | None = None, **key: Value
+) -> None:
     """Classes that are known by their words only, one group at a time."""
     number = len(bench.data.class_names)
     for seed in bench.seeds:
@@ -315,7 +317,16 @@ def temperatures(bench: Bench, table: Table) -> None:
                     bench.key(arm=arm.name, temperature=temperature, seed=seed),
                     lambda arm=arm, rate=rate: _figures(  # type: ignore[misc]
                         bench,
-                        bench.fit(arm, split, split.fit, everything, steps=bench.medium, rate=rate, seed=seed, tag=""),
+                        bench.fit(
+                            arm,
+                            split,
+                            split.fit,
+                            everything,
+                            steps=bench.medium,
+                            rate=rate,
+                            seed=seed,
+                            tag="",
+                        ),
                         split,
                         everything,
                     ),
@@ -349,7 +360,9 @@ def spaces(bench: Bench, table: Table, variants: dict[str, Builder]) -> None:
                         ),
                     },
                 )  # fmt: skip
-        if len(table.find(bench.key(space=name))) < len(bench.seeds) * 2 * (1 + len(HELD_OUT[bench.data.name])):
+        if len(table.find(bench.key(space=name))) < len(bench.seeds) * 2 * (
+            1 + len(HELD_OUT[bench.data.name])
+        ):
             unseen(bench, table, arms=("property, closed form", "bce + class"), words=made(), space=name)
 
 

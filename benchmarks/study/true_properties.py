@@ -31,7 +31,9 @@ def average_precisions(fitted: Fitted, pixels: Pixels, rows: torch.Tensor) -> li
             result.append(float("nan"))
         else:
             result.append(
-                float(average_precision_score(has, scores[:, k].numpy(), sample_weight=pixels.weights.numpy()))
+                float(
+                    average_precision_score(has, scores[:, k].numpy(), sample_weight=pixels.weights.numpy())
+                )
             )
     return result
 
@@ -58,7 +60,9 @@ def true_properties(bench: Bench, table: Table) -> None:
         seen = split.test.take(torch.isin(split.test.labels, torch.tensor(known)))
         new = split.test.take(torch.isin(split.test.labels, torch.tensor(held)))
 
-        def measure(fitted: Fitted, seen: Pixels = seen, new: Pixels = new, test: Pixels = split.test) -> dict[str, Value]:
+        def measure(
+            fitted: Fitted, seen: Pixels = seen, new: Pixels = new, test: Pixels = split.test
+        ) -> dict[str, Value]:
             on_seen = average_precisions(fitted, seen, rows)
             on_all = average_precisions(fitted, test, rows)
             has = rows[held[0]] > 0
@@ -80,7 +84,9 @@ def true_properties(bench: Bench, table: Table) -> None:
             table.measure(
                 bench.key(arm=arm.name, seed=seed),
                 lambda arm=arm, rate=rate, measure=measure: measure(  # type: ignore[misc]
-                    bench.fit(arm, split, fit, known, steps=bench.medium, rate=rate, seed=seed, tag=f"kiosk {seed}")
+                    bench.fit(
+                        arm, split, fit, known, steps=bench.medium, rate=rate, seed=seed, tag=f"kiosk {seed}"
+                    )
                 ),
             )
 

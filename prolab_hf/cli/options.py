@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="Folder or Hub id of a model with its image processor; or street, everyday (bundled)."
+        "--model",
+        "-m",
+        help="Folder or Hub id of a model with its image processor; or street, everyday (bundled).",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps.")]
