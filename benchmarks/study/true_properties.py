@@ -1,13 +1,16 @@
 """Property maps against the truth: on drawn scenes every pixel's properties are known."""
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+
 import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 
-from benchmarks.study.heads import Fitted
-from benchmarks.study.pixels import Pixels
+from benchmarks.study.heads import Fitted, Scores
+from benchmarks.study.pixels import Pixels, Split
 from benchmarks.study.records import Table, Value
-from benchmarks.study.tables import HELD_OUT, Bench
+from benchmarks.study.tables import HELD_OUT, Bench, measure_arms
 
 ARMS_WITH_PROPERTIES = (
     "property", "bce", "property + class", "bce + class", "solved, then bce + class", "property, closed form",
@@ -20,9 +23,9 @@ def average_precisions(fitted: Fitted, pixels: Pixels, rows: torch.Tensor) -> li
 
     NaN where no pixel or every pixel has the property.
     """
-    assert fitted.properties is not None
+    properties = _properties(fitted)
     with torch.no_grad():
-        scores = fitted.properties(pixels.features)
+        scores = properties(pixels.features)
     truth = rows[pixels.labels] > 0
     result = []
     for k in range(truth.shape[1]):
@@ -39,10 +42,10 @@ def average_precisions(fitted: Fitted, pixels: Pixels, rows: torch.Tensor) -> li
 
 
 def recognized(fitted: Fitted, pixels: Pixels, row: torch.Tensor) -> float:
-    """Weighted AUC-like rank: among one class's pixels, share of pairs (own property, other property) ordered rightly."""
-    assert fitted.properties is not None
+    """Share of pairs (own property, other property) whose scores are in the right order, over one class's pixels."""
+    properties = _properties(fitted)
     with torch.no_grad():
-        scores = fitted.properties(pixels.features)
+        scores = properties(pixels.features)
     own, other = scores[:, row > 0], scores[:, row == 0]
     right = (own[:, :, None] > other[:, None, :]).float().mean(dim=(1, 2))
     return float((right * pixels.weights).sum() / pixels.weights.sum())
@@ -56,41 +59,41 @@ def true_properties(bench: Bench, table: Table) -> None:
     rows = bench.words.rows
     for seed in bench.seeds:
         split = bench.data.split(seed)
-        fit = split.fit.of_classes(known)
-        seen = split.test.take(torch.isin(split.test.labels, torch.tensor(known)))
-        new = split.test.take(torch.isin(split.test.labels, torch.tensor(held)))
+        figures = partial(_figures, split=split, rows=rows, known=known, held=held[0])
+        measure_arms(
+            bench, table, bench.chosen(ARMS_WITH_PROPERTIES), split, known, figures, seed=seed,
+            tag=f"kiosk {seed}",
+        )  # fmt: skip
 
-        def measure(
-            fitted: Fitted, seen: Pixels = seen, new: Pixels = new, test: Pixels = split.test
-        ) -> dict[str, Value]:
-            on_seen = average_precisions(fitted, seen, rows)
-            on_all = average_precisions(fitted, test, rows)
-            has = rows[held[0]] > 0
-            return {
-                "ap, seen classes": float(np.nanmean(on_seen)),
-                "ap, chance": float(
-                    np.nanmean([_prevalence(seen, rows[:, k]) for k in range(rows.shape[1]) if not np.isnan(on_seen[k])])
-                ),
-                "ap of the unseen class's properties, all pixels": float(np.nanmean(np.array(on_all)[has.numpy()])),
-                "own before other, unseen class": recognized(fitted, new, rows[held[0]]),
-                "own before other, seen classes": float(
-                    np.mean([recognized(fitted, seen.take(seen.labels == c), rows[c]) for c in known if (seen.labels == c).any()])
-                ),
-                "aps": on_seen,
-            }  # fmt: skip
 
-        for arm in bench.chosen(ARMS_WITH_PROPERTIES):
-            rate = None if arm.kind == "solved" else bench.rate(arm, bench.medium)
-            table.measure(
-                bench.key(arm=arm.name, seed=seed),
-                lambda arm=arm, rate=rate, measure=measure: measure(  # type: ignore[misc]
-                    bench.fit(
-                        arm, split, fit, known, steps=bench.medium, rate=rate, seed=seed, tag=f"kiosk {seed}"
-                    )
-                ),
-            )
+def _figures(
+    fitted: Fitted, *, split: Split, rows: torch.Tensor, known: Sequence[int], held: int
+) -> Mapping[str, Value]:
+    test, has = split.test, (rows[held] > 0).numpy()
+    seen = test.take(torch.isin(test.labels, torch.tensor(known)))
+    new = test.take(test.labels == held)
+    on_seen = average_precisions(fitted, seen, rows)
+    on_all = np.array(average_precisions(fitted, test, rows))
+    chance = [_prevalence(seen, rows[:, k]) for k, value in enumerate(on_seen) if not np.isnan(value)]
+    per_class = [
+        recognized(fitted, seen.take(seen.labels == c), rows[c]) for c in known if (seen.labels == c).any()
+    ]
+    return {
+        "ap, seen classes": float(np.nanmean(on_seen)),
+        "ap, chance": float(np.mean(chance)),
+        "ap of the unseen class's properties, all pixels": float(np.nanmean(on_all[has])),
+        "own before other, unseen class": recognized(fitted, new, rows[held]),
+        "own before other, seen classes": float(np.mean(per_class)),
+        "aps": on_seen,
+    }
 
 
 def _prevalence(pixels: Pixels, has: torch.Tensor) -> float:
     inside = has[pixels.labels] > 0
     return float(pixels.weights[inside].sum() / pixels.weights.sum())
+
+
+def _properties(fitted: Fitted) -> Scores:
+    if fitted.properties is None:
+        raise ValueError("A head without properties has no property maps.")
+    return fitted.properties

@@ -48,14 +48,14 @@ def tables(tmp_path_factory):
 def test_every_table_has_its_arms(tables):
     _, found = tables
     assert set(found) == set(smoke.ON_SCENES)
-    budgets = {(each["arm"], each["steps"]) for each in found["budgets"].records}
+    budgets = {(each["arm"], each["budget"]) for each in found["budgets"].records}
     assert {("category", 10), ("property", 60), ("property, closed form", 0)} <= budgets
     assert all(0 < each["miou"] <= 1 for each in found["budgets"].records)
 
 
 def test_training_longer_helps_and_all_arms_saw_the_same_test_pixels(tables):
     _, found = tables
-    figures = {(each["arm"], each["steps"]): each["miou"] for each in found["budgets"].records}
+    figures = {(each["arm"], each["budget"]): each["miou"] for each in found["budgets"].records}
     assert figures["category", 60] > figures["category", 10]
     assert figures["bce + class", 60] > figures["bce + class", 10]
 
@@ -87,12 +87,14 @@ def test_a_second_run_measures_nothing_again(tables, capsys):
 
 def test_a_measured_record_survives_a_kill(tmp_path):
     table = records.Table("x", tmp_path)
-    table.measure({"arm": "a", "seed": 0}, lambda: {"miou": 0.5})
-    with pytest.raises(RuntimeError):
-        table.measure({"arm": "b", "seed": 0}, lambda: (_ for _ in ()).throw(RuntimeError()))
+    table.begin({"arm": "a", "seed": 0}).finish({"miou": 0.5, "bad": float("nan")})
+    table.begin({"arm": "b", "seed": 0})  # killed before it ended
     again = records.Table("x", tmp_path)
     assert [each["arm"] for each in again.records] == ["a"]
-    assert again.measure({"arm": "a", "seed": 0}, lambda: {"miou": 0.9})["miou"] == 0.5
+    assert again.records[0]["miou"] == 0.5
+    assert again.records[0]["bad"] is None
+    assert again.begin({"arm": "a", "seed": 0}) is None
+    assert again.begin({"arm": "b", "seed": 0}) is not None
 
 
 def test_paired_differences_have_students_interval():
@@ -195,7 +197,10 @@ def test_groups_are_averaged_before_their_harmonic_mean():
         {"seed": 0, "seen, budget": 0.8, "unseen, budget": 0.4},
     ]
     found = mean_over_groups(some, "budget")
-    assert found == [{"seed": "0", "seen": pytest.approx(0.7), "unseen": pytest.approx(0.2), "harmonic": pytest.approx(2 * 0.14 / 0.9)}]  # fmt: skip
+    assert [each["seed"] for each in found] == ["0"]
+    assert [found[0][name] for name in ("seen", "unseen", "harmonic")] == pytest.approx(
+        [0.7, 0.2, 0.28 / 0.9]
+    )
 
 
 @pytest.mark.slow
