@@ -22,8 +22,8 @@ def bundled_model_folder(name: str) -> Path | None:
     Args:
         name: Such as `"street"`; the case of its letters does not matter.
     """
-    plain = name.strip().lower()
-    return _root_folder() / plain if plain in bundled_model_names() else None
+    root, plain = _root(), name.strip().lower()
+    return root / plain if root is not None and plain in bundled_model_names() else None
 
 
 def resolve_model(name: str) -> str:
@@ -61,9 +61,3 @@ def _root() -> Path | None:
         # A checkout that is on the path without being installed: the folder lies beside the package.
         root = Path(__file__).resolve().parents[1] / "examples" / "models"
     return root if root.is_dir() else None
-
-
-def _root_folder() -> Path:
-    root = _root()
-    assert root is not None  # its names were just listed
-    return root

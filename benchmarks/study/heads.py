@@ -1,8 +1,8 @@
 """Heads on frozen pixel features: one network, one order of pixels, one schedule; only the objective differs.
 
 Every trained head is a last layer on standardized features (or, with `hidden`, on one hidden layer of ReLU units),
-trained with Adam and a cosine schedule on pixels that are drawn uniformly. Property heads give a pixel embedding that is
-compared with the property embeddings, `sigmoid(e . E_k / T)`, as `ProLabForSemanticSegmentation` does.
+trained with Adam and a cosine schedule on pixels that are drawn uniformly. Property heads give a pixel embedding,
+compared with the property embeddings as `sigmoid(e . E_k / T)`, like that of `ProLabForSemanticSegmentation`.
 """
 
 import math
@@ -226,7 +226,8 @@ def train(
     head = Head(arm, pixels, words, len(trained), seed)
     rows = words.rows[list(trained)]
     if arm.start == "solved":
-        assert solved is not None
+        if solved is None:
+            raise ValueError(f"The arm {arm.name!r} starts at a solution; give one.")
         head.start_at(solved, rows)
     counts = torch.zeros(len(trained)).index_add_(0, labels, pixels.weights)
     weights = counts.clamp_min(1) ** -0.5
