@@ -64,7 +64,7 @@ def street(data: Path) -> Task:
     """CamVid in its own split."""
     space = street_space()
     splits = {split: read_split(data, split, space.class_names) for split in ("train", "val", "test")}
-    return Task(space, dict(splits), epochs=8, crop_size=(192, 256))
+    return Task(space, dict(splits), epochs=6, crop_size=(192, 256))
 
 
 def everyday_classes(data: Path) -> tuple[list[str], dict[int, int | None]]:

@@ -49,7 +49,9 @@ def network(data: str, space: PropertySpace, arm: str, seed: int) -> ProLabForSe
     return model.to(memory_format=torch.channels_last)
 
 
-def images(data: str, folder: Path | None, space: PropertySpace) -> tuple[SegmentationSource, SegmentationSource]:
+def images(
+    data: str, folder: Path | None, space: PropertySpace
+) -> tuple[SegmentationSource, SegmentationSource]:
     """Images to train and to test on."""
     if data == "scenes":
         scenes = [KeptScenes(DrawnScenes(split, SCENES[split])) for split in ("train", "test")]
@@ -93,7 +95,9 @@ def fine_tuned(
     space = street_space() if data == "camvid" else PropertySpace.from_pretrained("scenes")
     train_images, test_images = images(data, folder, space)
     test = Some(test_images, min(NUM_TEST, len(test_images)))
-    options = {"do_resize": False} | ({"image_mean": MEAN_STD, "image_std": MEAN_STD} if data == "camvid" else {})
+    options = {"do_resize": False} | (
+        {"image_mean": MEAN_STD, "image_std": MEAN_STD} if data == "camvid" else {}
+    )
     processor = ProLabImageProcessor(**options)
     for steps in STEPS[data]:
         for seed in seeds:
