@@ -1,4 +1,4 @@
-"""Figures from the records; colors by Okabe and Ito, which color-blind people can tell apart, with marks beside them."""
+"""Figures from the records; colors by Okabe and Ito, which color-blind people can tell apart, and marks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.study.faithfulness import NUMBERS_REMOVED
+from benchmarks.study.questions.faithfulness import NUMBERS_REMOVED
 from benchmarks.study.records import Record, Table, interval
 from benchmarks.study.report import TITLES, arms_of, sets_of, total_seconds, values, write_tables
 from benchmarks.study.tables import mean_over_groups
@@ -171,7 +171,9 @@ def noise_and_corruptions(noise: Table, budgets: Table, corrupted: Table) -> Non
             [v for kind in ("noise", "blur", "fog", "jpeg") for v in values(ours, f"{kind} {strength}")]
             for strength in (1, 2, 3)
         ]
-        color, marker, line = STYLES.get(arm, (*CLOSED_STYLES.get(arm, ("#777777", "-")), ""))[:3] if arm in STYLES else (CLOSED_STYLES[arm][0], "", CLOSED_STYLES[arm][1])  # fmt: skip
+        color, marker, line = (
+            STYLES[arm] if arm in STYLES else (CLOSED_STYLES[arm][0], "", CLOSED_STYLES[arm][1])
+        )
         right.plot(
             range(4), [np.mean(cell) for cell in cells], color=color, marker=marker, linestyle=line, label=arm
         )
@@ -244,8 +246,11 @@ def calibration_bars(table: Table) -> None:
         ours = [each for each in records if each["arm"] == arm and each["budget"] in (0, longest)]
         for measure, color, shift in (("ece", "#999999", 0.2), ("ece_fitted", BLUE, -0.2)):
             mean, half = interval(values(ours, measure))
-            axes.barh(place + shift, mean, height=0.38, color=color, xerr=np.nan_to_num(half), error_kw={"lw": 0.8},
-                      label={"ece": "as delivered", "ece_fitted": "fitted temperature"}[measure] if not place else None)  # fmt: skip
+            label = {"ece": "as delivered", "ece_fitted": "fitted temperature"}[measure]
+            axes.barh(
+                place + shift, mean, height=0.38, color=color, xerr=np.nan_to_num(half), error_kw={"lw": 0.8},
+                label=None if place else label,
+            )  # fmt: skip
             axes.text(mean + 0.01, place + shift, f"{mean:.3f}", va="center", fontsize=7)
     axes.set_yticks(range(len(chosen)), chosen)
     axes.set_xlabel("expected calibration error")

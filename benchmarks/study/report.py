@@ -204,7 +204,7 @@ def plain(table: Table, measures: Sequence[str]) -> str:
 
 
 def spaces(table: Table) -> str:
-    """mIoU with all classes trained and harmonic mean with unseen ones, for every space."""
+    """Mean IoU with all classes trained and harmonic mean with unseen ones, for every space."""
     parts = []
     for data, backbone in sets_of(table):
         records = table.find({"data": data, "backbone": backbone})
@@ -262,6 +262,15 @@ def fine_tuned(table: Table) -> str:
     return "\n\n".join(parts)
 
 
+CORRUPTED = ("clean", "mean corrupted", "noise 3", "blur 3", "fog 3", "jpeg 3")
+GRAYED = tuple(f"left, {kind} {share}" for share in (10, 20, 40) for kind in ("evidence", "random"))
+TRUE = (
+    "ap, seen classes",
+    "ap, chance",
+    "ap of the unseen class's properties, all pixels",
+    "own before other, seen classes",
+    "own before other, unseen class",
+)
 WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "budgets": ("budgets", budgets),
     "hidden-layer": ("hidden-layer", budgets),
@@ -270,16 +279,13 @@ WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "label-noise": ("label-noise", lambda table: _by_column(table, "noise", "miou")),
     "temperatures": ("temperatures", lambda table: _by_column(table, "temperature", "miou", "")),
     "unseen": ("unseen", unseen),
-    "corruptions": ("corruptions", lambda table: plain(table, ("clean", "mean corrupted", "noise 3", "blur 3", "fog 3", "jpeg 3"))),
+    "corruptions": ("corruptions", lambda table: plain(table, CORRUPTED)),
     "faithfulness": ("faithfulness", faithfulness),
-    "graying": ("graying", lambda table: plain(table, tuple(f"left, {k} {s}" for s in (10, 20, 40) for k in ("evidence", "random")))),
-    "true-properties": (
-        "true-properties",
-        lambda table: plain(table, ("ap, seen classes", "ap, chance", "ap of the unseen class's properties, all pixels", "own before other, seen classes", "own before other, unseen class")),
-    ),
+    "graying": ("graying", lambda table: plain(table, GRAYED)),
+    "true-properties": ("true-properties", lambda table: plain(table, TRUE)),
     "spaces": ("spaces", spaces),
     "fine-tuned": ("fine-tuned", fine_tuned),
-}  # fmt: skip
+}
 
 
 def write_tables(results: Path, readme: Path = README) -> None:

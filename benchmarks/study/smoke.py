@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.study import tables
-from benchmarks.study.faithfulness import faithfulness
 from benchmarks.study.pixels import drawn_data
+from benchmarks.study.questions.faithfulness import faithfulness
+from benchmarks.study.questions.true_properties import true_properties
 from benchmarks.study.records import Table
-from benchmarks.study.true_properties import true_properties
 
 SMALL_ARMS = ("category", "property", "bce + class", "property, closed form", "solved, then bce + class")
 ON_SCENES = {

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.cluster import hierarchy
 from torch import Tensor
 
 from benchmarks.study.heads import ARMS, Arm, Fitted, Statistics, Words, solve, train
@@ -239,6 +240,30 @@ def hidden_layer(bench: Bench, table: Table) -> None:
     """The same with a hidden layer of 128 units in front of the last one."""
     plain = bench.chosen(("category", "property", "property + class", "bce + class"))
     budgets(bench, table, trained=[replace(arm, hidden=128) for arm in plain])
+
+
+def confusions(bench: Bench, table: Table) -> None:
+    """Who is taken for whom, classes in the order in which their rows are alike."""
+    everything = all_classes(bench)
+    split = bench.data.split(0)
+    rows = bench.words.rows.numpy()
+    order = hierarchy.leaves_list(hierarchy.linkage(rows, "average", metric="cosine", optimal_ordering=True))
+
+    def figures(fitted: Fitted) -> Mapping[str, Value]:
+        predicted = scores_of(fitted.scores, split.test.features).argmax(dim=1)
+        counts = confusion(predicted, split.test, len(everything))
+        return {"confusion": counts.tolist(), "class_names": bench.data.class_names, "order": order.tolist()}
+
+    measure_arms(
+        bench,
+        table,
+        bench.chosen(("property, closed form",)),
+        split,
+        everything,
+        figures,
+        seed=0,
+        tag="all 0",
+    )
 
 
 def data_efficiency(bench: Bench, table: Table) -> None:

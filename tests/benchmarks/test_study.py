@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.study import records, smoke  # noqa: E402
-from benchmarks.study.corruptions import CORRUPTIONS  # noqa: E402
-from benchmarks.study.faithfulness import margins  # noqa: E402
+from benchmarks.study.questions.corruptions import CORRUPTIONS  # noqa: E402
+from benchmarks.study.questions.faithfulness import margins  # noqa: E402
 from benchmarks.study.heads import Words  # noqa: E402
 from benchmarks.study.measures import (  # noqa: E402
     class_ious,
