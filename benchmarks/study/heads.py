@@ -162,10 +162,12 @@ class Head(nn.Module):
                 self.hidden.weight.normal_(std=math.sqrt(2 / width), generator=generator)
                 self.hidden.bias.zero_()
             width = arm.hidden
-        out = num_trained if arm.kind == "category" else words.embeddings.shape[1]
+        # Directions that no property embedding has change no score; without them a step costs a third.
+        self.basis = torch.linalg.qr(words.embeddings.t()).Q
+        out = num_trained if arm.kind == "category" else self.basis.shape[1]
         self.weight = nn.Parameter(torch.empty(out, width).normal_(std=INIT_STD, generator=generator))
         self.bias = nn.Parameter(torch.zeros(out))
-        self.bank = words.embeddings
+        self.bank = words.embeddings @ self.basis
         self.log_temperature = nn.Parameter(torch.tensor(math.log(CLASS_TEMPERATURE)))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -201,7 +203,7 @@ def name_similarity(head: Head, features: Tensor, names: Tensor) -> Tensor:
     standard = (features.float() - head.mean) / head.std
     if head.hidden is not None:
         standard = head.hidden(standard).relu()
-    return F.normalize(F.linear(standard, head.weight, head.bias), dim=1) @ names.t()
+    return F.normalize(F.linear(standard, head.weight, head.bias), dim=1) @ (names @ head.basis).t()
 
 
 def train(
@@ -224,7 +226,8 @@ def train(
     words = words.of(arm.rows, seed)
     labels = pixels.labels if labels is None else labels
     head = Head(arm, pixels, words, len(trained), seed)
-    rows = words.rows[list(trained)]
+    known = list(trained)
+    rows = words.rows[known]
     if arm.start == "solved":
         if solved is None:
             raise ValueError(f"The arm {arm.name!r} starts at a solution; give one.")
@@ -242,7 +245,9 @@ def train(
         drawn = torch.rand(BATCH, generator=generator, dtype=torch.float64) * chance[-1]
         index = torch.searchsorted(chance, drawn).clamp_max(len(chance) - 1)
         share = min(1.0, step / (WARM_UP_OBJECTIVE * steps)) if arm.ramp else 1.0
-        losses = _losses(arm, head, pixels.features[index], labels[index], rows, share)
+        losses = _losses(
+            arm, head, pixels.features[index], labels[index], rows, words.name_embeddings[known], share
+        )
         if arm.class_weights:
             losses = losses * weights[labels[index]]
         optimizer.zero_grad()
@@ -252,13 +257,13 @@ def train(
 
 
 def _losses(
-    arm: Arm, head: Head, features: Tensor, labels: Tensor, rows: Tensor, property_share: float
+    arm: Arm, head: Head, features: Tensor, labels: Tensor, rows: Tensor, names: Tensor, property_share: float
 ) -> Tensor:
     """Losses `(pixels,)`."""
     if arm.kind == "category":
         return F.cross_entropy(head(features), labels, reduction="none")
     if arm.rows == "names":
-        scaled = name_similarity(head, features, head.bank[rows.argmax(dim=1)]) / head.log_temperature.exp()
+        scaled = name_similarity(head, features, names) / head.log_temperature.exp()
         return F.cross_entropy(scaled, labels, reduction="none")
     logits = head(features)
     total = logits.new_zeros(len(logits))

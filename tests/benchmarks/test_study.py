@@ -206,4 +206,4 @@ def test_groups_are_averaged_before_their_harmonic_mean():
 @pytest.mark.slow
 def test_the_whole_study_on_drawn_scenes(tmp_path):
     found = smoke.run(tmp_path, full=True)
-    assert len(found["budgets"].find({"seed": 2})) == 3 + 3 * 17
+    assert len(found["budgets"].find({"seed": 2})) == 3 + 2 * 17 + 7
