@@ -9,7 +9,7 @@ from camvid import MEAN_STD, efficientnet_lite0, read_split
 from category_model import CategoryModel
 from transformers import ResNetConfig
 
-from benchmarks.study.bundled_models import street_space
+from benchmarks.study.bundled_models import Some, street_space
 from benchmarks.study.pixels import SCENES
 from benchmarks.study.records import Table, Value
 from prolab_hf import ProLabForSemanticSegmentation, ProLabImageProcessor, PropertySpace, evaluate
@@ -61,25 +61,6 @@ def images(
     return read_split(folder, "train", space.class_names), read_split(folder, "test", space.class_names)
 
 
-class Some:
-    """Every n-th image of a source.
-
-    Args:
-        source: The images.
-        number: How many.
-    """
-
-    def __init__(self, source: SegmentationSource, number: int) -> None:
-        self.source, self.class_names = source, source.class_names
-        self.index = [round(k * (len(source) - 1) / (number - 1)) for k in range(number)]
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, index: int) -> object:
-        return self.source[self.index[index]]
-
-
 def fine_tuned(
     table: Table, data: str, folder: Path | None, seeds: Sequence[int], arms: Sequence[str] | None = None
 ) -> None:
@@ -94,7 +75,7 @@ def fine_tuned(
     """
     space = street_space() if data == "camvid" else PropertySpace.from_pretrained("scenes")
     train_images, test_images = images(data, folder, space)
-    test = Some(test_images, min(NUM_TEST, len(test_images)))
+    test = Some(test_images, NUM_TEST)
     options = {"do_resize": False} | (
         {"image_mean": MEAN_STD, "image_std": MEAN_STD} if data == "camvid" else {}
     )
@@ -128,7 +109,7 @@ def _trained(
         )  # fmt: skip
     figures: dict[str, Value] = {"miou": evaluate(model, processor, test)["mean_iou"]}
     if not isinstance(model, CategoryModel):
-        some = Some(train_images, min(120, len(train_images)))
+        some = Some(train_images, 120)
         solved = solve_last_layer(model, some, processor, statistics=False, claim_budget=None)
         figures["miou, then solved"] = evaluate(solved, processor, test)["mean_iou"]
     return figures
