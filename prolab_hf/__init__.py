@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prolab_hf.evaluation.evaluate import evaluate
     from prolab_hf.evaluation.inference import segment
     from prolab_hf.explanation.contributions import explain
+    from prolab_hf.explanation.interventions import intervene
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.model.configuration_prolab import ProLabConfig
     from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
@@ -42,6 +43,7 @@ __all__ = [
     "apply_patch",
     "evaluate",
     "explain",
+    "intervene",
     "segment",
     "solve",
     "train",
@@ -63,6 +65,7 @@ _MODULES = {
     "apply_patch": "prolab_hf.editing.patch_application",
     "evaluate": "prolab_hf.evaluation.evaluate",
     "explain": "prolab_hf.explanation.contributions",
+    "intervene": "prolab_hf.explanation.interventions",
     "segment": "prolab_hf.evaluation.inference",
     "solve": "prolab_hf.solving.solve",
     "train": "prolab_hf.training.trainer",

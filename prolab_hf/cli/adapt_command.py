@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prolab_hf.cli.data_options import CodingOption, require_no_model
+from prolab_hf.cli.data_options import CodingOption
 from prolab_hf.cli.hub_client import ask_hub_once
-from prolab_hf.cli.options import DeviceOption
+from prolab_hf.cli.options import DeviceOption, require_model_place
 
 if TYPE_CHECKING:
     from prolab_hf.solving.class_names import ClassMatch
@@ -79,7 +79,7 @@ def adapt(
 
     if learn_from not in (None, *LEARN_FROM):
         raise ValueError(f"--learn-from is {learn_from!r}; allowed: {', '.join(LEARN_FROM)}.")
-    require_no_model(out, overwrite)
+    require_model_place(out, overwrite)
     corrections = None if class_names is None else read_corrections(class_names)
     ask_hub_once()
     chosen = PropertySpace.from_pretrained(space)

@@ -50,16 +50,3 @@ def open_for_space(
 
     knows_names = (Path(location) / "classes.txt").is_file()
     return open_source(location, split, class_names=None if knows_names else space.class_names, **opening)
-
-
-def require_no_model(out: Path, overwrite: bool) -> None:
-    """Say before the long part that the folder for the model is taken.
-
-    Raises:
-        NotADirectoryError: It is a file.
-        FileExistsError: It holds a model already, and nothing says that it may go.
-    """
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file; name a folder.")
-    if (out / "config.json").is_file() and not overwrite:
-        raise FileExistsError(f"--out {out} holds a model already; choose another folder or add --overwrite.")

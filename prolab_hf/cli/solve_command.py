@@ -19,10 +19,9 @@ from prolab_hf.cli.data_options import (
     MasksFolderOption,
     MaskSuffixOption,
     open_for_space,
-    require_no_model,
 )
 from prolab_hf.cli.hub_client import ask_hub_once
-from prolab_hf.cli.options import DeviceOption
+from prolab_hf.cli.options import DeviceOption, require_model_place
 from prolab_hf.protocols import ImageProcessor
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def solve(
         "statistics": STATISTICS[statistics],
         "held_out": [n.strip() for n in (held_out or "").split(",") if n.strip()],
     }
-    require_no_model(out, overwrite)
+    require_model_place(out, overwrite)
     _solve(
         data, space, backbone, out, splits, opening, options, device, image_size=image_size, context=context
     )

@@ -169,6 +169,15 @@ class EditableModel(ProLabForSemanticSegmentation):  # type: ignore[misc]
         self._require_classes()
         return self.output_of(self.answer(pixel_values))
 
+    def responses(self, pixel_values: Tensor) -> Tensor:
+        """As of any ProLab model; cached where no gradients are wanted.
+
+        Args:
+            pixel_values: `(batch_size, num_channels, height, width)`.
+        """
+        found = None if torch.is_grad_enabled() or self.training else self.answer(pixel_values).responses
+        return super().responses(pixel_values) if found is None else found  # type: ignore[no-any-return]
+
     def answer(self, pixel_values: Tensor) -> NetworkAnswer:
         """What the network says about prepared images, asked once.
 

@@ -15,12 +15,12 @@ from transformers import AutoImageProcessor
 from prolab_hf.editing.edit_methods import EditMethods
 from prolab_hf.editing.editable_model import EditableModel
 from prolab_hf.editing.edits import Edit
-from prolab_hf.editing.effects import EditEffect, ImageChange, Pixels, measure
+from prolab_hf.editing.effects import EditEffect, ImageChange, Measured, Pixels, measure
 from prolab_hf.editing.encoder_on_hand import EncoderOnHand
 from prolab_hf.editing.patches import SpacePatch
 from prolab_hf.editing.response_cache import MAX_CACHED_BYTES, ResponseCache
 from prolab_hf.editing.session_images import VOID, SessionImages, label_map
-from prolab_hf.editing.transitions import State, edited_state
+from prolab_hf.editing.transitions import State, edited_state, measured_sample
 from prolab_hf.evaluation.inference import ImageLike, Segmentation
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
@@ -49,7 +49,8 @@ class SpaceEditor(EditMethods):
         masks: Class ids of these images, in the same order or by the same names; `None` where an image has none.
         encoder: Text encoder of the model's space, in any form that `TextEncoder.load` takes. By default the one that
             the space names, if it is in the local cache. Nothing is downloaded.
-        max_cached_bytes: Memory for what the network said about images.
+        max_cached_bytes: Memory for what the network said about images; an `EditableModel` shares its own cache, so
+            that several sessions hold what they have in common once.
         max_history: Edits that can be undone.
 
     Attributes:
@@ -88,12 +89,13 @@ class SpaceEditor(EditMethods):
             space = model.property_space
         except RuntimeError as error:
             raise ValueError(f"The model has no classes to edit: {error}") from error
-        view = EditableModel.sharing_weights(model, ResponseCache(max_cached_bytes))
+        cache = model.cache if isinstance(model, EditableModel) else ResponseCache(max_cached_bytes)
+        view = EditableModel.sharing_weights(model, cache)
         has_described = not bool(is_trained(view.config).all())
         budget = model.config.claim_budget if has_described else DEFAULT_CLAIM_BUDGET
-        self._states = [State(view, space, budget, {name: name for name in space.class_names})]
+        self._start = State(view, space, budget, {name: name for name in space.class_names})
+        self._states = [self._start]
         self._cursor = 0
-        self._base_space = space
         self._settled: list[Edit] = []
         self._max_history = max_history
         self._label_maps: dict[tuple[int, str], Segmentation] = {}
@@ -140,7 +142,7 @@ class SpaceEditor(EditMethods):
     @property
     def base_space(self) -> PropertySpace:
         """The words that the session began with."""
-        return self._base_space
+        return self._start.space
 
     @property
     def claim_budget(self) -> float | None:
@@ -221,41 +223,60 @@ class SpaceEditor(EditMethods):
             del self._label_maps[next(iter(self._label_maps))]
         return found
 
-    def image_change(self, effect: EditEffect, name: str) -> ImageChange:
+    def image_change(self, effect: EditEffect | None, name: str) -> ImageChange:
         """An image before and after an edit, be it applied or previewed.
 
         Args:
-            effect: What `apply` or `preview` answered.
+            effect: What `apply` or `preview` answered; `None` for all edits of the session together.
             name: The image.
 
         Raises:
             KeyError: The image is not there.
         """
-        before, after = (self._label_map(model, name) for model in (effect.before, effect.after))
+        if effect is None:
+            start, now, successors = self._start, self._now, self._successors()
+            models, renamed = (start.model, now.model), (start.renamed, now.renamed)
+        else:
+            models, renamed, successors = (effect.before, effect.after), effect.renamed, effect.successors
+        before, after = (self._label_map(model, name) for model in models)
         image = self.images[name]
         pixels = Pixels(before.labels.flatten(), after.labels.flatten())
         if image.mask is not None:
             truths = (
                 image.labels_for(found.class_names, names).flatten()
-                for found, names in zip((before, after), effect.renamed)
+                for found, names in zip((before, after), renamed)
             )
             pixels = Pixels(pixels.before, pixels.after, *truths)
-        return ImageChange(
-            name, before, after, measure(effect.before, effect.after, effect.successors, pixels)
-        )
+        return ImageChange(name, before, after, measure(*models, successors, pixels))
+
+    def overall_change(self) -> Measured:
+        """What all edits of the session together did on the calibration sample."""
+        return measured_sample(self._start.model, self.model, self._successors())
+
+    def _successors(self) -> dict[str, str]:
+        return {
+            name: self._now.renamed[name] for name in self.base_space.class_names if name in self._now.renamed
+        }
 
     # ---- edits --------------------------------------------------------------------------------------------
 
-    def preview(self, edit: Edit) -> EditEffect:
+    def preview(self, edit: Edit, *more: Edit) -> EditEffect:
         """What an edit would do; nothing changes.
 
         Args:
             edit: The edit, for example `AddClass("rickshaw", ("three wheels",))`.
+            more: Further edits after it.
+
+        Returns:
+            The effect of the last one.
 
         Raises:
-            ValueError: The edit does not fit the space.
+            ValueError: An edit does not fit the space.
         """
-        return edited_state(self._now, edit, self.encoder, self.images)[1]
+        state, effect = edited_state(self._now, edit, self.encoder, self.images)
+        for each in more:
+            state, effect = edited_state(state, each, self.encoder, self.images)
+        return effect
 
     def apply(self, edit: Edit) -> EditEffect:
         """Makes an edit. What was undone before can no longer be redone.

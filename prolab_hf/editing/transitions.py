@@ -70,7 +70,7 @@ def edited_state(
     notes += _missing_notes(model, budget)
     effect = EditEffect(
         edit=edit,
-        sample=_measured_sample(now.model, model, successors),
+        sample=measured_sample(now.model, model, successors),
         claims=tuple(claims),
         placements=tuple(placements),
         notes=tuple(notes),
@@ -100,8 +100,14 @@ def _calibrated_anew(
     return f"{text}, so a new one was taken from {len(data)} images of the session."
 
 
-def _measured_sample(before: EditableModel, after: EditableModel, successors: Mapping[str, str]) -> Measured:
-    """The edit on the calibration sample; nothing where the two samples are not of the same pixels."""
+def measured_sample(before: EditableModel, after: EditableModel, successors: Mapping[str, str]) -> Measured:
+    """The calibration sample before and after; nothing where the two samples are not of the same pixels.
+
+    Args:
+        before: The model before.
+        after: The model after.
+        successors: Class before -> class after.
+    """
     first, second = before.sample_predictions(), after.sample_predictions()
     if len(first) != len(second) or not len(first):
         return Measured()

@@ -66,6 +66,11 @@ class InferenceSettings:
         """Whether one forward pass over the whole image is all there is to do."""
         return self.mode == "whole" and not (self.flip or self.resize_twice) and self.scales == (1.0,)
 
+    @property
+    def flips(self) -> tuple[bool, ...]:
+        """Whether each run of one scale is mirrored."""
+        return (False, True) if self.flip else (False,)
+
     def to_dict(self, processor: ImageProcessor | None = None) -> dict[str, Any]:
         """The settings as JSON holds them, for the record; with a processor the window is filled in."""
         record: dict[str, Any] = {"mode": self.mode, "flip": self.flip, "scales": list(self.scales)}

@@ -26,6 +26,7 @@ from .closed_form_prolab import (
     response_targets,
 )
 from .configuration_prolab import ProLabConfig
+from .training_fields_prolab import auxiliary_heads
 
 if TYPE_CHECKING:
     PropertySpace = Any
@@ -146,11 +147,14 @@ class DescribedClassesMixin(ClassScoresMixin):
             self.property_embeddings.float().cpu(), space.property_embeddings
         )  # also False for other shapes
         fields = space.to_config_kwargs()
+        same_classes = label_names(self.config) == space.class_names
         # Together, past the field-wise setters: between two of them the classes would not fit their rows.
         self.config.__dict__.update({name: fields[name] for name in ("id2label", "label2id")})
         for name, value in fields.items():
             setattr(self.config, name, value)
         self.config.class_sources = None
+        if not same_classes:
+            self.config.class_weights = None  # they were counted for other classes
         if sources is not None and sources != class_sources(self.config):
             self.config.class_sources = sources
         where = self.property_embeddings.device
@@ -182,14 +186,13 @@ class DescribedClassesMixin(ClassScoresMixin):
 
     def _restart_responses(self) -> None:
         """A last layer for another number of classes, before any of them was trained."""
-        for head in (self.decode_head, getattr(self, "auxiliary_head", None)):
-            if head is not None:
-                old = head.classifier
-                head.classifier = nn.Conv2d(old.in_channels, num_responses(self.config), kernel_size=1).to(
-                    old.weight
-                )
-                nn.init.normal_(head.classifier.weight, std=self.config.initializer_range / 2)
-                nn.init.zeros_(head.classifier.bias)
+        for head in (self.decode_head, *auxiliary_heads(self)):
+            old = head.classifier
+            head.classifier = nn.Conv2d(old.in_channels, num_responses(self.config), kernel_size=1).to(
+                old.weight
+            )
+            nn.init.normal_(head.classifier.weight, std=self.config.initializer_range / 2)
+            nn.init.zeros_(head.classifier.bias)
 
     # ---- offsets ------------------------------------------------------------------------------------------
 
