@@ -55,7 +55,9 @@ def edited_state(
     edit, placements = edit.prepared(now.space, encoder)
     space, successors = edit.apply(now.space), edit.successors(now.space)
     renamed = {old: successors[new] for old, new in now.renamed.items() if new in successors}
-    renamed |= {name: name for name in space.class_names if name not in successors.values()}
+    for name in space.class_names:
+        if name not in successors.values():
+            renamed.setdefault(name, name)  # a new class, which masks may hold under its name
     notes = _placement_notes(placements)
     if isinstance(edit, SetClaimBudget):
         budget = edit.budget
