@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoImageProcessor
 
+from prolab_hf.bundled_models import resolve_model
 from prolab_hf.editing.edit_methods import EditMethods
 from prolab_hf.editing.editable_model import EditableModel
 from prolab_hf.editing.edits import Edit
@@ -110,7 +111,8 @@ class SpaceEditor(EditMethods):
         """A session on a model that is loaded, in a folder or on the Hub.
 
         Args:
-            model: A `ProLabForSemanticSegmentation`, or the folder or Hub id of one with its image processor.
+            model: A `ProLabForSemanticSegmentation`, or the folder, bundled name or Hub id of one with its image
+                processor.
             options: Keyword arguments of the class.
 
         Raises:
@@ -118,8 +120,9 @@ class SpaceEditor(EditMethods):
             ValueError: It is no ProLab model.
         """
         if isinstance(model, str | Path):
-            loaded = ProLabForSemanticSegmentation.from_pretrained(model).eval()
-            options.setdefault("processor", AutoImageProcessor.from_pretrained(model))
+            place = resolve_model(str(model))
+            loaded = ProLabForSemanticSegmentation.from_pretrained(place).eval()
+            options.setdefault("processor", AutoImageProcessor.from_pretrained(place))
             return cls(loaded, **options)
         return cls(model, **options)  # type: ignore[arg-type]  # refused there
 
