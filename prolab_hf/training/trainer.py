@@ -1,7 +1,6 @@
 """Training from Python: one device or many through Accelerate, with exact resume."""
 
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from prolab_hf.evaluation.evaluate import check_classes, read_batches
 from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.evaluation.metrics import SegmentationScores
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
+from prolab_hf.training.balance.class_balance import prepare_balance
 from prolab_hf.training.checkpoints import (
     Evaluation,
     best_evaluation,
@@ -27,11 +27,10 @@ from prolab_hf.training.data_loading import StepSampler, TrainingExamples, train
 from prolab_hf.training.engines.launching import build_accelerator, build_engine
 from prolab_hf.training.engines.parts import PartsEngine
 from prolab_hf.training.from_recipe import (
-    backbone_statistics,
-    image_processor,
+    default_processor,
     solve_after_training,
     solve_before_training,
-    training_transform,
+    training_examples,
 )
 from prolab_hf.training.optimization import build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
@@ -65,8 +64,6 @@ from prolab_hf.training.training_state import (
     load_random_state,
     restore_average,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,19 @@ def train(
         progress = _fresh_progress(recipe, accelerator, len(train_dataset), identity)
         if checkpoint is not None:
             progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
-        examples = _examples(model, train_dataset, recipe, processor, skip_broken=skip_broken)
+        balance = prepare_balance(
+            model,
+            train_dataset,
+            recipe,
+            output_dir,
+            accelerator,
+            resume=checkpoint is not None,
+            skip_broken=skip_broken,
+        )
+        display.show_lines(balance.lines())
+        examples = training_examples(
+            model, train_dataset, recipe, processor, balance.rare_crops, skip_broken=skip_broken
+        )
         if recipe.closed_form.init == "solve" and checkpoint is None:
             solve_before_training(model, train_dataset, processor, accelerator)
         state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
@@ -238,37 +247,6 @@ def _gives_tensors(dataset: ImageMaskPairs | Examples | None) -> bool:
         return isinstance(dataset[0], Mapping)
     except (ValueError, OSError):  # a broken image, which the loop will name
         return False
-
-
-def default_processor(recipe: TrainingRecipe, model: nn.Module) -> ImageProcessor:
-    """The image processor that a recipe describes, for a model of ours.
-
-    Raises:
-        ValueError: The model is another one, whose processor cannot be guessed.
-    """
-    config: Any = getattr(model, "config", None)
-    if not hasattr(config, "temperature"):
-        raise ValueError(
-            f"The data set gives images, and a {type(model).__name__} needs its own image processor for them; pass "
-            "processor."
-        )
-    mean, std = backbone_statistics(recipe)
-    return image_processor(recipe, config, image_mean=list(mean), image_std=list(std))
-
-
-def _examples(
-    model: nn.Module,
-    dataset: ImageMaskPairs | Examples,
-    recipe: TrainingRecipe,
-    processor: ImageProcessor | None,
-    *,
-    skip_broken: bool,
-) -> TrainingExamples:
-    transform = None
-    if processor is not None:
-        ignore_index = getattr(model.config, "semantic_loss_ignore_index", 255)
-        transform = training_transform(recipe, processor, ignore_index=ignore_index)
-    return TrainingExamples(dataset, transform, seed=recipe.seed, skip_broken=skip_broken)
 
 
 # ---- start and resume -------------------------------------------------------------------------------------
