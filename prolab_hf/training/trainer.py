@@ -36,7 +36,6 @@ from prolab_hf.training.optimization import build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import (
     InterruptGuard,
-    LossWindow,
     Reporter,
     RunFacts,
     TrainingCallback,
@@ -54,6 +53,8 @@ from prolab_hf.training.run_folder import (
     open_output_folder,
     run_identity,
 )
+from prolab_hf.training.tracking.loss_window import LossWindow
+from prolab_hf.training.tracking.trackers import Trackers, check_trackers
 from prolab_hf.training.training_loop import RunState, TrainingLoop
 from prolab_hf.training.training_state import (
     Progress,
@@ -111,6 +112,7 @@ def train(
     skip_broken: bool = False,
     show_progress: bool = True,
     callbacks: Sequence[TrainingCallback] = (),
+    report_to: Sequence[str] = (),
 ) -> TrainingResult:
     """Trains a segmentation model and exports it.
 
@@ -135,6 +137,8 @@ def train(
         skip_broken: Take the next image instead of one that cannot be decoded, and list it, instead of stopping.
         show_progress: Show a progress bar (or lines, where there is no terminal) on standard error.
         callbacks: Called with every `TrainingEvent`, on the main process.
+        report_to: Trackers that are told as well: `tensorboard`, `trackio`, `wandb`, `mlflow`, `aim`. They are shown
+            the numbers of the log, and predictions at evaluations.
 
     Raises:
         FileExistsError: `output_dir` is not empty and neither `resume` nor `overwrite` was given, or another run is
@@ -143,8 +147,10 @@ def train(
             other data or classes.
         FloatingPointError: The loss or a weight is no longer finite; the images of the step are named.
         RuntimeError: A checkpoint could not be written.
+        ImportError: A tracker is not installed.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
+    check_trackers(report_to)
     _check_datasets(model, train_dataset, eval_dataset)
     output_dir = Path(output_dir)
     check_output_folder(output_dir, resume=resume, overwrite=overwrite)
@@ -183,6 +189,10 @@ def train(
             solve_before_training(model, train_dataset, processor, accelerator)
         state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
         display.show_lines(_facts(state, recipe, accelerator, total, eval_dataset).lines())
+        trackers = None
+        if report_to and accelerator.is_main_process:
+            trackers = Trackers(report_to, output_dir, recipe, step=progress.step)
+            reporter.callbacks = [*reporter.callbacks, trackers]
         loop = TrainingLoop(
             state,
             recipe,
@@ -192,8 +202,9 @@ def train(
             reporter=reporter,
             guard=guard,
             skip_broken=skip_broken,
+            trackers=trackers,
         )
-        with contextlib.closing(state.batches):
+        with contextlib.closing(state.batches), trackers or contextlib.nullcontext():
             exported_step = loop.run()
         if recipe.closed_form.finish == "solve" and eval_dataset is not None:
             solve_after_training(loop, train_dataset, eval_dataset)
