@@ -23,6 +23,14 @@ EXTRAS = {
     "formats": ["pycocotools>=2.0.8"],
     # Video files in `prolab segment`.
     "video": ["av>=13.0"],
+    # Trackers of training runs: --report-to NAME.
+    "tensorboard": ["tensorboard>=2.16"],
+    "trackio": ["trackio>=0.5"],
+    "wandb": ["wandb>=0.18"],
+    "mlflow": ["mlflow>=2.16"],
+    "aim": ["aim>=3.24"],
+    # ZeRO-2 and ZeRO-3; needs no compiled operator (DS_BUILD_OPS=0 pip install ...).
+    "deepspeed": ["deepspeed>=0.18"],
     "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})

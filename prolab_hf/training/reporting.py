@@ -116,7 +116,7 @@ class RunFacts:
 
     Attributes:
         device: Device and what it computes with, for example `"cpu (2 threads), full precision"`.
-        num_images: Training images.
+        num_images: Training images; 0 for a stream.
         num_eval_images: Evaluation images.
         num_labels: Classes, if known.
         total: Steps of the run.
@@ -138,14 +138,17 @@ class RunFacts:
 
     def lines(self) -> list[str]:
         """The facts, a line each."""
-        epochs = self.total * self.images_per_step / self.num_images
+        images, epochs = "a stream of", ""
+        if self.num_images:
+            images = f"{self.num_images:,}"
+            epochs = f" ({self.total * self.images_per_step / self.num_images:,.1f} epochs)"
         classes = "" if self.num_labels is None else f", {self.num_labels} classes"
         evaluation = f"evaluation every {self.evaluate_every}, " if self.num_eval_images else ""
         going_on = f", going on after step {self.first_step:,}" if self.first_step else ""
         return [
             f"device: {self.device}",
-            f"data: {self.num_images:,} training images, {self.num_eval_images:,} evaluation images{classes}",
-            f"run: {self.total:,} steps of {self.images_per_step} images ({epochs:,.1f} epochs), {evaluation}"
+            f"data: {images} training images, {self.num_eval_images:,} evaluation images{classes}",
+            f"run: {self.total:,} steps of {self.images_per_step} images{epochs}, {evaluation}"
             f"checkpoint every {self.save_every}{going_on}",
         ]
 

@@ -25,6 +25,7 @@ from prolab_hf.training.engines.engine import Engine
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import InterruptGuard, Reporter, TimeLeft, TrainingInterrupted
 from prolab_hf.training.run_folder import BAD_BATCH_FILE, SKIPPED_FILE
+from prolab_hf.training.stream_loading import StreamState
 from prolab_hf.training.tracking.loss_window import LossWindow, watched_parts
 from prolab_hf.training.tracking.trackers import Trackers
 from prolab_hf.training.training_state import Progress, RunStorage
@@ -44,6 +45,7 @@ class RunState:
         progress: How far it is.
         batches: The batches of this process from here on.
         window: Loss since the last log line.
+        stream: Where the readers of a stream are; `None` for data sets that are read by number.
     """
 
     engine: Engine
@@ -51,6 +53,7 @@ class RunState:
     progress: Progress
     batches: Generator[TrainingBatch, None, None]
     window: LossWindow
+    stream: StreamState | None = None
 
     @property
     def plain_model(self) -> nn.Module:
@@ -183,6 +186,8 @@ class TrainingLoop:
             self._require_finite()  # before it can ruin the weights
         engine.step()
         state.scheduler.step()
+        if state.stream is not None:
+            state.stream.advance(batches)
         self._count_step(time.perf_counter() - started, waited)
 
     def _count_step(self, seconds: float, waited: float) -> None:
@@ -281,6 +286,7 @@ class TrainingLoop:
     def save(self) -> None:
         """Writes a checkpoint of the current step, unless there is one."""
         self.progress.loss_window = [self.state.window.state()]
+        self.progress.stream = [] if self.state.stream is None else [self.state.stream.to_dict()]
         seconds = self.storage.save(self.progress, self.state.engine)
         if seconds is not None:
             self.reporter.tell("checkpoint", self.progress.step, seconds=seconds)
@@ -393,11 +399,17 @@ class TrainingLoop:
             **self._speed(),
         )
 
+    def _epoch(self) -> Mapping[str, float]:
+        """Passes over the training set; a stream does not know how long it is."""
+        progress = self.progress
+        images = progress.step * progress.effective_batch_size
+        return {"epoch": images / progress.num_images} if progress.num_images else {}
+
     def _speed(self) -> Mapping[str, float]:
         progress = self.progress
         return {
             "learning_rate": self._learning_rate(),
-            "epoch": progress.step * progress.effective_batch_size / progress.num_images,
+            **self._epoch(),
             "images_per_second": self.session_steps * progress.effective_batch_size / self.session_seconds,
             "data_wait_share": progress.wait_seconds / progress.train_seconds,
             "train_seconds": progress.train_seconds,

@@ -54,12 +54,16 @@ def check_trackers(names: Sequence[str]) -> list[str]:
         if name not in TRACKERS:
             near = did_you_mean(name, TRACKERS) or f"; choose from {', '.join(TRACKERS)}."
             raise ValueError(f"There is no tracker {name!r}{near}")
-        if importlib.util.find_spec(name) is None:
+        if not _is_installed(name):
             raise ImportError(
                 f"The tracker {name} was asked for, but its package is not installed: pip install "
                 f"'prolab_hf[{name}]', or leave it out of report_to (--report-to)."
             )
     return list(dict.fromkeys(names))
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 class Trackers:
