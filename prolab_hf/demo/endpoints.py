@@ -44,6 +44,16 @@ def _explain(session: DemoSession, fields: Fields) -> Answer:
     )
 
 
+def _intervene(session: DemoSession, fields: Fields) -> Answer:
+    return session.intervene(
+        fields.text("image"),
+        {int(number): value for number, value in fields.points("changes")},
+        model=fields.whole("model", 0),
+        outline=fields.points("outline"),
+        mode=fields.text("mode", "whole"),
+    )
+
+
 def _download(session: DemoSession, fields: Fields) -> Answer:
     return session.download(
         fields.text("image"),
@@ -66,6 +76,7 @@ QUESTIONS: dict[str, Question] = {
     "forget": lambda session, fields: session.remove_image(fields.text("image")),
     "result": _result,
     "explain": _explain,
+    "intervene": _intervene,
     "property": lambda session, fields: session.property_map(
         fields.text("image"), fields.whole("property"), model=fields.whole("model", 0)
     ),

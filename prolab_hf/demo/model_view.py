@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from prolab_hf.editing.response_cache import ResponseCache
 from prolab_hf.evaluation.inference import Segmentation, inference_state, model_output, prepare, segment
 from prolab_hf.evaluation.settings import InferenceOptions, recorded_window
 from prolab_hf.explanation.contributions import RunnerUp, explain
+from prolab_hf.explanation.interventions import intervene
 from prolab_hf.explanation.overlays import class_colors
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
@@ -259,7 +261,6 @@ class ModelView:
             ValueError: If the point or a class does not exist.
         """
         pixels, processor, options = self._way(image, mode)
-        across, down = pixels.width / image.image.width, pixels.height / image.image.height
         place: dict[str, Any] = {}
         if point is not None:
             shown = image.image.size
@@ -267,15 +268,55 @@ class ModelView:
                 raise ValueError(
                     f"The point {point} lies outside of the image of {shown[0]} x {shown[1]} pixels."
                 )
-            place["point"] = int((point[0] + 0.5) * across), int((point[1] + 0.5) * down)
+            place["point"] = tuple(
+                int((at + 0.5) * new / old) for at, new, old in zip(point, pixels.size, shown)
+            )
         elif outline or class_name is None:
-            corners = [(x * across, y * down) for x, y in outline]
-            place["region"] = polygon_mask(corners, (pixels.height, pixels.width))
+            place["region"] = self._region(outline, image, pixels)
         found = explain(self.model, processor, pixels, **place, class_name=class_name, rival=rival, **options)
         answer = explanation_answer(found, self._words_of(found.runner_up))
         if point is not None:
             answer["point"] = list(point)
         return answer | {"version": self.version}
+
+    def intervene(
+        self,
+        image: GalleryImage,
+        changes: Mapping[int, float],
+        *,
+        outline: Sequence[tuple[float, float]] = (),
+        mode: str = "whole",
+    ) -> dict[str, Any]:
+        """What the image would be called if properties were seen otherwise, JSON-ready.
+
+        Args:
+            image: The image.
+            changes: Number of the property -> its score, in [0, 1].
+            outline: Corners of the region where; everywhere by default.
+            mode: `"whole"` or `"slide"`.
+
+        Raises:
+            ValueError: If a property does not exist or a score is out of range.
+        """
+        pixels, processor, options = self._way(image, mode)
+        region = self._region(outline, image, pixels) if outline else None
+        found = intervene(self.model, processor, pixels, dict(changes), region=region, **options)
+        names = found.after.class_names
+        size = (image.image.height, image.image.width)
+        return {
+            "version": self.version,
+            "runs": label_runs(at_size(found.labels, size)),
+            "shares": [[names.index(name), share] for name, share in found.after.shares()],
+            "changed": float(found.changed.float().mean()),
+            "flows": [[old, new, count / found.changed.numel()] for old, new, count in found.flows()[:5]],
+        }
+
+    def _region(
+        self, outline: Sequence[tuple[float, float]], image: GalleryImage, pixels: Image.Image
+    ) -> np.ndarray:
+        """A region drawn on the image as it is shown, on the pixels that are asked about."""
+        across, down = pixels.width / image.image.width, pixels.height / image.image.height
+        return polygon_mask([(x * across, y * down) for x, y in outline], (pixels.height, pixels.width))
 
     def _words_of(self, rival: RunnerUp | None) -> dict[str, str]:
         """The rival's own phrases by property."""

@@ -112,6 +112,12 @@ class DemoSession:
         """
         return self.view(model).explain(self.gallery[key], **place)
 
+    def intervene(
+        self, key: str, changes: Mapping[int, float], *, model: int = 0, **how: Any
+    ) -> dict[str, Any]:
+        """What an image would be called if properties were seen otherwise; see `ModelView.intervene`."""
+        return self.view(model).intervene(self.gallery[key], changes, **how)
+
     def property_map(self, key: str, index: int, *, model: int = 0) -> dict[str, Any]:
         """Where a property is seen in an image; see `ModelView.property_map`."""
         return self.view(model).property_map(self.gallery[key], index)

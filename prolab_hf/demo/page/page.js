@@ -6,6 +6,7 @@ import { connectProperties, showProperty } from "./properties.js";
 import { Frame } from "./stage.js";
 import { emit, model, on, painted, store } from "./store.js";
 import { connectWords } from "./words.js";
+import { connectWhatIf } from "./what_if.js";
 import * as why from "./why.js";
 
 const TABS = ["why", "seen", "words"];
@@ -212,6 +213,7 @@ on("answer", () => { for (const frame of store.frames) frame.mark(); why.drawWhy
 on("view", drawView);
 why.connect(index => { openTab("seen"); return showProperty(index); }, explain);
 connectProperties();
+connectWhatIf();
 connectGallery(look);
 connectWords(edited);
 recover(refresh, async () => { await refresh(); store.image = null; await drawSample(); });

@@ -6,6 +6,7 @@ import { $, button, make, number, percent } from "./dom.js";
 import { classForm } from "./edit_class.js";
 import { propertyForm } from "./edit_property.js";
 import { emit, model, on, store } from "./store.js";
+import { reset as resetWhatIf } from "./what_if.js";
 
 const SECTIONS = { add: "Add a class", classes: "Classes", properties: "Properties" };
 let section = "add", effect = null, notes = "", onEdited = async () => {};
@@ -42,6 +43,7 @@ async function apply(edits, problem) {
 // What edits would do, shown on the image; without edits the map of now comes back.
 async function preview(edits, about) {
   const had = store.override;
+  resetWhatIf();
   if (!edits) {
     store.override = null;
     if (had) emit("results");
