@@ -175,8 +175,12 @@ class ModelView:
         Raises:
             ValueError: If one does not fit.
         """
-        effect = self.editor.preview(*map(self._edit, contents))
+        edits = [self._edit(content) for content in contents]
+        effect = self.editor.preview(*edits)
         answer: dict[str, Any] = effect.to_dict()
+        for number, edit in enumerate(edits[:-1], start=1):  # where sentences went is told by their own edit
+            if edit.kind in ("add_class", "describe_class"):
+                answer["placements"] = self.editor.preview(*edits[:number]).to_dict()["placements"]
         if image is not None:
             found = segment(effect.after, self.shared.processor, image.image)
             names = found.class_names

@@ -16,6 +16,7 @@ from prolab_hf.demo.session import NUM_SAMPLES
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.explanation.contributions import explain
 from prolab_hf.explanation.figures import HEAT
+from prolab_hf.explanation.interventions import intervene
 
 
 def opened(uri):
@@ -240,3 +241,22 @@ def test_a_failing_model_is_answered_and_logged(visitor, model, image, caplog):
 def test_a_model_without_properties_is_refused(processor):
     with pytest.raises(ValueError, match="Linear has no properties to show"):
         DemoModel(torch.nn.Linear(1, 1), processor)
+
+
+def test_the_map_follows_a_property_that_is_set(visitor, model, processor, image):
+    facts = visitor.upload(as_file(image))
+    found = visitor.ask("intervene", image=facts["key"], changes=[[0, 1.0], [3, 0]])
+    expected = intervene(model, processor, image, {0: 1.0, 3: 0.0})
+    np.testing.assert_array_equal(labels_of(found, facts), expected.labels.numpy())
+    assert found["changed"] == pytest.approx(float(expected.changed.float().mean())) and found["changed"] > 0
+    old, new, share = found["flows"][0]
+    assert (old, new, round(share * image.width * image.height)) == expected.flows()[0]
+    outline = [[0, 0], [40, 0], [40, 40], [0, 40]]
+    inside = labels_of(
+        visitor.ask("intervene", image=facts["key"], changes=[[0, 1.0]], outline=outline), facts
+    )
+    before = labels_of(facts["result"], facts)
+    assert (inside[:, 80:] == before[:, 80:]).all() and (inside != before).any()
+    assert visitor.ask("result", image=facts["key"]) == facts["result"], "nothing stays changed"
+    for changes in ([], [[8, 0.5]], [[0, 2]], [[0, -1]], [[0]], [0, 1]):
+        assert visitor.refusal("intervene", image=facts["key"], changes=changes)[0] == 400

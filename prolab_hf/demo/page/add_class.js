@@ -20,7 +20,7 @@ export function addClassForm({ apply, preview }) {
   const ways = make("div", undefined, "segments field"), budget = make("input"), budgetText = make("span", "", "number");
   const outcome = make("div", undefined, "outcome"), problem = make("p", "", "problem"), hint = make("p", "", "soft");
   const picker = new Picker("Its properties", changed), submit = make("button", "Add the class", "button primary");
-  let writes = false;
+  let writes = false, made = new Set();  // sentences that become properties of their own
   Object.assign(name, { id: "new-name", maxLength: 80, autocomplete: "off", required: true, oninput: changed });
   Object.assign(sentences, { id: "sentences", rows: 5, oninput: changed });
   Object.assign(budget, { id: "budget", type: "range", min: 0, max: BUDGETS.length - 1, value: 3, oninput: changed });
@@ -47,12 +47,13 @@ export function addClassForm({ apply, preview }) {
   }
 
   const lines = () => sentences.value.split("\n").map(text => text.trim()).filter(Boolean);
-  const described = () => writes ? { sentences: lines() } : { properties: picker.chosen };
+  const described = () => writes ? { sentences: lines().filter(text => !made.has(text)) } : { properties: picker.chosen };
   const isDescribed = () => writes ? lines().length > 0 : picker.chosen.length > 0;
   const share_ = () => BUDGETS[Number(budget.value)];
   function edits() {
-    const edit = { edit: "add_class", name: name.value.trim() || "new class", ...described() };
-    return model().measured && share_() !== model().budget ? [{ edit: "set_claim_budget", budget: share_() }, edit] : [edit];
+    const title = name.value.trim() || "new class", list = [{ edit: "add_class", name: title, ...described() }];
+    if (writes) list.push(...lines().filter(text => made.has(text)).map(phrase => ({ edit: "add_property", phrase, classes: [title] })));
+    return model().measured && share_() !== model().budget ? [{ edit: "set_claim_budget", budget: share_() }, ...list] : list;
   }
 
   const look = steadily(async () => {
@@ -76,7 +77,7 @@ export function addClassForm({ apply, preview }) {
   }
 
   function drawOutcome(answer) {
-    outcome.replaceChildren(...answer.placements.map(placement));
+    outcome.replaceChildren(...answer.placements.map(placement), ...lines().filter(text => writes && made.has(text)).map(newProperty));
     const title = name.value.trim() || "new class", found = answer.shown && answer.shown.shares
       .find(([id]) => answer.shown.classes[id].name === title);
     if (answer.shown) {
@@ -96,19 +97,21 @@ export function addClassForm({ apply, preview }) {
     const words = make("div");
     words.append(make("span", one.sentence, "name"), make("span", one.used ? ` → ${one.property}` : ` is nearest to ${one.property}`, "soft"));
     node.append(words, make("span", `${SURENESS[one.sureness]} ${one.cosine.toFixed(2)}`, "number"));
-    if (!one.used) node.append(button("Make a property of it", "button small", () => newProperty(one), "Only the new class has it"));
+    if (!one.used) node.append(makes("Make a property of it", one.sentence, true));
     return node;
   }
 
-  // A class that nothing else describes needs the property first: it is added together with the class.
-  async function newProperty(one) {
-    const rest = lines().filter(text => text !== one.sentence), title = name.value.trim();
-    if (!title) { problem.textContent = "Give the class a name first."; name.focus(); return; }
-    if (!rest.length) { problem.textContent = "Describe the class by at least one known property, too."; return; }
-    const answer = await apply([{ edit: "add_class", name: title, sentences: rest },
-                                { edit: "add_property", phrase: one.sentence, classes: [title] }], problem);
-    if (answer) clear();
+  function newProperty(text) {
+    const node = make("div", undefined, "placement sure"), words = make("div");
+    words.append(make("span", text, "name"), make("span", " becomes a property that only this class has", "soft"));
+    node.append(words, makes("Not a property", text, false));
+    return node;
   }
+
+  const makes = (label, text, on) => button(label, "button small", () => {
+    if (on) made.add(text); else made.delete(text);
+    look();
+  });
 
   function nextSteps(claim) {
     const steps = ["What to do next:"];
@@ -127,6 +130,7 @@ export function addClassForm({ apply, preview }) {
 
   function clear() {
     name.value = sentences.value = "";
+    made = new Set();
     picker.set(model().properties);
     outcome.replaceChildren();
     fill();
