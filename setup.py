@@ -45,12 +45,20 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["prolab_hf", "prolab_hf.*"]), "prolab_hf.property_spaces"],
-    # The spaces live at the top of the repository, where people look for them, and inside the wheel.
-    package_dir={"prolab_hf.property_spaces": "property_spaces"},
+    packages=[
+        *find_packages(include=["prolab_hf", "prolab_hf.*"]),
+        "prolab_hf.property_spaces",
+        "prolab_hf.example_models",
+    ],
+    # Spaces and models live where people look for them in the repository, and inside the wheel.
+    package_dir={
+        "prolab_hf.property_spaces": "property_spaces",
+        "prolab_hf.example_models": "examples/models",
+    },
     package_data={
         "prolab_hf": ["py.typed", "hub/*.md.j2", "label_space/views/*.html", "demo/page/*"],
         "prolab_hf.property_spaces": ["*/property_space.json", "*/property_space.safetensors", "*/README.md"],
+        "prolab_hf.example_models": ["*/*.json", "*/*.safetensors", "*/README.md"],
     },
     install_requires=[
         "torch>=2.6",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from prolab_hf.bundled_models import bundled_models_hint, resolve_model
 from prolab_hf.cli.options import DeviceOption, load_model, require_model
 
 MAX_MODELS = 2
@@ -17,7 +18,8 @@ def demo(
         typer.Option(
             "--model",
             "-m",
-            help="Folder of a trained model with its image processor; twice to see two models beside each other.",
+            help="Folder of a model with its image processor, or street, everyday (bundled); twice to see two "
+            "models beside each other.",
         ),
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
@@ -55,24 +57,26 @@ def demo(
     """
     if len(model) > MAX_MODELS:
         raise ValueError(f"{len(model)} models were given; the page shows one, or two beside each other.")
-    for folder in model:
+    folders = [Path(resolve_model(str(name))) for name in model]
+    for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"There is no model folder {folder}; --model takes a folder into which a model and its image "
-                "processor were saved (prolab quickstart and prolab train make one)."
+                "processor were saved (prolab quickstart and prolab train make one). "
+                f"{bundled_models_hint(str(folder))}"
             )
         require_model(str(folder))
 
     from prolab_hf.demo import DemoModel, serve
 
     console = Console()
-    names = [folder.resolve().name for folder in model]
+    names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        names = [str(folder) for folder in model]
+        names = [str(name) for name in model]
     serve(
         [
             DemoModel(*load_model(str(folder), device), name=name, encoder=encoder)
-            for folder, name in zip(model, names)
+            for folder, name in zip(folders, names)
         ],
         host,
         port,

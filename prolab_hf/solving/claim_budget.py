@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from prolab_hf.model.closed_form_prolab import (
 )
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.progress import progress
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.accumulation import CALIBRATION_PIXELS, LabeledImages, NamedClasses, Pass, Reservoir
 from prolab_hf.solving.pixel_features import features_at, sample_pixels
 
@@ -32,7 +32,7 @@ TYPICAL_PIXELS = 2048
 def calibrate(
     model: ProLabForSemanticSegmentation,
     dataset: LabeledImages,
-    processor: Any,
+    processor: ImageProcessor,
     *,
     claim_budget: float | None = 0.01,
     samples_per_image: int | None = None,

@@ -16,7 +16,9 @@ from .conftest import KIOSK, word_vectors
 EDITS = {
     "add_class": lambda editor: editor.add_class("kiosk", KIOSK),
     "add_class_by_ticks": lambda editor: editor.add_class("hut", properties=[0, "brown color"]),
-    "describe_class": lambda editor: editor.describe_class("rug", ["red color", "box shape with straight sides"]),
+    "describe_class": lambda editor: editor.describe_class(
+        "rug", ["red color", "box shape with straight sides"]
+    ),
     "tick": lambda editor: editor.tick("sky", "brown color"),
     "untick": lambda editor: editor.untick("sky", "blue color"),
     "set_row": lambda editor: editor.set_row("car", ["blue color", "stands upright on the ground"]),
@@ -73,7 +75,9 @@ def test_an_edit_shows_what_the_model_would_say_and_is_undone_to_the_last_bit(
     effect = EDITS[name](editor)
     after = answers(editor)
     # The cached answer is the network's own, and a model that is given these words by hand says the same.
-    assert torch.equal(editor.segment("scene 0").labels, segment(editor.to_model(), processor, scenes[0].image).labels)
+    assert torch.equal(
+        editor.segment("scene 0").labels, segment(editor.to_model(), processor, scenes[0].image).labels
+    )
     assert effect.fingerprint == editor.space.fingerprint == editor.to_model().property_space.fingerprint
     by_hand = copy.deepcopy(either)
     by_hand.set_property_space(editor.space, claim_budget=editor.claim_budget)
@@ -134,7 +138,13 @@ def test_iou_before_and_after_is_counted_by_hand(solved, make_editor):
             expected = float(hit / either_one) if (truth == index).any() else None
             assert iou == (None if expected is None else pytest.approx(expected))
     new = effect.sample.classes[-1]
-    assert (new.name, new.before, new.after, new.num_pixels, new.is_described) == ("kiosk", None, None, 0, True)
+    assert (new.name, new.before, new.after, new.num_pixels, new.is_described) == (
+        "kiosk",
+        None,
+        None,
+        0,
+        True,
+    )
     moved = {(move.source, move.target): move.num_pixels for move in effect.sample.moves}
     names = editor.space.class_names
     for source in range(len(SCENE_CLASSES)):
@@ -272,7 +282,9 @@ def test_phrases_are_split_off_a_property(either, make_editor):
     effect = editor.split_property("colored", ["green color"])
     assert effect.edit.name == "green color"
     new = editor.space.property_names.index("green color")
-    with_new = [name for name, row in zip(editor.space.class_names, editor.space.class_properties) if new in row]
+    with_new = [
+        name for name, row in zip(editor.space.class_names, editor.space.class_properties) if new in row
+    ]
     assert with_new == [name for name in editor.space.class_names if name in users]
     assert editor.space.class_property_matrix[:, column].sum() < space.class_property_matrix[:, column].sum()
     expected = word_vectors(["green color"])[0]
@@ -280,7 +292,9 @@ def test_phrases_are_split_off_a_property(either, make_editor):
     assert torch.allclose(editor.space.property_embeddings[new], expected, atol=1e-6)
 
 
-def test_without_an_encoder_a_solved_model_can_be_split_and_a_trained_one_cannot(solved, trained, make_editor):
+def test_without_an_encoder_a_solved_model_can_be_split_and_a_trained_one_cannot(
+    solved, trained, make_editor
+):
     for model in (solved, trained):
         editor = make_editor(model, encoder=None)
         assert not editor.encoder.available
@@ -333,7 +347,9 @@ def test_a_model_without_a_sample_says_what_it_cannot_show(solved, make_editor):
     assert editor.image_change(effect, "scene 0").measured.num_pixels > 0
 
 
-def test_an_edited_model_is_saved_and_loads_through_the_auto_classes(either, make_editor, processor, tmp_path, scenes):
+def test_an_edited_model_is_saved_and_loads_through_the_auto_classes(
+    either, make_editor, processor, tmp_path, scenes
+):
     editor = make_editor(either)
     editor.add_class("kiosk", KIOSK)
     editor.rename_class("sky", "heaven")

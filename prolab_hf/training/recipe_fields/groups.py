@@ -1,152 +1,22 @@
-"""The groups of a training recipe: every number with its meaning, its default and its bounds in one place."""
+"""Optimizer, schedule, data, evaluation, checkpoints, device and model: what every run has."""
 
-import dataclasses
-import functools
-import math
-from collections.abc import Callable, Mapping
+import re
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from huggingface_hub.errors import StrictDataclassError
-
-from prolab_hf.model.configuration_prolab import ProLabConfig
-from prolab_hf.suggestions import did_you_mean
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What a field may hold.
-
-    Attributes:
-        words: It in words, for messages: "a number greater than 0".
-        holds: Whether a value is allowed.
-    """
-
-    words: str
-    holds: Callable[[object], bool]
-
-
-def _limits(least: float | None, above: float | None, most: float | None, below: float | None) -> str:
-    limits = [("at least", least), ("greater than", above), ("at most", most), ("less than", below)]
-    return " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
-
-
-def _is_within(
-    value: Any, least: float | None, above: float | None, most: float | None, below: float | None
-) -> bool:
-    return (
-        (least is None or value >= least)
-        and (above is None or value > above)
-        and (most is None or value <= most)
-        and (below is None or value < below)
-    )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_whole(value: object, smallest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
-
-
-def _is_pair_of_whole(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(_is_whole(item, 1) for item in value)
-
-
-def _bounded(default: object, words: str, holds: Callable[[object], bool]) -> Any:
-    return dataclasses.field(default=default, metadata={"bound": Bound(words, holds)})
-
-
-def number(
-    default: float | None,
-    *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A field that holds a finite number between bounds, which are allowed (`least`, `most`) or not."""
-    return _bounded(
-        default,
-        "a number " + _limits(least, above, most, below),
-        lambda value: _is_number(value) and _is_within(value, least, above, most, below),
-    )
-
-
-def whole(default: int | None, *, least: int) -> Any:
-    """A field that holds a whole number."""
-    return _bounded(default, f"a whole number of at least {least}", lambda value: _is_whole(value, least))
-
-
-def choice(default: str | None, *allowed: str) -> Any:
-    """A field that holds one of some words."""
-    return _bounded(default, "one of " + ", ".join(map(repr, allowed)), lambda value: value in allowed)
-
-
-def flag(default: bool) -> Any:
-    """A field that is on or off."""
-    return _bounded(default, "true or false", lambda value: isinstance(value, bool))
-
-
-def text(default: str | None) -> Any:
-    """A field that holds text."""
-    return _bounded(default, "text", lambda value: isinstance(value, str))
-
-
-def size(default: int | None) -> Any:
-    """A field that holds one number of pixels, or (height, width)."""
-    return _bounded(
-        default,
-        "a whole number of pixels, or two of them (height, width)",
-        lambda value: _is_whole(value, 1) or _is_pair_of_whole(value),
-    )
-
-
-def edges(default: tuple[int, int] | None) -> Any:
-    """A field that holds (long edge, short edge) in pixels."""
-    return _bounded(default, "two whole numbers of pixels (long edge, short edge)", _is_pair_of_whole)
-
-
-def numbers(
-    default: tuple[float, ...] | None, words: str, length: int, *, above: float = -math.inf, **limits: float
-) -> Any:
-    """A field that holds several finite numbers; `limits` as for `number`."""
-    return _bounded(
-        default,
-        words,
-        lambda value: (
-            isinstance(value, tuple)
-            and len(value) == length
-            and all(_is_number(item) and _is_within(item, None, above, None, None) for item in value)
-            and all(_is_within(item, limits.get("least"), None, None, limits.get("below")) for item in value)
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeGroup:
-    """Fields of a recipe that belong together; each is checked against its bound.
-
-    Raises:
-        ValueError: A value is outside its bound; the message names field, value and what is allowed.
-    """
-
-    group: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):  # what JSON makes of a tuple
-                value = tuple(value)
-                object.__setattr__(self, field.name, value)
-            bound: Bound = field.metadata["bound"]
-            if not (value is None and field.default is None) and not bound.holds(value):
-                raise ValueError(f"{self.group}.{field.name} is {value!r}; it must be {bound.words}.")
-        self.check_together()
-
-    def check_together(self) -> None:
-        """Checks the fields that depend on each other."""
+from prolab_hf.training.recipe_fields.bounds import (
+    RecipeGroup,
+    bounded,
+    choice,
+    edges,
+    flag,
+    is_number,
+    number,
+    numbers,
+    size,
+    text,
+    whole,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +47,7 @@ class OptimizerFields(RecipeGroup):
     num_layers: int | None = whole(None, least=1)
     layer_naming: str = choice("transformers", "transformers", "reference")
     head_learning_rate_multiplier: float = number(1.0, above=0)
-    no_decay_names: tuple[str, ...] = _bounded(
+    no_decay_names: tuple[str, ...] = bounded(
         (),
         "a list of parts of parameter names",
         lambda value: isinstance(value, tuple) and all(isinstance(name, str) and name for name in value),
@@ -201,6 +71,9 @@ class ScheduleFields(RecipeGroup):
     Attributes:
         max_iterations: Number of optimizer steps.
         epochs: Passes over the training set, where `max_iterations` is not given; fractions are allowed.
+        max_minutes: Time for the whole call of `train`, where neither is given: the first steps are timed, and as many
+            as fit are planned once.
+        planned_iterations: What a run with `max_minutes` planned; written by the run, so that resuming keeps it.
         batch_size: Images per device and forward pass.
         gradient_accumulation: Forward passes per optimizer step.
         total_batch_size: Images per optimizer step over all devices; where given, the number of accumulated
@@ -214,6 +87,8 @@ class ScheduleFields(RecipeGroup):
     group: ClassVar[str] = "schedule"
     max_iterations: int | None = whole(None, least=1)
     epochs: float | None = number(None, above=0)
+    max_minutes: float | None = number(None, above=0)
+    planned_iterations: int | None = whole(None, least=1)
     batch_size: int = whole(2, least=1)
     gradient_accumulation: int = whole(1, least=1)
     total_batch_size: int | None = whole(None, least=1)
@@ -224,10 +99,15 @@ class ScheduleFields(RecipeGroup):
 
     def check_together(self) -> None:
         """One length, one batch size, a warm-up that ends."""
-        if (self.max_iterations is None) == (self.epochs is None):
+        if [self.max_iterations, self.epochs, self.max_minutes].count(None) != 2:
             raise ValueError(
-                f"schedule.max_iterations is {self.max_iterations!r} and schedule.epochs is {self.epochs!r}; "
-                "give exactly one of them."
+                f"schedule.max_iterations is {self.max_iterations!r}, schedule.epochs is {self.epochs!r} and "
+                f"schedule.max_minutes is {self.max_minutes!r}; give exactly one of them."
+            )
+        if self.planned_iterations is not None and self.max_minutes is None:
+            raise ValueError(
+                f"schedule.planned_iterations is {self.planned_iterations}, but max_minutes is None; a run with "
+                "max_minutes writes it, say max_iterations for a length of your own."
             )
         if self.total_batch_size is not None and self.gradient_accumulation != 1:
             raise ValueError(
@@ -263,13 +143,13 @@ class DataFields(RecipeGroup):
     group: ClassVar[str] = "data"
     crop_size: int | tuple[int, int] = size(512)
     base_scale: tuple[int, int] | None = edges(None)
-    scale_range: tuple[float, float] = _bounded(
+    scale_range: tuple[float, float] = bounded(
         (0.5, 2.0),
         "two factors with 0 < smallest <= largest",
         lambda value: (
             isinstance(value, tuple)
             and len(value) == 2
-            and all(map(_is_number, value))
+            and all(map(is_number, value))
             and 0 < value[0] <= value[1]
         ),
     )
@@ -296,6 +176,8 @@ class EvaluationFields(RecipeGroup):
         scale: (Long edge, short edge) that images are fitted into; `None` = as they are.
         size_divisor: With `scale`, sizes are rounded up to multiples of this; 1 = off.
         batch_size: Windows, or images of one size, per forward pass.
+        early_stopping: Stop after so many evaluations in a row without a better mean IoU; `None` = never.
+        least_improvement: What counts as better, in mean IoU (0 to 1).
     """
 
     group: ClassVar[str] = "evaluation"
@@ -306,6 +188,8 @@ class EvaluationFields(RecipeGroup):
     scale: tuple[int, int] | None = edges(None)
     size_divisor: int = whole(1, least=1)
     batch_size: int = whole(1, least=1)
+    early_stopping: int | None = whole(None, least=1)
+    least_improvement: float = number(0.0, least=0, below=1)
 
     def check_together(self) -> None:
         """A window needs its numbers, and rounding a scale."""
@@ -380,6 +264,8 @@ class ModelFields(RecipeGroup):
         drop_path: Stochastic depth of the backbone; `None` = the backbone's own value.
         property_space: Name of the bundled property space of the run, a folder or a Hub id.
         num_properties: K of that space.
+        freeze: What is not trained: `"none"`, `"backbone"`, or `"stages:2"` for its input layers and first two stages.
+            Statistics of frozen norms stay as they are, too.
     """
 
     group: ClassVar[str] = "model"
@@ -389,48 +275,10 @@ class ModelFields(RecipeGroup):
     drop_path: float | None = number(None, least=0, below=1)
     property_space: str | None = text(None)
     num_properties: int | None = whole(None, least=1)
-
-
-# What `ProLabConfig` gets from the property space and the backbone, not from a recipe.
-NOT_IN_CONFIG = {
-    "backbone_config",
-    "class_properties",
-    "embedding_dim",
-    "id2label",
-    "label2id",
-    "num_properties",
-    "property_names",
-    "property_space_info",
-}
-
-
-@functools.cache
-def config_defaults() -> dict[str, Any]:
-    """Fields of `ProLabConfig` that a recipe may set, with their defaults."""
-    names = [name for name in ProLabConfig.__annotations__ if name not in NOT_IN_CONFIG]
-    return {name: getattr(ProLabConfig, name) for name in names if hasattr(ProLabConfig, name)}
-
-
-def check_config(config: Mapping[str, Any]) -> None:
-    """Checks the overrides of `ProLabConfig` that a recipe holds.
-
-    Raises:
-        ValueError: A name is no field or not a recipe's, or a value is outside its range.
-    """
-    for name in config:
-        if name in NOT_IN_CONFIG:
-            raise ValueError(
-                f"config.{name} is decided by the property space and the backbone; leave it out of the recipe."
-            )
-        if name not in config_defaults():
-            near = did_you_mean(name, config_defaults()) or "."
-            raise ValueError(f"config.{name}: ProLabConfig has no field {name!r}{near}")
-    try:
-        # The defaults are fine, and building a configuration costs more than reading a recipe.
-        checked = ProLabConfig(**config) if config else None
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise ValueError(f"config: {' '.join(str(error).split())}") from error
-    if checked is not None and checked.property_loss_weight == 0 and checked.class_loss_weight == 0:
-        raise ValueError(
-            "config.property_loss_weight and config.class_loss_weight are both 0; there is nothing to train on."
-        )
+    freeze: str = bounded(
+        "none",
+        "'none', 'backbone' or 'stages:N' with N of at least 1",
+        lambda value: (
+            isinstance(value, str) and re.fullmatch(r"none|backbone|stages:[1-9]\d*", value) is not None
+        ),
+    )
