@@ -6,9 +6,10 @@ from typing import Any, cast
 from PIL import Image
 
 from prolab_hf.data.scenes import DrawnScenes
+from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.downloads import Attachment, labels_coco, labels_png, painted, patch_file, zipped_model
 from prolab_hf.demo.gallery import Gallery, GalleryImage
-from prolab_hf.demo.model_view import DemoModel, ModelView
+from prolab_hf.demo.model_view import ModelView
 from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES, data_uri, heat_scale, read_upload
 
 NUM_SAMPLES = 60

@@ -80,6 +80,11 @@ def test_the_first_answer_and_a_click(page):
     expect(page.locator("#why h2")).to_be_visible()
     expect(page.locator("#why h2")).to_be_in_viewport()
     expect(page.locator("#why")).to_contain_text("What makes up the score of")
+    if page.viewport_size["width"] < 900:  # the image is out of view, and a small copy of it in view
+        expect(page.locator("#mini")).to_be_visible()
+    else:
+        expect(page.locator(".frame")).to_be_in_viewport()
+        expect(page.locator("#mini")).to_be_hidden()
     expect(page.locator("#why .spoken")).to_contain_text("Words explain")
     rival = page.locator("#instead option").last.get_attribute("value")
     page.locator("#instead").select_option(rival)

@@ -2,6 +2,7 @@
 import { ask, busy, call, download, guarded, recover } from "./api.js";
 import { $, button, isNarrow, make, percent, reveal, swatch, track } from "./dom.js";
 import { connectGallery, drawGallery, drawSample } from "./gallery.js";
+import { connectMini } from "./mini.js";
 import { connectProperties, showProperty } from "./properties.js";
 import { Frame } from "./stage.js";
 import { emit, model, on, painted, store } from "./store.js";
@@ -21,6 +22,7 @@ async function refresh() {
     store.frames = store.models.map((_, number) => new Frame(number, { onPlace, onHover }));
     $("frames").replaceChildren(...store.frames.map(frame => frame.node));
     $("frames").classList.toggle("two", store.frames.length > 1);
+    connectMini();
   }
   emit("models");
 }

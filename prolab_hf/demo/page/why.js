@@ -24,8 +24,6 @@ export function drawWhy() {
   }
   const rival = answer.runner_up, title = make("div", undefined, "row title");
   title.append(swatch(colorOf(answer.class)), make("h2", answer.class), make("span", number(answer.score), "number"));
-  const back = button("Back to the image", "button small narrow", () => $("stage").scrollIntoView({ block: "start" }));
-  title.append(back);
   panel.append(title, verdict(answer, rival), choices(answer, rival));
   drawShares(panel, answer);
   panel.append(spoken(answer));
