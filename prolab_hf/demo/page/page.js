@@ -5,7 +5,7 @@ import { connectGallery, drawGallery, drawSample } from "./gallery.js";
 import { connectMini } from "./mini.js";
 import { connectProperties, showProperty } from "./properties.js";
 import { Frame } from "./stage.js";
-import { emit, model, on, painted, store } from "./store.js";
+import { emit, model, on, painted, result, store } from "./store.js";
 import { connectWords } from "./words.js";
 import { connectWhatIf } from "./what_if.js";
 import * as why from "./why.js";
@@ -171,6 +171,8 @@ function drawLegend() {
     entries.push(legendEntry("the two models differ", percent(1 - same), 1 - same, "var(--soft)", "differ", "Show only where they differ"));
   }
   $("legend").replaceChildren(...entries);
+  const spoken = result() && !store.override ? result().spoken_share : 1;
+  $("spoken").textContent = spoken < .9995 ? `Words explain ${percent(Math.max(0, spoken))} of the scores in this image.` : "";
 }
 
 function legendEntry(label, value, share, color, lit, title) {

@@ -1,6 +1,6 @@
 // "Properties": where each is seen, several maps side by side.
 import { ask, call, guarded } from "./api.js";
-import { $, button, keepFocus, line, make, matching, reveal, track } from "./dom.js";
+import { $, button, isNarrow, keepFocus, line, make, matching, reveal, track } from "./dom.js";
 import { emit, model, on, result, store } from "./store.js";
 
 const MAX_PINNED = 8;
@@ -15,7 +15,7 @@ export function showProperty(index) {
     store.view = "property";
     store.lit = null;
     emit("view");
-    reveal($("stage"));
+    if (isNarrow()) reveal($("questions"), "start"); else reveal($("stage"));
   });
 }
 
