@@ -214,7 +214,7 @@ class ModelView:
         image: GalleryImage,
         *,
         point: tuple[int, int] | None = None,
-        outline: Sequence[tuple[float, float]] = (),
+        outline: Sequence[tuple[float, float]] | None = None,
         class_name: str | None = None,
         rival: str | None = None,
         mode: str = "whole",
@@ -246,8 +246,8 @@ class ModelView:
             place["point"] = tuple(
                 int((at + 0.5) * new / old) for at, new, old in zip(point, pixels.size, shown)
             )
-        elif outline or class_name is None:
-            place["region"] = self._region(outline, image, pixels)
+        elif outline is not None or class_name is None:
+            place["region"] = self._region(outline or (), image, pixels)
         found = explain(self.model, processor, pixels, **place, class_name=class_name, rival=rival, **options)
         answer = explanation_answer(found, self._words_of(found.runner_up))
         if point is not None:
@@ -259,7 +259,7 @@ class ModelView:
         image: GalleryImage,
         changes: Mapping[int, float],
         *,
-        outline: Sequence[tuple[float, float]] = (),
+        outline: Sequence[tuple[float, float]] | None = None,
         mode: str = "whole",
     ) -> dict[str, Any]:
         """What the image would be called if properties were seen otherwise, JSON-ready.
@@ -274,7 +274,7 @@ class ModelView:
             ValueError: If a property does not exist or a score is out of range.
         """
         pixels, processor, options = self._way(image, mode)
-        region = self._region(outline, image, pixels) if outline else None
+        region = self._region(outline, image, pixels) if outline is not None else None
         found = intervene(self.model, processor, pixels, dict(changes), region=region, **options)
         names = found.after.class_names
         size = (image.image.height, image.image.width)

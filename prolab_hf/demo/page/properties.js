@@ -19,7 +19,7 @@ export function showProperty(index) {
   });
 }
 
-const fetchMap = index => call("property", { image: store.image.key, property: index, model: store.active });
+const fetchMap = index => call("property", { image: store.image.key, index, model: store.active });
 
 async function pin(index) {
   if (pinned.some(one => one.property === index)) pinned = pinned.filter(one => one.property !== index);

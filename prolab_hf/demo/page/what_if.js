@@ -55,8 +55,8 @@ function draw() {
                             value: changes.get(heat.name) ?? heat.mean });
     slider.oninput = () => { shown.textContent = Number(slider.value).toFixed(2); change(heat.name, Number(slider.value)); };
     shown.textContent = Number(slider.value).toFixed(2);
-    label.append(make("span", whole() ? "What if it were seen everywhere like this?" : "What if it were seen like this in the region?"),
-                 slider, shown);
+    const where = whole() ? "everywhere" : "in the region";
+    label.append(make("span", `What if it were seen like this ${where}?`), slider, shown);
   }
   const outcome = make("div");
   outcome.id = "what-if-outcome";

@@ -42,8 +42,8 @@ function verdict(answer, rival) {
     : answer.is_whole_class ? `All ${answer.region_pixels.toLocaleString("en")} pixels that are called ${answer.class}.`
     : `Region of ${answer.region_pixels.toLocaleString("en")} pixels.`;
   const what = answer.class === answer.predicted_class ? "" : ` The model says ${answer.predicted_class}.`;
-  const lead = !rival ? "" : rival.margin >= 0 ? ` It leads ${rival.class} (${number(rival.score)}) by ${number(rival.margin)}.`
-    : ` It trails ${rival.class} (${number(rival.score)}) by ${number(-rival.margin)}.`;
+  const lead = !rival ? "" : ` It ${rival.margin >= 0 ? "leads" : "trails"} ${rival.class} (${number(rival.score)}) by ` +
+    `${number(Math.abs(rival.margin))}.`;
   return make("p", place + what + lead);
 }
 
