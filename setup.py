@@ -30,8 +30,9 @@ EXTRAS["test"] = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
-    "fastapi>=0.110",
-    "uvicorn>=0.30",
+    "httpx2>=2.0",
+    # The page in a real browser; without Debian's chromium those tests skip.
+    "playwright>=1.49",
     *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]
@@ -44,12 +45,20 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["prolab_hf", "prolab_hf.*"]), "prolab_hf.property_spaces"],
-    # The spaces live at the top of the repository, where people look for them, and inside the wheel.
-    package_dir={"prolab_hf.property_spaces": "property_spaces"},
+    packages=[
+        *find_packages(include=["prolab_hf", "prolab_hf.*"]),
+        "prolab_hf.property_spaces",
+        "prolab_hf.example_models",
+    ],
+    # Spaces and models live where people look for them in the repository, and inside the wheel.
+    package_dir={
+        "prolab_hf.property_spaces": "property_spaces",
+        "prolab_hf.example_models": "examples/models",
+    },
     package_data={
-        "prolab_hf": ["py.typed", "hub/*.md.j2", "label_space/views/*.html", "demo/*.html"],
+        "prolab_hf": ["py.typed", "hub/*.md.j2", "label_space/views/*.html", "demo/page/*"],
         "prolab_hf.property_spaces": ["*/property_space.json", "*/property_space.safetensors", "*/README.md"],
+        "prolab_hf.example_models": ["*/*.json", "*/*.safetensors", "*/README.md"],
     },
     install_requires=[
         "torch>=2.6",
@@ -68,6 +77,10 @@ setup(
         "rich>=13.7",
         "Jinja2>=3.1",
         "PyYAML>=6.0",
+        # The web page of `prolab demo`: limits on bodies and cookies in frames came with starlette 1.7.
+        "starlette>=1.7",
+        "uvicorn>=0.30",
+        "itsdangerous>=2.1",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["prolab = prolab_hf.cli:main"]},

@@ -302,7 +302,7 @@ class ProLabConfig(PreTrainedConfig):
             self.__dict__["label2id"] = {name: index for index, name in enumerate(names)}
         super().__setattr__("class_properties", rows)
 
-    def _rename_classes(self, field: str, value: Any) -> None:
+    def _rename_classes(self, field: str, value: object) -> None:
         """Assigns `id2label` or `label2id` of as many classes, and files the words of the space under the new names."""
         names = ordered_names(None, self.label2id)  # id2label may have been changed in place
         new = ordered_names(value, None) if field == "id2label" else ordered_names(None, value)

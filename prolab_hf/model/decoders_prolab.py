@@ -254,7 +254,12 @@ class ProLabHead(GradientCheckpointingLayer):
             `(batch_size, embedding_dim, height, width)` if they are to be normalized, else `None`. With
             `similarity="linear_cosine"` the responses `(batch_size, num_responses, height, width)` and `None`.
         """
-        maps = [self.dropout(each) for each in self.maps(features)]
+        return self.logits_of_maps(property_embeddings, [self.dropout(each) for each in self.maps(features)])
+
+    def logits_of_maps(
+        self, property_embeddings: Tensor, maps: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, of what `maps` gave."""
         with torch.autocast(device_type=maps[0].device.type, enabled=False):
             dtype = torch.promote_types(maps[0].dtype, torch.float32)
             if self.gives_responses:

@@ -168,7 +168,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
     @classmethod
     def from_backbone(
         cls,
-        backbone: Any,
+        backbone: object,
         space: "PropertySpace",
         *,
         pretrained: bool = True,
@@ -301,6 +301,18 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
         """
         weight, bias = self.decode_head.classifier.weight, self.decode_head.classifier.bias
         return linear_of_maps(self.last_layer_maps(pixel_values), weight, bias)
+
+    def property_logits_of_maps(self, maps: list[Tensor], property_embeddings: Tensor) -> Tensor:
+        """Property logits of a model that was trained by gradient, of what its last layer sees; any properties.
+
+        Args:
+            maps: As `last_layer_maps` gives them.
+            property_embeddings: `(number of properties, embedding_dim)`, unit rows.
+
+        Returns:
+            `(batch_size, number of properties, height, width)`.
+        """
+        return normalized_logits(*self.decode_head.logits_of_maps(property_embeddings, maps))
 
     # ---- state --------------------------------------------------------------------------------------------
 

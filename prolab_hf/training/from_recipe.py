@@ -138,7 +138,7 @@ def _processor_statistics(name: str) -> Any:
     return processor.image_mean, processor.image_std
 
 
-def _vit_adapter(recipe: TrainingRecipe, source: Any, *, pretrained: bool) -> Any:
+def _vit_adapter(recipe: TrainingRecipe, source: object, *, pretrained: bool) -> Any:
     """A ViT-Adapter around a plain vision transformer: a module with weights, or its configuration."""
     from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
     from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone

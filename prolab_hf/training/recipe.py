@@ -383,7 +383,7 @@ def _warn_of(name: str, *, stacklevel: int) -> None:
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -3,26 +3,37 @@
 # fmt: off
 LOOKS: dict[str, dict[str, str]] = {
     "colour": {
-        "red": "red|reddish|scarlet|crimson|ruby|cherry red|vermilion|maroon|burgundy|rust|rusty red"
+        "red": "rusty|russet|rosy|ruddy|cherry|cerise|wine coloured|rust coloured|rust brown|bright red|"
+        "red|reddish|scarlet|crimson|ruby|cherry red|vermilion|maroon|burgundy|rust|rusty red"
         "|wine red|brick red|blood red|tomato red|ginger",
-        "orange": "orange|amber|apricot|tangerine|copper coloured|peach|coral|ochre",
-        "yellow": "yellow|yellowish|lemon|mustard|sunny yellow|blond|blonde|straw coloured",
-        "green": "green|greenish|emerald|lime|olive|jade|mint|forest green|bottle green|lime green|chartreuse"
+        "orange": "rusty orange|carrot coloured|neon orange|fluorescent orange|fiery orange|"
+        "orange|amber|apricot|tangerine|copper coloured|peach|coral|ochre",
+        "yellow": "wheat coloured|honey coloured|honey|straw yellow|canary|neon yellow|fluorescent yellow|hi vis|hi vis yellow|amber yellow|hay coloured|"
+        "yellow|yellowish|lemon|mustard|sunny yellow|blond|blonde|straw coloured",
+        "green": "sage|moss green|sea green|leaf green|pea green|neon green|pine green|apple green|grassy green|verdant|"
+        "green|greenish|emerald|lime|olive|jade|mint|forest green|bottle green|lime green|chartreuse"
         "|mossy green|grass green",
-        "blue": "blue|bluish|azure|cobalt|indigo|navy|navy blue|midnight blue|sky blue|baby blue|powder blue"
+        "blue": "steel blue|ice blue|petrol blue|electric blue|denim blue|periwinkle|sapphire|cornflower blue|"
+        "blue|bluish|azure|cobalt|indigo|navy|navy blue|midnight blue|sky blue|baby blue|powder blue"
         "|royal blue|ultramarine",
         "turquoise": "turquoise|teal|cyan|aqua",
         "turquoise-blue": "turquoise blue|blue green|greenish blue",
-        "purple": "purple|purplish|violet|lilac|mauve|lavender|plum|magenta",
-        "pink": "pink|pinkish|rose|salmon|fuchsia",
-        "brown": "brown|brownish|terracotta|chestnut|chocolate|bronze|tawny|auburn|earthy|hazel|coffee"
+        "purple": "aubergine coloured|amethyst|eggplant coloured|mulberry|"
+        "purple|purplish|violet|lilac|mauve|lavender|plum|magenta",
+        "pink": "hot pink|rose coloured|salmon pink|blush|flamingo pink|"
+        "pink|pinkish|rose|salmon|fuchsia",
+        "brown": "caramel|golden brown|rust brown|coffee coloured|wood coloured|cocoa|nut brown|russet brown|dun|toffee|"
+        "brown|brownish|terracotta|chestnut|chocolate|bronze|tawny|auburn|earthy|hazel|coffee"
         "|mahogany|sepia|umber|copper brown|rusty brown",
         "tan": "tan|beige|khaki|sandy|camel|buff|fawn|skin coloured|flesh coloured|sand coloured|taupe",
         "cream": "cream|creamy|ivory|off white|eggshell",
-        "white": "white|whitish|snow white|chalky|pearl|milky|milk white",
-        "gray": "gray|grey|grayish|greyish|ashen|charcoal|slate gray|asphalt|slate|lead gray|ash gray"
+        "white": "whitewashed|snowy white|bone white|pearly|lily white|"
+        "white|whitish|snow white|chalky|pearl|milky|milk white",
+        "gray": "gunmetal|pewter|stone coloured|smoky gray|smoke gray|ash coloured|steel gray|concrete coloured|leaden|iron gray|"
+        "gray|grey|grayish|greyish|ashen|charcoal|slate gray|asphalt|slate|lead gray|ash gray"
         "|silver gray",
-        "black": "black|blackish|jet black|ebony|asphalt|pitch black|coal black|inky",
+        "black": "sooty|raven|charred|blackened|coal coloured|soot black|"
+        "black|blackish|jet black|ebony|asphalt|pitch black|coal black|inky",
         "golden": "golden|gold coloured|gold|gilded",
         "silver": "silver|silvery|chrome coloured",
         "colourless": "colourless|without colour|without any colour",
@@ -52,20 +63,24 @@ LOOKS: dict[str, dict[str, str]] = {
         "light": "light|lighter|bright|pale|white",
     },
     "size": {
-        "small": "small|smaller|tiny|little|miniature|mini|minute|petite|hand sized|fit in one hand|compact"
+        "small": "size of fist|size of thumb|size of hand|size of finger|size of egg|size of mouse|size of matchbox|fit in palm|fit in hand|fit in pocket|handheld|hand held|finger sized|thumb sized|fist sized|egg sized|thumbnail sized|smaller than|lesser|size of phone|size of fingernail|size of insect|knee high tiny|dainty|diminutive|"
+        "small|smaller|tiny|little|miniature|mini|minute|petite|hand sized|fit in one hand|compact"
         "|teeny|undersized|dwarf|pocket sized|bite sized|child sized|size of coin|size of pea"
         "|smallish|minuscule|microscopic|palm sized|enough to hold in one hand",
         "medium": "medium|medium sized|mid sized",
-        "large": "large|larger|big|bigger|huge|massive|giant|enormous|great|vast|gigantic|oversized|bulky"
+        "large": "size of car|size of truck|size of bus|size of room|size of building|bus sized|building sized|as big as|monumental|substantial|hulking|outsized|mighty|sprawling|size of football field|"
+        "large|larger|big|bigger|huge|massive|giant|enormous|great|vast|gigantic|oversized|bulky"
         "|immense|colossal|gigantic sized|extra large|full sized|king size|sizeable|room sized"
         "|size of house|house sized|man sized|life sized|car sized|big as car|long and wide"
         "|taller than|bigger than|larger than",
     },
     "height": {
-        "low": "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
+        "low": "waist high|shin high|below knee height|single level|one level|single storeyed|one floor|low rise|at knee height|"
+        "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
         "|wider than tall|flat heel|ground level|shallow height|dwarf|knee high|ankle high"
         "|one storey high|broader than it is high|low lying|squat",
-        "tall": "tall|taller than|taller|high|higher|towering|lofty|high rise|skyscraper height|multi storey"
+        "tall": "shoulder high|floor to ceiling|ceiling high|several storey|ten storey|multi level|skyscraping|many storey|several floor|many floor|three storey|four storey|"
+        "tall|taller than|taller|high|higher|towering|lofty|high rise|skyscraper height|multi storey"
         "|high heel|sky high|tall as house|many metre high|many meter high|head high|towering above"
         "|taller than wide",
     },
@@ -102,7 +117,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "cross": "cross shaped|cruciform|x shaped|plus shaped",
         "zigzag": "zigzag|zig zag",
         "spiral": "spiral|helical|helix|spiral shaped|corkscrew",
-        "curved": "curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
+        "curved": "streamlined|aerodynamic|"
+        "curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
         "|gently curved|bent|arched outline",
         "round": "round|circular|circle|round outline|rounded shape|roundish|globe shaped outline",
         "disc": "disc|disk|round disc|flat round|plate shaped|coin shaped|saucer shaped|pancake shaped",
@@ -128,6 +144,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "heart": "heart shaped|in shape of heart|heart shape",
         "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless|spiky outline|lobed"
         "|lobulated|ragged edge|crooked outline|lopsided|amorphous|ill shaped",
+        "elongated": "elongated|elongate|long and thin|long and narrow|long and slim|long slender|long thin|long and slender",
     },
     "ends": {
         "hooked": "hooked|curved like hook",
@@ -139,6 +156,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "flat": "flat",
         "hanging": "hanging|floppy|drooping|dangling|droopy|flopped|sagging|limp",
         "curved": "arched|curved",
+        "forked": "forked|split|cleft|two pronged|swallow tail|notched",
+        "square": "square ended|squared|square cut",
     },
     "course": {
         "straight": "straight|linear|dead straight|in straight line|dead straight line|ruler straight|uncurved"
@@ -152,9 +171,11 @@ LOOKS: dict[str, dict[str, str]] = {
         "|stepped|craggy|humpy|pitted|potholed|corrugated|wavy",
     },
     "surface": {
-        "smooth": "smooth|smooth edged|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
+        "smooth": "waxy|leathery|sleek|flawless surface|"
+        "smooth|smooth edged|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
+        "rough": "hairy leaf|downy leaf|"
+        "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
         "|warty|bristled|abrasive|grooved|furrowed|notched|toothed|sawtooth|peeling|knotty|crusty"
         "|wrinkled|ridged|textured|uneven|woolly|furry|shaggy|knobbly",
@@ -186,7 +207,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "shiny": "shiny|glossy|reflective|gleaming|glistening|polished|lustrous|sparkling|mirror like"
         "|reflects light|glittering|glinting|mirrored|shimmering|waxy|glazed|highly polished|sheen"
         "|specular|brilliant|varnished",
-        "matte": "matte|matt|dull|non reflective|lustreless|unpolished|lacklustre|flat paint|chalky|tarnished"
+        "matte": "velvety matte|flat finish|"
+        "matte|matt|dull|non reflective|lustreless|unpolished|lacklustre|flat paint|chalky|tarnished"
         "|satinless",
     },
     "hardness": {

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prolab_hf.label_space.phrases.function_words import (
+    ABSENT,
     AFTER_NOUN,
     ARTICLES,
     AT_LEAST,
     AT_MOST,
     CUTTING,
     GROUPS,
-    HEAD_ALIASES,
     HELD,
     IGNORED,
     INFINITY,
@@ -33,10 +33,11 @@ from prolab_hf.label_space.phrases.function_words import (
     NOT_UN,
     NUMBER_WORDS,
     NUMBERS,
-    SELF_NOUNS,
+    RELATIONS,
     VERBS,
     Interval,
 )
+from prolab_hf.label_space.phrases.nouns import HEAD_ALIASES, MARKS, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.words import IMPLIED
 
 SELF = "itself"
@@ -53,6 +54,8 @@ class Claims:
         has: Word stems of what is there.
         lacks: Word stems of what is said not to be there.
         nouns: Stems of the main nouns, in order.
+        things: Dimension -> the kinds of thing whose value it is (`nouns.THINGS`), where a noun says so.
+        relations: Landmark -> how the thing lies to it: `"over"`, `"under"`, `"inside"`, ...
     """
 
     values: dict[tuple[str, str], set[str]] = field(default_factory=dict)
@@ -61,6 +64,8 @@ class Claims:
     has: set[str] = field(default_factory=set)
     lacks: set[str] = field(default_factory=set)
     nouns: list[str] = field(default_factory=list)
+    things: dict[str, set[str]] = field(default_factory=dict)
+    relations: dict[str, set[str]] = field(default_factory=dict)
 
 
 def stem(word: str) -> str:
@@ -105,6 +110,10 @@ def same_wording(phrase: str) -> str:
     )
 
 
+_CLOSING = JOINING | LANDMARK | CUTTING | NEGATING | {","}
+_GRADED = {"size", "height", "width", "length", "depth", "tone", "weight"}
+
+
 class Lexicon:
     """Phrases of the word lists by their stems, ready for longest-match look-up.
 
@@ -120,7 +129,10 @@ class Lexicon:
                     key = tuple(item for item in tokens_of(word) if item not in ("a", "an", "the"))
                     if key:
                         self.entries.setdefault(key, []).append((dimension, value))
-        self.neutral = {tuple(tokens_of(word)) for word in f"{NEUTRAL}|{IGNORED}".split("|")}
+        self.neutral = {
+            tuple(item for item in tokens_of(word) if item not in ("a", "an", "the"))
+            for word in f"{NEUTRAL}|{IGNORED}".split("|")
+        }
         self.longest = max(len(key) for key in [*self.entries, *self.neutral])
 
     def match(self, words: list[str], start: int) -> tuple[int, list[tuple[str, str]], bool]:
@@ -131,7 +143,33 @@ class Lexicon:
                 return length, [], True
             if key in self.entries:
                 return length, self.entries[key], False
+        # "on a wooden table", "in a large group": what stands between is the table's.
+        if words[start] in LANDMARK:
+            for end in range(start + 2, min(start + 4, len(words))):
+                if words[end - 1] in _CLOSING or self._names_a_place(words, end - 1):
+                    break
+                values = self.entries.get((words[start], words[end]))
+                if values is not None:
+                    return end - start + 1, values, False
         return 0, [], False
+
+    def _names_a_place(self, words: list[str], at: int) -> bool:
+        """Whether a longer entry, or one that is a place, begins at a word."""
+        if any(tuple(words[at : at + length]) in self.entries for length in (2, 3)):
+            return True
+        return any(dimension in ("indoors", "locale") for dimension, _ in self.entries.get((words[at],), []))
+
+    def related(self, word: str) -> list[tuple[str, str]]:
+        """Values of an unknown word by the word that it is made of: "longish", "longest"."""
+        for ending in ("ish", "est", "er"):
+            if word.endswith(ending) and len(word) > len(ending) + 2:
+                base = word.removesuffix(ending)
+                for form in (base, base + "e", base[:-1], base.removesuffix("i") + "y"):
+                    values = self.entries.get((form,), [])
+                    # "cutter" and "shutter" are not more cut or shut.
+                    if values and (ending == "ish" or any(dimension in _GRADED for dimension, _ in values)):
+                        return values
+        return []
 
 
 @dataclass
@@ -149,6 +187,8 @@ class _Part:
     main: bool = True
     linked: bool = False
     lacks: list[str] = field(default_factory=list)
+    relation: str = ""
+    mark: str = ""
 
 
 def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
@@ -161,7 +201,14 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
     """
     words = [word for word in tokens_of(phrase) if word not in ("a", "an", "the")]
     claims = Claims()
+    # "legs cannot be seen": no legs.
+    for ending in ABSENT:
+        if len(words) > len(ending) and tuple(words[-len(ending) :]) == ending:
+            words = ["no", *words[: -len(ending)]]
+            break
     parts = _cut(words, lexicon)
+    # "wheels at the front": the place of a part is the part's, not the thing's.
+    subject = next((_head(part) for part in parts if part.main and part.nouns), SELF)
     waiting: list[_Part] = []
     for index, part in enumerate(parts):
         follows = parts[index + 1] if index + 1 < len(parts) else None
@@ -171,7 +218,7 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
             continue
         head = _head(part)
         for member in [*waiting, part]:
-            _claim(claims, member, head, whole)
+            _claim(claims, member, head, whole, subject)
         waiting = []
     for (dimension, _), given in claims.values.items():
         # "pattern of stripes" says stripes: what a more special value implies is left out.
@@ -208,7 +255,9 @@ def _head(part: _Part) -> str:
         last = part.values[-1][0]
         if last not in AFTER_NOUN or noun in VERBS:
             return SELF
-    return SELF if noun in SELF_NOUNS or noun in VERBS else _canonical(HEAD_ALIASES.get(noun, noun))
+    if noun in SELF_NOUNS or noun in THINGS or noun in VERBS:
+        return SELF
+    return _canonical(HEAD_ALIASES.get(noun, noun))
 
 
 def _canonical(noun: str) -> str:
@@ -233,7 +282,9 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
         elif length:
             found, rest = words[position : position + length], words[position + length :]
             if word in LANDMARK:
-                parts.append(_Part(landmark=True, near=word in NEAR, main=False))
+                # "not in flower"
+                negated = parts[-1].negated and not parts[-1].words
+                parts.append(_Part(landmark=True, near=word in NEAR, main=False, negated=negated))
             _add_match(parts[-1], found, [] if neutral else _inner(found, values, lexicon), rest, neutral)
             if found[-1] == "than":
                 parts.append(_Part(landmark=True, main=False))
@@ -250,8 +301,19 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
             parts[-1].nouns.append(word)  # "red on the outside and white inside"
             parts[-1].words.append(word)
             position += 1
-        elif word == "free" and follows != "of" and parts[-1].nouns:
-            parts[-1].lacks.append(parts[-1].nouns.pop())  # "cloud-free"
+        elif related := lexicon.related(word):
+            _add_match(parts[-1], [word], related, words[position + 1 :], False)
+            position += 1
+        elif follows == "like" and word not in CUTTING | JOINING | LANDMARK and word not in ARTICLES:
+            parts[-1].values.append(("likeness", word))  # "pen-like"
+            parts[-1].words.append("like")
+            position += 2
+        elif word in ("on", "off") and parts[-1].nouns and (follows is None or follows in JOINING):
+            parts[-1].values.append(("power", word))  # "headlights on"
+            parts[-1].linked = True
+            position += 1
+        elif word == "free" and follows != "of" and (parts[-1].nouns or parts[-1].values):
+            _take_back(parts[-1])  # "cloud-free"
             position += 1
         else:
             _add_word(parts, word)
@@ -311,10 +373,34 @@ def _add_match(
             part.values.append((f"shade of {color}", tones[-1][1]))
             values = [pair for pair in values if pair[0] != "tone"]
     part.values += values
+    if found[0] in NEGATING or found[-1] in NEGATING:
+        part.lacks += [word for word in found[-1:] if word not in NEGATING]  # "without leaves" has no leaves
+        part.words.append(found[0])
+        return
     part.words += found
+    part.mark = MARKS.get(found[-1], "")
+    if len(found) == 1 and found[0] in THINGS and {dimension for dimension, _ in values} <= _PLACE_OR_KIND:
+        part.nouns.append(found[0])
 
+
+# Words that say where something is, or what, and are things with looks of their own: "straight roads".
+_PLACE_OR_KIND = {"locale", "kind", "support"}
+# Where a part of a thing sits.
+_SEATS = {"side", "front", "level", "layer"}
 
 _IGNORED_STEMS = {tuple(tokens_of(word)) for word in IGNORED.split("|")}
+
+
+def _take_back(part: _Part) -> None:
+    """Turns the last noun or value of a part into something that is missing."""
+    if part.nouns:
+        word = part.nouns.pop()
+        part.lacks.append(word)
+    else:
+        word = part.words[-1]
+        part.lacks.append(word)
+        part.values.clear()
+    part.words = [other for other in part.words if other != word]
 
 
 def _add_word(parts: list[_Part], word: str) -> None:
@@ -326,7 +412,9 @@ def _add_word(parts: list[_Part], word: str) -> None:
             _Part(joined=True, landmark=part.landmark, near=part.near, negated=part.negated, main=part.main)
         )
     elif word in LANDMARK:
-        parts.append(_Part(landmark=True, near=word in NEAR, main=False))
+        negated = part.negated and not part.words
+        relation = RELATIONS.get(word, "")
+        parts.append(_Part(landmark=True, near=word in NEAR, main=False, negated=negated, relation=relation))
     elif word in CUTTING:
         if part.negated and not part.words:
             return  # "does not have a handle"
@@ -347,7 +435,7 @@ def _add_word(parts: list[_Part], word: str) -> None:
             part.count.add(GROUPS[word])
 
 
-def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str]) -> None:
+def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str], subject: str) -> None:
     """Adds what a part says to the claims of its phrase."""
     stems = {lacked for word in part.words for lacked in [LACKED.get(word) or _without(word)] if lacked}
     claims.lacks |= stems | set(part.lacks)
@@ -358,12 +446,24 @@ def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str]) -> Non
             for dimension, value in part.values:
                 claims.refused.setdefault((dimension, SELF), set()).add(value)
         return
+    if part.relation and part.words:
+        claims.relations.setdefault(part.words[-1], set()).add(part.relation)
+    thing = THINGS.get(part.nouns[-1]) if part.nouns and head == SELF else None
+    others = {dimension for dimension, _ in part.values} - _PLACE_OR_KIND
     for dimension, value in part.values:
-        if dimension in whole:
+        if dimension == "locale" and others and not part.landmark and thing is not None:
+            continue
+        if dimension in _SEATS and part.landmark:
+            claims.values.setdefault((dimension, subject), set()).add(value)
+        elif dimension in whole:
             if not part.near or dimension == "nearness":
                 claims.values.setdefault((dimension, SELF), set()).add(value)
         elif not (part.landmark and head == SELF):
-            claims.values.setdefault((dimension, head), set()).add(value)
+            # "blue stripes": the stripes are the thing's, their colour is their own.
+            owner = part.mark if part.mark and head == SELF and dimension != "pattern" else head
+            claims.values.setdefault((dimension, owner), set()).add(value)
+            if thing is not None and owner == SELF:
+                claims.things.setdefault(dimension, set()).add(thing)
     if part.count and not (part.landmark and part.nouns[-1:] and part.nouns[-1] not in GROUPS):
         counted = SELF if part.nouns and part.nouns[-1] in GROUPS else head
         claims.counts.setdefault(counted, set()).update(part.count)
@@ -372,7 +472,7 @@ def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str]) -> Non
         claims.has |= {base for word in part.words for base in _bases(word)}
         claims.has |= {HELD[word] for word in part.words if word in HELD}
         if part.main:
-            claims.nouns += part.nouns
+            claims.nouns += part.words
 
 
 def _without(word: str) -> str | None:
@@ -390,7 +490,9 @@ def _without(word: str) -> str | None:
 
 
 def _bases(word: str) -> list[str]:
-    """Nouns inside a participle: "wheeled" has wheels."""
+    """Nouns inside a participle or adjective: "wheeled" has wheels."""
+    if word.endswith("y") and len(word) > 4:  # "thorny", "furry"
+        return [word[:-1], word[:-1] + "e", word[:-2]]
     if not word.endswith("ed") or len(word) < 5:
         return []
     return [word[:-2], word[:-1]]
