@@ -30,7 +30,7 @@ def adapted_for_training(model: nn.Module, recipe: TrainingRecipe) -> Iterator[l
         if recipe.peft.method is None:
             freeze(model, recipe.model.freeze)
         else:
-            add_adapters(model, recipe.peft)
+            add_adapters(model, recipe.peft, seed=recipe.seed)
         yield _in_words(model, recipe)
     finally:
         merge_adapters(model)

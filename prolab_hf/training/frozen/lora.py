@@ -82,12 +82,13 @@ def _adapted_part(model: nn.Module) -> tuple[str, nn.Module]:
     return "backbone", backbone
 
 
-def add_adapters(model: nn.Module, fields: PeftFields) -> None:
+def add_adapters(model: nn.Module, fields: PeftFields, *, seed: int = 0) -> None:
     """Puts adapters into the backbone, whose own weights and statistics are frozen.
 
     Args:
         model: Changed in place.
         fields: Rank, strength, dropout, targets.
+        seed: Of their random start, whatever was drawn before.
 
     Raises:
         ImportError: peft is not installed.
@@ -119,7 +120,9 @@ def add_adapters(model: nn.Module, fields: PeftFields) -> None:
         target_modules=names,
     )
     # peft freezes what it is given; decoder and heads are not.
-    inject_adapter_in_model(config, part)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, part)
     for module in part.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             mark_frozen(module)  # statistics that move would be lost with an adapter's file
