@@ -34,6 +34,18 @@ IMAGES = {".png", ".svg", ".jpg"}
 OPTIONS = re.compile(r"<!-- options: ([\w -]+?) -->")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts the pages of the public names under "Reference"."""
+    names = sorted(prolab_hf.__all__, key=str.lower)
+    for entry in config.nav or []:
+        if "Reference" in entry:
+            entry["Reference"] = [
+                {"All names": "reference/index.md"},
+                *({n: f"reference/{n}.md"} for n in names),
+            ]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that are made here."""
     for path, text in {**dict(reference_pages()), **dict(repository_pages())}.items():
@@ -95,7 +107,9 @@ def options_table(words: list[str]) -> str:
         if parameter.param_type_name == "argument":
             names = f"`{parameter.name.upper()}`"
         default = parameter.default
-        shown = "required" if parameter.required else "" if default in (None, False, "", ()) else f"`{default}`"
+        shown = (
+            "required" if parameter.required else "" if default in (None, False, "", ()) else f"`{default}`"
+        )
         text = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
         lines.append(f"| {names} | {shown} | {text} |")
     return "\n".join(lines)
