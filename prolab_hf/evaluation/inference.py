@@ -31,6 +31,7 @@ from prolab_hf.evaluation.unknown import DEFAULT_SHARE, UNKNOWN, unknown_thresho
 from prolab_hf.model.image_conversion_prolab import StandardImage, read_image
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.progress import Progress, progress
+from prolab_hf.protocols import ImageProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,13 @@ STRIPED_PIXELS = 2**24
 """Images from this many pixels on are prepared a strip at a time in mode `"slide"`, if they keep their size."""
 
 
-def prepare(processor: Any, image: StandardImage, **overrides: Any) -> Tensor:
+def prepare(processor: ImageProcessor, image: StandardImage, **overrides: Any) -> Tensor:
     """Pixel values `(1, num_channels, height, width)` of an image, from an image processor."""
     values: Tensor = processor(images=image, return_tensors="pt", **overrides)["pixel_values"]
     return values
 
 
-def is_processor(processor: Any) -> bool:
+def is_processor(processor: object) -> bool:
     """Whether this is an image processor of transformers."""
     return hasattr(processor, "preprocess")
 
@@ -136,8 +137,9 @@ class Run:
     """
 
     pixel_values: Tensor
+    processor: ImageProcessor | None
 
-    def __init__(self, image: StandardImage, processor: Any, scale: float = 1.0) -> None:
+    def __init__(self, image: StandardImage, processor: ImageProcessor, scale: float = 1.0) -> None:
         self.processor = processor
         self.pixel_values = prepare(processor, image)
         if scale != 1.0:
@@ -163,7 +165,7 @@ class StripedRun:
 
     pixel_values: StripedPixels
 
-    def __init__(self, image: StandardImage, processor: Any) -> None:
+    def __init__(self, image: StandardImage, processor: ImageProcessor) -> None:
         width, height = image_size(image)
 
         def strip(top: int, bottom: int) -> Tensor:
@@ -337,7 +339,7 @@ class Segmentation:
 @renamed_argument("show_progress_bar", "show_progress")
 def segment(
     model: nn.Module,
-    processor: Any,
+    processor: ImageProcessor,
     image: ImageLike,
     *,
     return_scores: bool = False,
@@ -400,7 +402,9 @@ def segment(
     return Segmentation(labels.cpu(), names, None if scores is None else scores.cpu())
 
 
-def prepared_runs(image: StandardImage, processor: Any, settings: InferenceSettings) -> list[PreparedRun]:
+def prepared_runs(
+    image: StandardImage, processor: ImageProcessor, settings: InferenceSettings
+) -> list[PreparedRun]:
     """The image at every scale, large ones a strip at a time where that is possible.
 
     Args:
