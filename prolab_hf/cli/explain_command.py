@@ -26,6 +26,7 @@ from prolab_hf.cli.options import (
     require_model,
     require_writable,
 )
+from prolab_hf.cli.plot_command import require_figure_name
 from prolab_hf.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def explain(
     targets = _targets(given, out)
     if data is not None:
         if out is not None:
-            require_image_name(out)
+            require_figure_name(out)
         network, processor = load_model(model, device, explainable=True)
         question = {"class_name": class_name, "rival": rival, "over": over, "quantity": quantity}
         source = {"data": data, "split": split, "coding": coding}

@@ -22,9 +22,7 @@ def plot(
 
     Everything is read from the log that a run writes into its folder, also while it goes on. No tracker is needed.
     """
-    if out.suffix.lower() not in FORMATS:
-        raise ValueError(f"{out} does not end like a figure that can be written; use {', '.join(FORMATS)}.")
-    require_writable(out)
+    require_figure_name(out)
 
     from prolab_hf.training.reporting import read_log
     from prolab_hf.training.run_folder import LOG_FILE, holds_run
@@ -50,6 +48,21 @@ def plot(
 
     learning_curves_figure(entries).savefig(out, dpi=150)
     typer.echo(f"Wrote {out}")
+
+
+def require_figure_name(path: Path) -> None:
+    """Say now, not after a long run, that a figure cannot be written there.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: matplotlib does not write this format.
+        FileNotFoundError: There is no such folder.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path} does not end like a figure that can be written; use {', '.join(FORMATS)}.")
+    require_writable(path)
 
 
 def _names(runs: list[Path]) -> list[str]:
