@@ -94,7 +94,8 @@ def comparison_figure(comparison: ClassComparison, *, num_properties: int = 12) 
     """
     if num_properties < 1:
         raise ValueError(f"num_properties is {num_properties}; it must be at least 1.")
-    shown = comparison.properties[:num_properties]
+    shown = [each for each in comparison.properties[:num_properties] if abs(each.difference) >= 0.0005]
+    shown = shown or comparison.properties[:1]
     figure = new_figure(8.6, 1.5 + 0.44 * len(shown))
     axes = figure.subplots()
     rows = np.arange(len(shown))
@@ -110,8 +111,8 @@ def comparison_figure(comparison: ClassComparison, *, num_properties: int = 12) 
         axes.text(
             1.02, row, f"{each.difference:+.3f}", transform=beside, va="center", fontsize=9, color=INK_COLOR
         )
-        axes.text(1.14, row, tips, transform=beside, va="center", fontsize=9, color=MUTED_COLOR)
-    for x, text in ((1.02, "differ-\nence"), (1.14, "tips the\nscales")):
+        axes.text(1.12, row, tips, transform=beside, va="center", fontsize=9, color=MUTED_COLOR)
+    for x, text in ((1.02, "differ-\nence"), (1.12, "tips the\nscales")):
         axes.text(x, -0.7, text, transform=beside, va="bottom", fontsize=8.5, color=MUTED_COLOR)
     axes.set_yticks(rows, [wrapped(each.phrase, 38) for each in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
