@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Unpack
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from prolab_hf.evaluation.inference import ImageLike, InferenceOptions, Segmentation
 from prolab_hf.explanation.attribution import EPSILON
 from prolab_hf.explanation.contributions import Region, as_region
-from prolab_hf.explanation.pixel_weights import Weights
+from prolab_hf.explanation.pixel_weights import RegionCells
 from prolab_hf.explanation.property_maps import PassMaps, PropertyMaps
 from prolab_hf.explanation.share_bars import bars_html
 from prolab_hf.protocols import ImageProcessor
@@ -185,7 +186,7 @@ def intervene_maps(
     _check_values(maps, wanted, how)
     before = maps.segmentation()
     where = _region(maps, before, region)
-    edit = _Edit(maps, wanted, how, where)
+    edit = _Edit(maps, wanted, how, _cells_of(maps, where))
     after = maps.segmentation(edit=edit.scores)
     names = maps.property_names
     return Intervention(
@@ -263,19 +264,18 @@ class _Edit:
         maps: The image.
         wanted: Number of the property -> value, `None` to remove it.
         how: What is done with the value.
-        region: Bool `(height, width)`, `None` for everywhere.
+        cells: Where.
     """
 
     def __init__(
-        self, maps: PropertyMaps, wanted: Mapping[int, float | None], how: How, region: Tensor | None
+        self, maps: PropertyMaps, wanted: Mapping[int, float | None], how: How, cells: RegionCells
     ) -> None:
         self.maps, self.how = maps, how
         self.similarity = maps.network.config.similarity
         self.indices, self.values = list(wanted), list(wanted.values())
         self.removed = [index for index, value in wanted.items() if value is None]
-        self.region = region
-        self._inside: dict[tuple[int, int], Tensor | None] = {}
-        self._sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self.cells = cells
+        self._scores: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def scores(self, found: PassMaps, stream: int, window: int) -> Tensor:
@@ -289,10 +289,10 @@ class _Edit:
         scores = change(found, similarity, old, new, rows)
         if offsets is not None:
             scores = scores + offsets.to(scores)[:, None, None]
-        inside = self._cells_inside(stream, window, found)
-        if inside is not None:
-            scores = torch.lerp(found.scores, scores, inside)
-        self._sums[stream, window] = (found.scores, scores)
+        if self.cells.region is not None:
+            _, inside = self.cells.of(stream, window, found.size)
+            scores = torch.lerp(found.scores, scores, inside.to(scores))
+        self._scores[stream, window] = (found.scores, scores)
         return scores
 
     def _changed(self, channel: Tensor, value: float | None) -> Tensor:
@@ -332,47 +332,26 @@ class _Edit:
                 squared = squared + (new[place] - target).square()
         return 1 - squared.clamp_min(EPSILON**2).sqrt() / number**0.5
 
-    def _cells_inside(self, stream: int, window: int, found: PassMaps) -> Tensor | None:
-        """Part of every cell that lies inside of the region `(height, width)`; `None` for everywhere."""
-        if self.region is None:
-            return None
-        key = stream, window
-        if key not in self._inside:
-            inside = self._window_weights(self.region, stream, window, found)
-            whole = self._window_weights(torch.ones_like(self.region), stream, window, found)
-            self._inside[key] = (inside / whole.clamp_min(1e-12)).to(found.compared)
-        return self._inside[key]
-
-    def _window_weights(self, region: Tensor, stream: int, window: int, found: PassMaps) -> Tensor:
-        plan = self.maps.streams[stream]
-        result = torch.zeros(found.size, dtype=torch.float64)
-        on_window = plan.on_window(plan.on_source(Weights.of_region(region)), window)
-        if on_window is not None:
-            cells = plan.on_cells(on_window, found.size)
-            height, width = cells.values.shape[1:]
-            total = int(region.sum())
-            result[cells.top : cells.top + height, cells.left : cells.left + width] = cells.values[0] * total
-        return result
-
     def mean_scores(self) -> list[tuple[str, float, float]]:
         """Mean class scores over the region before and after, by class."""
-        region = torch.ones(self.maps.size, dtype=torch.bool) if self.region is None else self.region
-        weights, runs = Weights.of_region(region), len(self.maps.streams)
-        names = self.maps.class_names
+        names, runs = self.maps.class_names, len(self.maps.streams)
         total = torch.zeros(2, len(names))
-        for stream, plan in enumerate(self.maps.streams):
-            on_source = plan.on_source(weights)
-            for window in range(len(plan.windows)):
-                part = plan.on_window(on_source, window)
-                if part is None:
-                    continue
-                for row, scores in enumerate(self._sums[stream, window]):
-                    cells = plan.on_cells(part, (int(scores.shape[-2]), int(scores.shape[-1])))
-                    height, width = cells.values.shape[1:]
-                    inside = scores[:, cells.top : cells.top + height, cells.left : cells.left + width]
-                    flat = cells.values.to(scores.device, scores.dtype).flatten()
-                    total[row] += (inside.flatten(1) @ flat).cpu() / runs
+        for (stream, window), pair in self._scores.items():
+            for row, scores in enumerate(pair):
+                weights, _ = self.cells.of(stream, window, (int(scores.shape[-2]), int(scores.shape[-1])))
+                total[row] += (scores.flatten(1) @ weights.to(scores).flatten()).cpu() / runs
         return [(name, float(old), float(new)) for name, old, new in zip(names, *total)]
+
+
+_LAST_CELLS: WeakKeyDictionary[PropertyMaps, RegionCells] = WeakKeyDictionary()
+"""A slider asks about one region many times, and its cells take longer than the answer."""
+
+
+def _cells_of(maps: PropertyMaps, region: Tensor | None) -> RegionCells:
+    found = _LAST_CELLS.get(maps)
+    if found is None or not found.is_of(region):
+        found = _LAST_CELLS[maps] = RegionCells(maps.streams, region)
+    return found
 
 
 __all__ = ["Changes", "Intervention", "find_properties", "intervene", "intervene_maps"]
