@@ -258,7 +258,7 @@ def _region(maps: PropertyMaps, before: Segmentation, region: Region | str | Non
 
 
 class _Edit:
-    """Class scores after a change, from those before it: only the changed properties are looked at.
+    """Class scores after a change, by the model's own formula.
 
     Args:
         maps: The image.
@@ -282,13 +282,13 @@ class _Edit:
         """Class scores `(num_labels, height, width)` of one pass after the change."""
         old = found.compared[self.indices]
         new = torch.stack([self._changed(channel, value) for channel, value in zip(old, self.values)])
-        rows = self.maps.rows(len(found.compared)).to(old.dtype)
-        offsets = self.maps.offsets
-        similarity = found.scores if offsets is None else found.scores - offsets.to(old)[:, None, None]
-        change = self._l2 if self.similarity == "sigmoid_l2" else self._cosine
-        scores = change(found, similarity, old, new, rows)
-        if offsets is not None:
-            scores = scores + offsets.to(scores)[:, None, None]
+        edited = found.compared.clone()
+        edited[self.indices] = new
+        scores: Tensor = self.maps.network.similarity_of_scores(edited[None])[0]
+        if self.removed:
+            scores = self._without_removed(scores, len(edited))
+        if self.maps.offsets is not None:
+            scores = scores + self.maps.offsets.to(scores)[:, None, None]
         if self.cells.region is not None:
             _, inside = self.cells.of(stream, window, found.size)
             scores = torch.lerp(found.scores, scores, inside.to(scores))
@@ -307,30 +307,22 @@ class _Edit:
         top = None if self.similarity == "linear_cosine" else 1.0
         return changed.clamp(0.0, top)
 
-    def _cosine(self, found: PassMaps, similarity: Tensor, old: Tensor, new: Tensor, rows: Tensor) -> Tensor:
-        """`s . t / (|s| |t|)` with some `s` changed and some columns of `t` removed."""
-        before = found.lengths
-        lengths = torch.linalg.vector_norm(rows, dim=1).clamp_min(EPSILON)
-        dots = similarity * before * lengths[:, None, None]
-        dots = dots + torch.einsum("ck,khw->chw", rows[:, self.indices], new - old)
-        squared = before.square() + (new.square() - old.square()).sum(0)
-        after = squared.clamp_min(0).sqrt().clamp_min(EPSILON)
-        if self.removed:
-            rows = rows.clone()
-            rows[:, self.removed] = 0
-            lengths = torch.linalg.vector_norm(rows, dim=1).clamp_min(EPSILON)
-        return dots / (after * lengths[:, None, None])
+    def _without_removed(self, scores: Tensor, number: int) -> Tensor:
+        """Scores as if the rows of the classes lacked the removed properties, whose scores are 0 already.
 
-    def _l2(self, found: PassMaps, similarity: Tensor, old: Tensor, new: Tensor, rows: Tensor) -> Tensor:
-        """`1 - |s - t| / sqrt(K)` with some terms of the distance changed or removed."""
-        number = len(found.compared)
-        squared = ((1 - similarity) * number**0.5).square()
-        for place, index in enumerate(self.indices):
-            target = rows[:, index, None, None]
-            squared = squared - (old[place] - target).square()
-            if index not in self.removed:
-                squared = squared + (new[place] - target).square()
-        return 1 - squared.clamp_min(EPSILON**2).sqrt() / number**0.5
+        Args:
+            scores: `(num_labels, height, width)`.
+            number: Properties in all.
+        """
+        rows = self.maps.rows(number).to(scores.dtype)
+        before = rows.square().sum(1)[:, None, None]
+        gone = rows[:, self.removed].square().sum(1)[:, None, None]
+        if self.similarity == "sigmoid_l2":
+            squared = ((1 - scores) * number**0.5).square() - gone
+            return 1 - squared.clamp_min(0).sqrt() / number**0.5
+        # A class without any property left is like nothing.
+        left = before - gone
+        return torch.where(left > EPSILON, scores * (before / left.clamp_min(EPSILON)).sqrt(), 0.0)
 
     def mean_scores(self) -> list[tuple[str, float, float]]:
         """Mean class scores over the region before and after, by class."""

@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Unpack
 
 import torch
@@ -78,11 +77,6 @@ class PassMaps:
 
     compared: Tensor
     scores: Tensor
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """Euclidean norm of what is compared in every cell, `(height, width)`."""
-        return torch.linalg.vector_norm(self.compared, dim=0).clamp_min(1e-8)
 
     @property
     def size(self) -> Size:
