@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from prolab_hf.label_space.phrases.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
-from prolab_hf.label_space.phrases.parsing import SELF, Claims, implied_values
-from prolab_hf.label_space.phrases.parts import ALTERNATIVES, PART_OF, PARTS
-from prolab_hf.label_space.phrases.words import TOGETHER
+from prolab_hf.label_space.phrases.fragments import SELF
+from prolab_hf.label_space.phrases.lexicon import implied_values
+from prolab_hf.label_space.phrases.parsing import Claims
+from prolab_hf.label_space.phrases.word_lists.dimensions import TOGETHER
+from prolab_hf.label_space.phrases.word_lists.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
+from prolab_hf.label_space.phrases.word_lists.nouns import SEATS
+from prolab_hf.label_space.phrases.word_lists.parts import ALTERNATIVES, PART_OF, PARTS
 
 # Where a part sits says nothing of its looks.
-_SEATS = {"side", "front", "level", "layer", "part of body worn"}
+_SEATS = SEATS | {"part of body worn"}
 Statement = frozenset[object]
 Differ = Callable[[Statement, Statement], bool]
 Said = dict[Statement, list[int]]

@@ -83,7 +83,8 @@ PLACES: dict[str, dict[str, str]] = {
         "sky": "in air|in sky|flying in air|high up in air|in sky above|up in air",
         "underground": "underground|below ground|mine|cave",
         "sports field": "playing field|sports field|stadium|sports arena|court|pitch",
-        "wild": "far from any town|far from town|far from city|away from town|wilderness|middle of nowhere|far from civilization|far from village",
+        "wild": "far from any town|far from town|far from city|away from town|wilderness|middle of nowhere"
+        "|far from civilization|far from village",
     },
     "support": {
         "back": "on back|carried on back",

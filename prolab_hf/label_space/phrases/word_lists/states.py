@@ -293,7 +293,8 @@ STATES: dict[str, dict[str, str]] = {
     "evergreen": {
         "evergreen": "green in winter|green all year round|evergreen foliage|"
         "evergreen|coniferous|conifer|green all year|keeps its leaves",
-        "deciduous": "bare branch in winter|bare in winter|leafless in winter|sheds leaf|loses leaf in autumn|sheds leaf in winter|bare winter branch|"
+        "deciduous": "bare branch in winter|bare in winter|leafless in winter|sheds leaf|loses leaf in autumn"
+        "|sheds leaf in winter|bare winter branch|"
         "deciduous|broadleaf|sheds its leaves|loses its leaves|broad leaved",
     },
     "handedness": {
