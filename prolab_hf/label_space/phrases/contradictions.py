@@ -191,7 +191,7 @@ def _bare(claims: Claims) -> bool:
 
 
 def _value_conflict(one: Claims, two: Claims) -> Conflict | None:
-    for key in one.values.keys() & two.values.keys():
+    for key in [key for key in one.values if key in two.values]:
         if _exclusive(key[0])(_statement(one, key), _statement(two, key)):
             noun = "" if key[1] == SELF else f" of {key[1]}"
             sides = [" or ".join(sorted(claims.values[key])) for claims in (one, two)]
@@ -210,7 +210,7 @@ def _refusal_conflict(one: Claims, two: Claims) -> Conflict | None:
 
 
 def _count_conflict(one: Claims, two: Claims) -> Conflict | None:
-    for noun in one.counts.keys() & two.counts.keys():
+    for noun in [noun for noun in one.counts if noun in two.counts]:
         if _apart(frozenset(one.counts[noun]), frozenset(two.counts[noun])):
             return Conflict(f"number of {noun}", _number(one.counts[noun]), _number(two.counts[noun]))
     return None

@@ -20,10 +20,11 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     RELATIONS,
     Interval,
 )
-from prolab_hf.label_space.phrases.word_lists.nouns import COVERS, HEAD_ALIASES, MARKS, PLACE_OR_KIND, THINGS
+from prolab_hf.label_space.phrases.word_lists.nouns import COVERS, HEAD_ALIASES, MARKS, PLACE_OR_KIND
+from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 
-_ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear"})
-_SHADES = frozenset({"dark", "deep", "light", "pale", "bright", "vivid", "murky"})
+_ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
+_SHADES = frozenset({"dark", "deep", "light", "pale", "bright", "vivid", "murky", "faded"})
 _IGNORED_STEMS = {stems_of(word) for word in IGNORED.split("|")}
 
 
@@ -78,7 +79,7 @@ class _Cutter:
         self.position += taken or 1
 
     def _bound(self) -> int:
-        """ "at least", "up to" before a number."""
+        """What bounds a number: "at least", "up to"."""
         for table, side in ((AT_MOST, "most"), (AT_LEAST, "least")):
             for key, change in table.items():
                 end = self.position + len(key)
@@ -177,7 +178,7 @@ class _Cutter:
         return 1
 
     def _compound(self, word: str) -> None:
-        """ "four-legged animal", "small black-tipped tail": number and last value before the word are the part's."""
+        """Gives a part its number and last value: "four-legged animal", "small black-tipped tail"."""
         part = self.last
         compound = Fragment(values=part.latest, nouns=[word], words=[word], count=part.count)
         part.values = [value for value in part.values if value not in part.latest]
@@ -251,9 +252,9 @@ def _add_values(part: Fragment, found: list[str], values: list[Value]) -> None:
     part.mark = MARKS.get(found[-1], "")
     last, dimensions = found[-1], {dimension for dimension, _ in values}
     if len(found) == 1:
-        is_noun = last in COVERS or (last in THINGS and dimensions <= PLACE_OR_KIND)
+        is_noun = last in COVERS or (bool(dimensions) and dimensions <= PLACE_OR_KIND)
     else:
-        is_noun = last in HEAD_ALIASES and last not in MARKS and found[0] not in LANDMARK
+        is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and len(found) == 2 and last not in MARKS
     if is_noun:
         part.nouns.append(last)
 

@@ -103,6 +103,8 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     _claim_values(claims, part, head, whole, subject)
     if part.count and not (part.landmark and part.nouns[-1:] and part.nouns[-1] not in GROUPS):
         counted = SELF if part.nouns and part.nouns[-1] in GROUPS else head
+        if counted == SELF and part.nouns and part.nouns[-1] in THINGS:
+            counted = part.nouns[-1]
         claims.counts.setdefault(counted, set()).update(part.count)
     if not part.landmark:
         claims.has |= {word for word in part.words if not _without(word) and word not in LACKED}

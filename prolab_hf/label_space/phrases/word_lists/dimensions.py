@@ -55,6 +55,8 @@ IMPLIED: dict[str, dict[str, str]] = {
         "square": "rectangle angular",
         "box": "rectangle angular square elongated",
         "triangle": "angular",
+        "pentagon": "angular",
+        "hexagon": "angular",
         "octagon": "angular",
         "star": "angular",
     },

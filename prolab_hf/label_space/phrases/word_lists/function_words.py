@@ -150,6 +150,9 @@ LACKED = {
     "footless": "foot",
 }
 HELD = {
+    "stripe": "marking",
+    "spot": "marking",
+    "line": "marking",
     "coat": "hair",
     "fur": "hair",
     "furry": "hair",

@@ -78,8 +78,10 @@ KINDS: dict[str, dict[str, str]] = {
         "|many small flower",
     },
     "feet": {
-        "webbed": "webbed foot|web footed|webbed toe|webbed",
-        "clawed": "clawed foot|taloned|clawed toe|with talon|sharp talon|clawed",
+        "webbed": "foot with web|with web|"
+        "webbed foot|web footed|webbed toe|webbed",
+        "clawed": "foot with talon|foot with claw|"
+        "clawed foot|taloned|clawed toe|with talon|sharp talon|clawed",
         "hoofed": "hoofed|cloven hoof|hoofed foot|cloven",
         "padded": "padded paw|soft pad|padded foot",
     },
@@ -164,26 +166,31 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "slicing": {
         "slices": "sliced|in slice|cut slice|thick slice|thin slice",
-        "cubes": "diced|in cube|cubed|cut into cube",
+        "cubes": "cut in cube|"
+        "diced|in cube|cubed|cut into cube",
         "shreds": "grated|shredded|julienned",
         "halves": "halved|in half|cut in half",
         "mash": "paste|smooth paste|thick paste|"
         "mashed|pureed|puree|ground meat|minced",
         "whole": "whole|uncut|in one piece",
+        "strips": "in strip|cut in strip|cut into strip|julienned",
     },
     "ground cover": {
         "snow": "snow covered|covered with snow|covered in snow|under snow|snowy|snow capped|blanketed in snow",
         "bare": "bare|barren|bare soil|exposed soil|uncovered ground|without vegetation|no vegetation",
         "grass": "grassy|grass covered|covered with grass|covered in grass|turfed|grass grown",
-        "trees": "tree covered|wooded|covered with tree|forested|forest covered|covered in tree",
-        "crops": "covered with crop|planted with crop|covered with green crop|cropped field",
-        "water": "flooded|under water|covered with water|waterlogged|inundated",
+        "trees": "covered in forest|forest grown|under forest|"
+        "tree covered|wooded|covered with tree|forested|forest covered|covered in tree",
+        "crops": "green crop|growing crop|"
+        "covered with crop|planted with crop|covered with green crop|cropped field",
+        "water": "open water|"
+        "flooded|under water|covered with water|waterlogged|inundated",
         "ice": "ice covered|frozen over|covered with ice|iced over",
         "sand": "sandy|sand covered|covered with sand",
         "stones": "stony|rocky|gravelly|covered with stone|pebbly|stone covered",
         "moss": "mossy|moss covered|covered with moss|overgrown with moss",
         "leaves": "leaf covered|covered with leaf|littered with leaf|covered in leaf",
-        "paving": "paved|asphalted|tarmacked|concreted|cobbled|tiled ground",
+        "paving": "paved",
     },
     "uniformity": {
         "uniform": "uniform|homogeneous|even colour|uniform texture|homogenous|evenly coloured|consistent throughout",
@@ -207,18 +214,12 @@ KINDS: dict[str, dict[str, str]] = {
         "trees": "arboreal|lives in tree|perches in tree|tree dwelling|live in tree|perch high in tree",
         "underground": "burrowing|lives underground|lives in burrow|digs burrow|live underground",
         "air": "flies in air|lives in air",
+        "wood": "growing on wood|grows on wood|grows on tree|growing on tree|growing on trunk",
+        "soil": "growing on soil|grows on soil|grows on ground|growing on ground|growing in soil",
     },
     "steadiness": {
         "flashing": "flashing|blinking|flickering|intermittent|strobing",
         "steady": "steady|constant light|steady light|steadily lit",
-    },
-    "sides": {
-        "three": "three sided|triangular plate|triangular",
-        "four": "four sided|square|rectangular",
-        "five": "five sided|pentagonal|pentagon",
-        "six": "six sided|hexagonal|hexagon",
-        "eight": "eight sided|octagonal|octagon",
-        "round": "round|circular",
     },
     "left or right corner": {
         "left": "left corner|upper left|top left|lower left|bottom left|left end|left half|left margin|far left",

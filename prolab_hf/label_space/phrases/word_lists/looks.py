@@ -64,7 +64,8 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "tone": {
         "dark": "dark|darker|dim|black",
-        "light": "light|lighter|bright|pale|white",
+        "light": "faded|"
+        "light|lighter|bright|pale|white",
     },
     "size": {
         "small": "size of fist|size of thumb|size of hand|size of finger|size of egg|size of mouse"
@@ -153,7 +154,9 @@ LOOKS: dict[str, dict[str, str]] = {
         "|cubical|crate shaped",
         "triangle": "triangle|triangular|pyramid|wedge shaped|v shaped|cone outline|three cornered|delta shaped"
         "|tapering triangle",
-        "octagon": "octagon|octagonal|eight sided|hexagon|hexagonal|six sided|pentagon|polygon",
+        "pentagon": "pentagon|pentagonal|five sided",
+        "hexagon": "hexagon|hexagonal|six sided",
+        "octagon": "octagon|octagonal|eight sided|polygon|polygonal",
         "star": "star|star shaped",
         "heart": "heart shaped|in shape of heart|heart shape",
         "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless|spiky outline|lobed"
@@ -211,7 +214,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "geometric": "geometric pattern|geometric",
         "camouflage": "camouflage",
         "zigzag": "zigzag pattern|herringbone|chevron",
-        "plain": "plain|smooth plain|uniform|unpatterned|single colour|one colour|solid colour|homogeneous"
+        "plain": "uniformly|evenly coloured|all over one colour|"
+        "plain|smooth plain|uniform|unpatterned|single colour|one colour|solid colour|homogeneous"
         "|monochrome|single coloured|one coloured|unmarked|unprinted|solid coloured|without pattern",
         "patterned": "multi coloured|multicoloured|two tone|bicoloured|two coloured|many bright colour|variegated|"
         "patterned|pattern|printed pattern|print|ornamented",
@@ -314,7 +318,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "scales": "scale|scaly|scaled|scale covered",
         "shell": "exoskeleton|armour plate|hard bodied|plated|"
         "shell|carapace|armoured|armored|hard shell",
-        "bare skin": "bare skin|naked|hairless|smooth skin",
+        "bare skin": "featherless|unfeathered|bare neck|"
+        "bare skin|naked|hairless|smooth skin",
     },
     "core": {
         "hollow": "hollow|hollow inside|empty inside|hollowed",

@@ -19,7 +19,7 @@ SELF_NOUNS = _set(
     "material substance matter piece part element component scene image print posture pose position stance "
     "bend course curve state condition animal creature beast organism vehicle building construction facade "
     "furniture plant garment device machine appliance instrument container person figure individual self it "
-    "livery bodywork paintwork bodyshell skin peel bark highlight contents content specimen example sample "
+    "livery bodywork paintwork bodyshell peel bark highlight contents content specimen example sample "
     "cover mesh beam tissue image plank panel board sheet slab block strip tile"
 )
 
@@ -30,10 +30,10 @@ THINGS = {
     for group, words in {
         "road": "road street avenue boulevard lane route track trail alley footpath walkway pathway path "
         "highway motorway pavement sidewalk carriageway runway",
-        "land": "ground terrain land soil earth field plot parcel meadow pasture lawn turf plain farmland acre "
-        "garden",
+        "ground": "ground soil earth dirt",
+        "land": "terrain land field plot parcel meadow pasture lawn turf plain farmland acre garden",
         "water": "canal river stream creek brook channel lake pond sea ocean pool waterway water",
-        "hill": "hill mountain slope cliff valley peak ridge dune",
+        "hill": "gorge canyon ravine hill mountain slope cliff valley peak ridge dune",
         "forest": "forest wood grove orchard woodland canopy",
         "town": "settlement town village city suburb neighbourhood neighborhood district",
         "house": "house hut cabin shed cottage tower skyscraper mansion barn church castle temple hall warehouse "
@@ -52,9 +52,10 @@ THINGS = {
         "meal": "meat steak sausage egg soup stew pasta rice noodle salad dessert dish meal food fillet patty "
         "sandwich",
         "drink": "drink beverage liquid fluid juice wine beer",
-        "bowl": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase pitcher kettle tank "
-        "bin glassware beaker flask vial tub container",
-        "box": "box crate chest carton case packet parcel package bag sack",
+        "container": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase pitcher "
+        "kettle tank "
+        "bin glassware beaker flask vial tub container box crate chest carton case packet parcel package bag "
+        "sack pouch",
         "rod": "rod pole post pillar column tube pipe needle cylinder",
         "cord": "rope cord cable wire string chain thread",
         "disc": "disc disk ring ball sphere globe",
@@ -90,7 +91,7 @@ COVERS = frozenset({"fur", "feather", "scale", "plumage", "shell"})
 SKIN_DEEP = frozenset({"colour", "tone", "pattern"})
 
 # Words that say where something is, or what, and are things with looks of their own: "straight roads".
-PLACE_OR_KIND = frozenset({"locale", "kind", "support"})
+PLACE_OR_KIND = frozenset({"locale", "kind", "support", "fastening"})
 # Where a part of a thing sits.
 SEATS = frozenset({"side", "front", "level", "layer"})
 
@@ -112,13 +113,14 @@ _SAME_PART = (
     "leg limb foreleg",
     "entrance door doorway gate entry",
     "roof rooftop",
-    "window windowpane",
+    "window windowpane porthole",
     "hood bonnet",
     "cab cockpit",
     "deck decker",
     "handle grip knob handgrip",
     "claw talon nail",
     "horn antler",
+    "skin hide",
     "foot paw hoof",
     "belly underside underpart stomach abdomen",
     "light lamp",

@@ -2,7 +2,8 @@
 
 # Sides are parted by " / ", words of one side by "|".
 _OPPOSITES = (
-    "wired|corded|with cable|with cord / wireless|cordless|battery powered|without cable",
+    "powered by cord|mains powered|wired|corded|with cable|with cord / wireless|cordless|battery powered"
+    "|without cable",
     "lined|ruled|squared paper / blank|unlined|unruled",
     "polished|mirror polished / hammered|rough hewn|unpolished|chiselled|hewn",
     "spiral bound|ring bound|ring binding / glued|glued spine|perfect bound / stapled / sewn|stitched"
@@ -59,13 +60,17 @@ _OPPOSITES = (
     "padded|cushioned|upholstered / unpadded|hard seat|bare seat|uncushioned",
     "adjustable|movable|variable / fixed|immovable|rigidly fixed",
     "folding|foldable|collapsible / one piece|fixed frame|not foldable",
-    "tracked|crawler|caterpillar track|on track / wheeled|on wheel / on runner|on skid|on sledge|on ski / on leg",
+    "moored|docked|anchored|at anchor|tied up / under way|sailing|out at sea|at sea|on open sea",
+    "unmade|unmade bed / made|neatly made|neatly made bed",
+    "screw top|screw cap / cork|corked / crown cap / flip top|hinged lid",
+    "tracked|crawler|caterpillar track|on track / wheeled|on wheel|on castor|on caster / on runner|on skid"
+    "|on sledge|on ski / on leg|on four leg|on three leg",
     "floating|afloat / sunk|sunken|submerged|wrecked",
     "sail set|sail up|full sail / sail furled|sail down|lowered sail",
     "threaded|screwed thread / unthreaded|smooth shank",
     "embroidered|sequinned|beaded|jewelled|set with stone|studded|bejewelled / unadorned|plain|no stone"
     "|without stone|undecorated",
-    "pleated|ruffled|frilled|gathered / straight cut|smooth",
+    "pleated|ruffled|frilled|gathered / straight|straight cut|smooth",
     "fringed|tasselled / without fringe|no fringe",
     "ironed|pressed|crisp|neatly pressed / wrinkled|creased|crumpled|unironed",
     "open toe|open toed|peep toe / closed toe|closed toed",
@@ -91,7 +96,8 @@ _OPPOSITES = (
     " / faded|washed out|bleached|discoloured|pale colour|dull colour|sun bleached",
     "wall hung|wall mounted|hung on wall / on pedestal|pedestal / on leg|on foot|four footed / built in|fitted"
     "|inset|recessed",
-    "free standing|freestanding|stand alone / built in|built into wall|fitted|attached to wall|attached to building",
+    "free standing|freestanding|stand alone / built in|built into wall|fitted|attached to wall"
+    "|attached to building",
     "working|at work|in operation|in use|running / parked|out of use|switched off|at rest|idle",
     "switched on|lit screen|bright screen|glowing screen|showing picture / dark screen|black screen"
     "|blank screen|switched off",
@@ -125,7 +131,7 @@ _OPPOSITES = (
     "uphill / downhill / on level ground",
     "domed|vaulted|arched / flat",
     "stepped|terraced slope|tiered / smooth slope|ramp|ramped",
-    "cobbled|cobblestone|paving stone|flagstone / asphalt|tarmac|smooth asphalt",
+    "cobbled|cobblestone|paving stone|flagstone / asphalt|asphalted|tarmac|smooth asphalt",
     "urban|in city|in town|inner city / rural|in countryside|in village|in country",
     "historic|medieval|ancient|centuries old / contemporary|modern|modernist|futuristic",
     "residential / industrial / commercial / agricultural / administrative",
