@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prolab_hf.cli.data_options import CodingOption
 from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import DeviceOption, require_model_place
 
@@ -32,12 +33,7 @@ def adapt(
         Path | None,
         typer.Option(help="Folder of masks with the images' names: ids of the network's classes."),
     ] = None,
-    coding: Annotated[
-        str,
-        typer.Option(
-            help="What the masks' values mean: ids, ids:void=11, shifted, table:FILE, palette:FILE."
-        ),
-    ] = "ids",
+    coding: CodingOption = "ids",
     learn_from: Annotated[
         str | None,
         typer.Option(help="masks (the default where they are given) or predictions of the network."),

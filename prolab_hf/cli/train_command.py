@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.data_options import (
+    CODING_HELP,
+    DATA_HELP,
+    EVAL_SPLITS,
+    NO_SPLIT,
+    ImageColumnOption,
+    ImagesFolderOption,
+    MaskColumnOption,
+    MasksFolderOption,
+    MaskSuffixOption,
+    open_for_space,
+)
 from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import ValueRangeOption, read_value_range
 
@@ -20,18 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NO_SPLIT = "none"
-EVAL_SPLITS = ("val", "validation")
-
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder with images and masks, metadata file, `datasets` set, BENCHMARK:FOLDER, or "
-            "scenes; not needed with --dry-run."
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP + " Not needed with --dry-run.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints, log and the trained model.")
     ] = None,
@@ -56,20 +59,12 @@ def train(
         typer.Option(help="Split to evaluate on; by default val or validation, 'none' to leave it out."),
     ] = None,
     eval_data: Annotated[str | None, typer.Option(help="Where that split is, if elsewhere.")] = None,
-    coding: Annotated[
-        str | None,
-        typer.Option(
-            help="Meaning of mask values: ids, shifted, ids:void=11, table:FILE.json, palette:FILE.json; the "
-            "recipe's if left out (ids)."
-        ),
-    ] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
-    mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
-    masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
-    mask_suffix: Annotated[
-        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
-    ] = "",
+    coding: Annotated[str | None, typer.Option(help=CODING_HELP + " The recipe's if left out (ids).")] = None,
+    image_column: ImageColumnOption = None,
+    mask_column: MaskColumnOption = None,
+    images: ImagesFolderOption = "images",
+    masks: MasksFolderOption = "masks",
+    mask_suffix: MaskSuffixOption = "",
     value_range: ValueRangeOption = None,
     epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
@@ -131,7 +126,6 @@ def train(
     if list_recipes:
         _print_recipes()
         return
-    ask_hub_once()
     changes = {
         "schedule.epochs": epochs,
         "schedule.max_iterations": max_iterations,
@@ -144,6 +138,9 @@ def train(
         "closed_form.init": init,
         "closed_form.finish": finish,
     }
+    if recipe is None and not resume and not set_ and all(value is None for value in changes.values()):
+        _require_space(None)  # the default recipe names none: say so before anything heavy is loaded
+    ask_hub_once()
     chosen = _choose_recipe(recipe, out if resume else None, changes, set_ or [])
     if chosen.model.property_space is None:
         _require_space(out if resume else None)
@@ -179,14 +176,18 @@ def train(
 
 def _require_space(resumed: Path | None) -> None:
     """There is no property space: say what to do about it."""
-    from prolab_hf.training.run_folder import holds_run
-
-    if resumed is not None and not holds_run(resumed):
+    if resumed is not None and not _holds_run(resumed):
         raise FileNotFoundError(
             f"There is no run to resume in {resumed}; check --out, or start one there by naming the property space "
             "with --space."
         )
     raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
+
+
+def _holds_run(folder: Path) -> bool:
+    from prolab_hf.training.run_folder import holds_run
+
+    return holds_run(folder)
 
 
 def _choose_recipe(
@@ -241,21 +242,14 @@ def _load_space(recipe: "TrainingRecipe") -> "PropertySpace":
 def _open(
     location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
 ) -> "SegmentationSource":
-    """A source whose ids mean the classes of the space, unless it knows its own names.
-
-    Without a split it is the one to evaluate on, whose name is one of the two that are in use.
-    """
-    from prolab_hf.data.source_from_name import open_source
-
-    knows_names = (Path(location) / "classes.txt").is_file()
-    options = {"class_names": None if knows_names else space.class_names, **opening}
+    """The named split; without a name the one to evaluate on, whose name is one of the two that are in use."""
     if split is not None:
-        return open_source(location, split, **options)
+        return open_for_space(location, split, space, opening)
     try:
-        return open_source(location, EVAL_SPLITS[0], **options)
+        return open_for_space(location, EVAL_SPLITS[0], space, opening)
     except (ValueError, FileNotFoundError) as error:
         try:
-            return open_source(location, EVAL_SPLITS[1], **options)
+            return open_for_space(location, EVAL_SPLITS[1], space, opening)
         except (ValueError, FileNotFoundError):
             raise type(error)(
                 f"{str(error).rstrip('.')}; name the split to evaluate on with --eval-split, or "

@@ -96,7 +96,7 @@ class HubSource(CodedSource):
         )
 
 
-def _content(value: Any, name: str, what: str) -> ImageContent:
+def _content(value: object, name: str, what: str) -> ImageContent:
     """The content of a cell: undecoded `Image` features are dictionaries of bytes and path."""
     if isinstance(value, dict) and ("bytes" in value or "path" in value):
         value = value["path"] if value.get("bytes") is None else value["bytes"]

@@ -24,6 +24,7 @@ from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.progress import progress
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.accumulation import LabeledImages
 from prolab_hf.solving.adapted_images import (
     AdaptedImages,
@@ -172,7 +173,7 @@ def adapt(
     space: str | Path | PropertySpace,
     images: ImagesLike,
     *,
-    processor: Any = None,
+    processor: ImageProcessor | str | Path | None = None,
     masks: MasksLike | None = None,
     class_names: Sequence[str] | Mapping[str, str | None] | None = None,
     output_dir: str | Path | None = None,
@@ -222,7 +223,7 @@ def adapt_network(
     space: str | Path | PropertySpace,
     images: ImagesLike,
     *,
-    processor: Any = None,
+    processor: ImageProcessor | str | Path | None = None,
     masks: MasksLike | None = None,
     class_names: Sequence[str] | Mapping[str, str | None] | None = None,
     **options: Unpack[AdaptOptions],
@@ -248,17 +249,17 @@ def adapt_network(
     network = load_network(model)
     names = class_names_of(network)
     matches = match_class_names(names, space.class_names, class_names, drop_unknown=settings.drop_unknown)
-    processor = network_processor(network, processor)
+    own_processor = network_processor(network, processor)
     rows = list(dict.fromkeys(match.row for match in matches if match.row is not None))
     table = np.array([-1 if match.row is None else rows.index(match.row) for match in matches])
     labeled = AdaptedImages.open(images, masks, class_names=names, table=table, coding=settings.coding)
     from_masks = settings.learns_from_masks(labeled)
     with _running(network, settings.device):
-        adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, labeled)
+        adapted, layer = _with_open_layer(network, space.select_classes(rows), own_processor, labeled)
         adapted.to(network.device)  # type: ignore[arg-type]  # the wrapper of transformers hides `self`
-        answers = OwnAnswers(labeled, network, processor)
+        answers = OwnAnswers(labeled, network, own_processor)
         own = _own_layer(network, layer, matches) if settings.refine else None
-        _solve(adapted, labeled if from_masks else answers, processor, settings, own)
+        _solve(adapted, labeled if from_masks else answers, own_processor, settings, own)
         figures = _compare(answers, adapted, show_progress=settings.solve.show_progress)
     report = AdaptReport(
         network=" ".join(filter(None, (type(network).__name__, _public_name(network)))),
@@ -271,7 +272,7 @@ def adapt_network(
     )
     adapted.config.solution = {**(adapted.config.solution or {}), "adapted": report.to_dict()}
     adapted.to("cpu")  # type: ignore[arg-type]  # likewise
-    return Adaptation(adapted.eval(), processor, report)
+    return Adaptation(adapted.eval(), own_processor, report)
 
 
 @contextmanager
@@ -289,7 +290,7 @@ def _running(network: PreTrainedModel, device: str | torch.device | None) -> Ite
 def _solve(
     adapted: ProLabForSemanticSegmentation,
     source: LabeledImages,
-    processor: Any,
+    processor: ImageProcessor,
     settings: AdaptSettings,
     own_layer: Mapping[str, Tensor] | None,
 ) -> None:
@@ -303,7 +304,7 @@ def _solve(
 
 
 def _with_open_layer(
-    network: PreTrainedModel, space: PropertySpace, processor: Any, images: AdaptedImages
+    network: PreTrainedModel, space: PropertySpace, processor: ImageProcessor, images: AdaptedImages
 ) -> tuple[ProLabForSemanticSegmentation, str]:
     """A ProLab model with the network's weights and a last layer for the classes of the space, not solved yet."""
     if isinstance(network, ProLabForSemanticSegmentation):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from prolab_hf.data.transforms import SegmentationDataset, Transform, collate
 from prolab_hf.evaluation.evaluate import as_sample, leave_signals_to_main
 from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.recipe import TrainingRecipe
+
+if TYPE_CHECKING:
+    from datasets import Dataset as ArrowDataset
 
 MOST_WORKERS = 8
 _READERS = 16
@@ -314,7 +317,7 @@ def _file_lines(pairs: Iterable[tuple[Path, Path]], root: Path | None) -> list[s
         return list(readers.map(line, [Path(path) for pair in pairs for path in pair]))
 
 
-def _table_lines(table: Any, columns: list[str]) -> list[str]:
+def _table_lines(table: "ArrowDataset", columns: list[str]) -> list[str]:
     """Paths and byte counts of the cells of a `datasets` set; the bytes themselves are not read."""
     import pyarrow as pa
     import pyarrow.compute as pc

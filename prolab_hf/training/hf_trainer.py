@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from prolab_hf.data.transforms import collate
 from prolab_hf.evaluation.trainer_metrics import TrainerMetrics
+from prolab_hf.protocols import Examples, ImageProcessor
 from prolab_hf.training.optimization import build_optimizer, build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 
@@ -82,9 +83,9 @@ def build_trainer(
     recipe: TrainingRecipe,
     output_dir: str | Path,
     *,
-    train_dataset: Any,
-    eval_dataset: Any | None = None,
-    processor: Any | None = None,
+    train_dataset: Examples,
+    eval_dataset: Examples | None = None,
+    processor: ImageProcessor | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     **overrides: Any,
 ) -> Trainer:
@@ -124,7 +125,7 @@ def build_trainer(
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
         data_collator=_Collator(ignore_index),
-        processing_class=processor,
+        processing_class=processor,  # type: ignore[arg-type]  # whatever can be called and saved
         optimizers=(optimizer, scheduler),
         compute_metrics=metrics.compute_metrics,
         preprocess_logits_for_metrics=metrics.preprocess_logits_for_metrics,
@@ -139,7 +140,7 @@ class EpochCallback(TrainerCallback):
         dataset: Has `set_epoch`, or is left alone.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: object) -> None:
         self.dataset = dataset
 
     def on_epoch_begin(

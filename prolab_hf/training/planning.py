@@ -324,7 +324,7 @@ def _measure(model: nn.Module, recipe: TrainingRecipe, *, half: bool) -> tuple[i
     height, width = recipe.crop_height_width
     kept: dict[int, Tensor] = {}
 
-    def remember(tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> Tensor:
         # One entry per storage: views take no memory of their own. Holding it keeps the key unique.
         kept.setdefault(tensor.untyped_storage()._cdata, tensor)
         return tensor
@@ -339,7 +339,7 @@ def _measure(model: nn.Module, recipe: TrainingRecipe, *, half: bool) -> tuple[i
         copy.to_empty(device="cpu").train()
         pixel_values = torch.empty(_PASSES_MEASURED, 3, height, width)
         own = {tensor.untyped_storage()._cdata for tensor in (*copy.parameters(), *copy.buffers())}
-        with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             copy(pixel_values=pixel_values)
         size = sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in own)
     # Half precision keeps most of it in two bytes instead of four.

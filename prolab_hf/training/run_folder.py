@@ -41,6 +41,7 @@ RECIPE_FILE = "training_recipe.json"
 LOG_FILE = "training_log.jsonl"
 BAD_BATCH_FILE = "not_finite_batch.json"
 SKIPPED_FILE = "skipped_images.txt"
+BALANCE_FILE = "class_balance.json"
 LOCK_FILE = ".training.lock"
 # A resumed run may change these without becoming another run.
 FREE_FIELDS = {
@@ -264,7 +265,7 @@ def discard_run(output_dir: Path) -> None:
             _remove_checkpoint(path)
     if root.is_dir() and not root.is_symlink() and not any(root.iterdir()):
         root.rmdir()
-    for name in (RECIPE_FILE, LOG_FILE, BAD_BATCH_FILE, SKIPPED_FILE):
+    for name in (RECIPE_FILE, LOG_FILE, BAD_BATCH_FILE, SKIPPED_FILE, BALANCE_FILE):
         (output_dir / name).unlink(missing_ok=True)
 
 

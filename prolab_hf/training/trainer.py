@@ -1,17 +1,14 @@
 """Training from Python: one device or many through Accelerate, with exact resume."""
 
 import contextlib
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, gather_object, parse_flag_from_env, set_seed
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
 from torch import nn
 
 from prolab_hf.data.transforms import SegmentationDataset
@@ -19,6 +16,7 @@ from prolab_hf.evaluation.evaluate import check_classes, read_batches
 from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.evaluation.metrics import SegmentationScores
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
+from prolab_hf.training.balance.class_balance import prepare_balance
 from prolab_hf.training.checkpoints import (
     Evaluation,
     best_evaluation,
@@ -26,14 +24,15 @@ from prolab_hf.training.checkpoints import (
     earlier_evaluations,
 )
 from prolab_hf.training.data_loading import StepSampler, TrainingExamples, train_dataloader, worker_count
+from prolab_hf.training.engines.launching import build_accelerator, build_engine
+from prolab_hf.training.engines.parts import PartsEngine
 from prolab_hf.training.from_recipe import (
-    backbone_statistics,
-    image_processor,
+    default_processor,
     solve_after_training,
     solve_before_training,
-    training_transform,
+    training_examples,
 )
-from prolab_hf.training.optimization import AveragedWeights, build_optimizer, build_scheduler
+from prolab_hf.training.optimization import build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import (
     InterruptGuard,
@@ -65,8 +64,6 @@ from prolab_hf.training.training_state import (
     load_random_state,
     restore_average,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,19 @@ def train(
         progress = _fresh_progress(recipe, accelerator, len(train_dataset), identity)
         if checkpoint is not None:
             progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
-        examples = _examples(model, train_dataset, recipe, processor, skip_broken=skip_broken)
+        balance = prepare_balance(
+            model,
+            train_dataset,
+            recipe,
+            output_dir,
+            accelerator,
+            resume=checkpoint is not None,
+            skip_broken=skip_broken,
+        )
+        display.show_lines(balance.lines())
+        examples = training_examples(
+            model, train_dataset, recipe, processor, balance.rare_crops, skip_broken=skip_broken
+        )
         if recipe.closed_form.init == "solve" and checkpoint is None:
             solve_before_training(model, train_dataset, processor, accelerator)
         state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
@@ -240,75 +249,6 @@ def _gives_tensors(dataset: ImageMaskPairs | Examples | None) -> bool:
         return False
 
 
-def default_processor(recipe: TrainingRecipe, model: nn.Module) -> ImageProcessor:
-    """The image processor that a recipe describes, for a model of ours.
-
-    Raises:
-        ValueError: The model is another one, whose processor cannot be guessed.
-    """
-    config: Any = getattr(model, "config", None)
-    if not hasattr(config, "temperature"):
-        raise ValueError(
-            f"The data set gives images, and a {type(model).__name__} needs its own image processor for them; pass "
-            "processor."
-        )
-    mean, std = backbone_statistics(recipe)
-    return image_processor(recipe, config, image_mean=list(mean), image_std=list(std))
-
-
-def _examples(
-    model: nn.Module,
-    dataset: ImageMaskPairs | Examples,
-    recipe: TrainingRecipe,
-    processor: ImageProcessor | None,
-    *,
-    skip_broken: bool,
-) -> TrainingExamples:
-    transform = None
-    if processor is not None:
-        ignore_index = getattr(model.config, "semantic_loss_ignore_index", 255)
-        transform = training_transform(recipe, processor, ignore_index=ignore_index)
-    return TrainingExamples(dataset, transform, seed=recipe.seed, skip_broken=skip_broken)
-
-
-def build_accelerator(recipe: TrainingRecipe) -> Accelerator:
-    """An Accelerator with the precision that the recipe asks for on this device.
-
-    Raises:
-        ValueError: The device cannot do it, or the launch configuration shards the model (FSDP, DeepSpeed).
-    """
-    # Without this, several processes on a machine without accelerator would each believe to be alone.
-    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    precision = recipe.precision_on(PartialState(cpu=use_cpu).device)
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
-        # Accelerate allows one precision per process; a notebook or a test trains more than one model.
-        AcceleratorState._reset_state()
-    # Some backbones have parameters that no output depends on (Swin's last norm).
-    handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[handler], cpu=use_cpu)
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != accelerator.num_processes:
-        raise ValueError(
-            f"{started} processes were started, but Accelerate sees {accelerator.num_processes}; "
-            "start the run with `accelerate launch` or torchrun, or one process without WORLD_SIZE."
-        )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise ValueError(
-            f"The launch configuration asks for {accelerator.distributed_type.value}, whose sharded "
-            "checkpoints this loop does not write; use plain data parallelism (MULTI_GPU), or "
-            "transformers.Trainer."
-        )
-    asked = [name for name in ("FSDP", "DEEPSPEED") if parse_flag_from_env(f"ACCELERATE_USE_{name}")]
-    if asked and accelerator.is_main_process:
-        logger.warning(
-            "The launch configuration asks for %s, but on this device (%s) Accelerate shards nothing: every process "
-            "holds the whole model (plain data parallelism).",
-            asked[0],
-            accelerator.device.type,
-        )
-    return accelerator
-
-
 # ---- start and resume -------------------------------------------------------------------------------------
 
 
@@ -353,20 +293,12 @@ def _start(
     """Puts everything on the device and, with a checkpoint, back to where it was."""
     accelerator, total = storage.accelerator, reporter.total
     set_seed(recipe.seed, device_specific=True)
-    plain_model = model
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda" and recipe.device.sync_batch_norm:
-        plain_model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model.to(accelerator.device)
-    if recipe.device.channels_last:
-        model.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, recipe)
+    engine = build_engine(accelerator, recipe)
+    engine.start(model)
     if checkpoint is not None:
-        load_optimizer(checkpoint, optimizer, accelerator.scaler)
-    scheduler = build_scheduler(optimizer, recipe, total, first_step=progress.step)
-    average = AveragedWeights(model, recipe.optimizer.ema_decay) if recipe.optimizer.ema_decay else None
-    if average is not None and checkpoint is not None:
-        restore_average(average, checkpoint, progress.step)
-    model, prepared = accelerator.prepare(model, optimizer)
+        load_optimizer(checkpoint, engine, accelerator.scaler)
+        restore_average(engine, checkpoint, progress.step)
+    scheduler = build_scheduler(engine.optimizer, recipe, total, first_step=progress.step)
     if accelerator.is_main_process:
         if checkpoint is not None:
             # Without those of the steps that are about to be repeated; old checkpoints may make room.
@@ -376,10 +308,10 @@ def _start(
         reporter.log = TrainingLog(storage.output_dir / LOG_FILE, resumed_step=progress.step)
     rank, windows = accelerator.process_index, progress.loss_window
     window = LossWindow(accelerator.device, tuple(windows[rank]) if rank < len(windows) else (0.0, 0))
-    batches = read_batches(_dataloader(plain_model, examples, recipe, progress, accelerator, total))
+    batches = read_batches(_dataloader(model, examples, recipe, progress, accelerator, total))
     if checkpoint is not None:
         load_random_state(checkpoint, rank)
-    return RunState(model, plain_model, prepared, scheduler, average, progress, batches, window)
+    return RunState(engine, scheduler, progress, batches, window)
 
 
 def _dataloader(
@@ -422,10 +354,11 @@ def _facts(
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     )
     processes = f"{accelerator.num_processes} x " if accelerator.num_processes > 1 else ""
+    parts = f", in parts by {state.engine.name}" if isinstance(state.engine, PartsEngine) else ""
     precision = {"no": "full precision"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     labels = getattr(getattr(state.plain_model, "config", None), "num_labels", None)
     return RunFacts(
-        device=f"{processes}{device.type} ({name}), {precision}",
+        device=f"{processes}{device.type} ({name}), {precision}{parts}",
         num_images=state.progress.num_images,
         num_eval_images=0 if eval_dataset is None else len(eval_dataset),
         num_labels=labels,

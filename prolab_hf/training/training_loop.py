@@ -1,6 +1,5 @@
 """The training loop: step, log, save, evaluate, until the run is over."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -21,11 +19,11 @@ from prolab_hf.files import write_json, write_text
 from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.checkpoints import best_evaluation
 from prolab_hf.training.data_loading import TrainingBatch, worker_count
-from prolab_hf.training.optimization import AveragedWeights, clip_gradients
+from prolab_hf.training.engines.engine import Engine
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import InterruptGuard, LossWindow, Reporter, TimeLeft, TrainingInterrupted
 from prolab_hf.training.run_folder import BAD_BATCH_FILE, SKIPPED_FILE
-from prolab_hf.training.training_state import Progress, RunStorage, as_exported
+from prolab_hf.training.training_state import Progress, RunStorage
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +35,23 @@ class RunState:
     """What moves while a run trains.
 
     Attributes:
-        model: As it is called: wrapped for several processes or mixed precision.
-        plain_model: The same, not wrapped.
-        optimizer: Wrapped by Accelerate.
+        engine: Model, optimizer and averaged weights over the processes.
         scheduler: Of the learning rate.
-        average: Averaged weights, if the run has them.
         progress: How far it is.
         batches: The batches of this process from here on.
         window: Loss since the last log line.
     """
 
-    model: nn.Module
-    plain_model: nn.Module
-    optimizer: AcceleratedOptimizer
+    engine: Engine
     scheduler: LRScheduler
-    average: AveragedWeights | None
     progress: Progress
     batches: Generator[TrainingBatch, None, None]
     window: LossWindow
+
+    @property
+    def plain_model(self) -> nn.Module:
+        """The model, whole and not wrapped; see `Engine`."""
+        return self.engine.plain_model
 
 
 class TrainingLoop:
@@ -157,28 +154,25 @@ class TrainingLoop:
             FloatingPointError: The loss is not finite.
         """
         accelerator, state, started = self.accelerator, self.state, time.perf_counter()
+        engine = state.engine
         # All data of the step first: if some of it is broken, the model is still between two steps.
         batches = self._next_batches()
         waited = time.perf_counter() - started
-        state.model.train()
+        engine.model.train()
         loss_sum = torch.zeros((), device=accelerator.device)
         for number, (batch, weight) in enumerate(zip(batches, self._weights(batches)), start=1):
             is_last = number == len(batches)
-            with contextlib.nullcontext() if is_last else accelerator.no_sync(state.model):
+            with engine.accumulating(is_last=is_last):
                 loss = self._forward(batch) * weight
-                accelerator.backward(loss)
+                engine.backward(loss, is_last=is_last)
             loss_sum += loss.detach()
         state.window.add(
             loss_sum, self.progress.step + 1, [name for batch in batches for name in batch.names]
         )
         if accelerator.device.type == "cpu":
             self._require_finite()  # before it can ruin the weights
-        clip_gradients(accelerator, state.model, self.recipe.optimizer.max_gradient_norm)
-        state.optimizer.step()
+        engine.step()
         state.scheduler.step()
-        state.optimizer.zero_grad()
-        if state.average is not None:
-            state.average.update(state.plain_model)
         self._count_step(time.perf_counter() - started, waited)
 
     def _count_step(self, seconds: float, waited: float) -> None:
@@ -204,7 +198,7 @@ class TrainingLoop:
 
     def _forward(self, batch: TrainingBatch) -> Tensor:
         try:
-            return self.state.model(**batch.tensors).loss
+            return self.state.engine.model(**batch.tensors).loss
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -277,7 +271,7 @@ class TrainingLoop:
     def save(self) -> None:
         """Writes a checkpoint of the current step, unless there is one."""
         self.progress.loss_window = [self.state.window.state()]
-        seconds = self.storage.save(self.progress, self.state.optimizer.optimizer, self.state.average)
+        seconds = self.storage.save(self.progress, self.state.engine)
         if seconds is not None:
             self.reporter.tell("checkpoint", self.progress.step, seconds=seconds)
 
@@ -318,7 +312,7 @@ class TrainingLoop:
             if self.guard.requested and accelerator.num_processes == 1:
                 raise _EvaluationStopped
 
-        with as_exported(self.state.plain_model, self.state.average, accelerator) as model:
+        with self.state.engine.exported() as model:
             counts, skipped = count_dataset(
                 model,
                 self.storage.processor,
@@ -335,10 +329,9 @@ class TrainingLoop:
     def _finish(self) -> int:
         """Exports the chosen weights, which end in the model, too."""
         state, step = self.state, self.progress.step
-        # Takes off what `prepare` put around the model's forward.
-        self.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
+        state.engine.finish()
         exported = self.storage.export(
-            step, state.average, best=self.recipe.checkpoints.final_weights == "best"
+            step, state.engine, best=self.recipe.checkpoints.final_weights == "best"
         )
         self.reporter.tell("export", step, exported_step=exported)
         state.plain_model.eval()
@@ -347,7 +340,7 @@ class TrainingLoop:
     # ---- numbers ------------------------------------------------------------------------------------------
 
     def _learning_rate(self) -> float:
-        return max(group["lr"] for group in self.state.optimizer.param_groups)
+        return max(group["lr"] for group in self.state.engine.optimizer.param_groups)
 
     def _show(self) -> None:
         evaluations = self.storage.evaluations
