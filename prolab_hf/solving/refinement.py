@@ -24,7 +24,6 @@ from prolab_hf.solving.accumulation import Pass
 from prolab_hf.solving.pixel_features import features_at, sample_pixels
 from prolab_hf.solving.solution import (
     UNSPOKEN_WEIGHTS,
-    WORTH,
     Pixels,
     class_score_parts,
     mean_iou,
@@ -34,6 +33,8 @@ from prolab_hf.solving.solved_head import set_last_layer
 
 STEPS = (0, 3, 10, 30)
 OWN_SHARES = (0.0, 0.5, 1.0)
+WORDS_WORTH = 0.00025
+"""What a unit of unspoken weight must gain here: to keep the network's answers comes before saying them in words."""
 NUM_PIXELS, MOST_IMAGES = 32768, 128
 LEAST_GAIN = 0.002
 """In mean IoU on unseen pixels; for less the plain solution stays, which more images can be added to."""
@@ -92,7 +93,7 @@ def refine(
                 predicted = (named + unspoken).argmax(dim=1)
                 score = mean_iou(predicted, validation.labels, validation.weights, number)
                 found.append((score, steps, share, beta, responses))
-    best = max(found, key=lambda each: each[0] - WORTH * each[3] / 4)
+    best = max(found, key=lambda each: each[0] - WORDS_WORTH * each[3])
     plain = max((each for each in found if not each[1] and not each[2]), key=lambda each: each[0])
     if best[0] < plain[0] + LEAST_GAIN:
         best = plain
