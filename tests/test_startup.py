@@ -57,6 +57,7 @@ def test_the_package_loads_nothing_before_it_is_used():
             [], ["nonsense"], ["check-data"], ["evaluate", "x"], ["segment", "a.png", "--model", "b", "--nonsense"],
             ["space", "nonsense"], ["demo", "--model", "none"], ["card", "none"], ["push", "none", "a/b"],
             ["explain", "a.png", "--model", "b"], ["explain", "a.png", "--model", "b", "--point", "x"],
+            ["train"], ["train", "x", "--out", "y"], ["solve", "x"], ["adapt", "x"],
         )),
     ],
     ids=["help", "usage errors"],

@@ -233,6 +233,23 @@ def require_writable(path: Path) -> None:
         raise FileNotFoundError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
 
 
+def require_model_place(out: Path, overwrite: bool) -> None:
+    """Say before a long run that `--out` cannot take its model.
+
+    Args:
+        out: The folder.
+        overwrite: A model that is there may be replaced.
+
+    Raises:
+        NotADirectoryError: It is a file.
+        FileExistsError: It holds a model that may not be replaced.
+    """
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out} is a file; name a folder.")
+    if (out / "config.json").is_file() and not overwrite:
+        raise FileExistsError(f"--out {out} holds a model already; choose another folder or add --overwrite.")
+
+
 def require_image_name(path: Path) -> None:
     """As `require_writable`, for an image, whose format is that of the file's ending."""
     from PIL import Image

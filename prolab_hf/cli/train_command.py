@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.data_options import (
+    CODING_HELP,
+    DATA_HELP,
+    EVAL_SPLITS,
+    NO_SPLIT,
+    ImageColumnOption,
+    ImagesFolderOption,
+    MaskColumnOption,
+    MasksFolderOption,
+    MaskSuffixOption,
+    open_for_space,
+)
 from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import ValueRangeOption, read_value_range
 
@@ -20,18 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NO_SPLIT = "none"
-EVAL_SPLITS = ("val", "validation")
-
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder with images and masks, metadata file, `datasets` set, BENCHMARK:FOLDER, or "
-            "scenes; not needed with --dry-run."
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP + " Not needed with --dry-run.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints, log and the trained model.")
     ] = None,
@@ -56,20 +59,12 @@ def train(
         typer.Option(help="Split to evaluate on; by default val or validation, 'none' to leave it out."),
     ] = None,
     eval_data: Annotated[str | None, typer.Option(help="Where that split is, if elsewhere.")] = None,
-    coding: Annotated[
-        str | None,
-        typer.Option(
-            help="Meaning of mask values: ids, shifted, ids:void=11, table:FILE.json, palette:FILE.json; the "
-            "recipe's if left out (ids)."
-        ),
-    ] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
-    mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
-    masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
-    mask_suffix: Annotated[
-        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
-    ] = "",
+    coding: Annotated[str | None, typer.Option(help=CODING_HELP + " The recipe's if left out (ids).")] = None,
+    image_column: ImageColumnOption = None,
+    mask_column: MaskColumnOption = None,
+    images: ImagesFolderOption = "images",
+    masks: MasksFolderOption = "masks",
+    mask_suffix: MaskSuffixOption = "",
     value_range: ValueRangeOption = None,
     epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
@@ -83,6 +78,38 @@ def train(
         str | None,
         typer.Option(
             help="solve: solve the last layer again after the last step; what scores higher is exported."
+        ),
+    ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Train for so long: times the first steps and plans as many as fit."),
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many evaluations in a row without a better mean IoU."),
+    ] = None,
+    freeze_backbone: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-backbone", help="Train decoder and heads only (--set model.freeze=stages:2 for less)."
+        ),
+    ] = False,
+    cache_features: Annotated[
+        bool,
+        typer.Option(
+            "--cache-features",
+            help="With --freeze-backbone: compute its features once, for --set features.copies=4 augmented "
+            "copies of each image, and read them from disk.",
+        ),
+    ] = False,
+    peft: Annotated[
+        str | None,
+        typer.Option(help="lora: train low-rank adapters of the backbone (--set peft.rank=8) instead of it."),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weigh rare classes: none, sqrt, effective, or a JSON file with a weight per class."
         ),
     ] = None,
     set_: Annotated[
@@ -126,12 +153,14 @@ def train(
     Examples:
       prolab train data/street --space cityscapes --backbone convnext_tiny --epochs 40 --out runs/street
 
+      prolab train photos --space photos/space --backbone convnext_tiny --freeze-backbone --cache-features
+      --class-weights sqrt --max-minutes 3 --out runs/photos
+
       prolab train --recipe ade20k-deit-base --dry-run --devices 8
     """
     if list_recipes:
         _print_recipes()
         return
-    ask_hub_once()
     changes = {
         "schedule.epochs": epochs,
         "schedule.max_iterations": max_iterations,
@@ -143,7 +172,16 @@ def train(
         "data.label_coding": coding,
         "closed_form.init": init,
         "closed_form.finish": finish,
+        "schedule.max_minutes": max_minutes,
+        "evaluation.early_stopping": early_stopping,
+        "model.freeze": "backbone" if freeze_backbone else None,
+        "features.cache": cache_features or None,
+        "peft.method": peft,
+        "balance.class_weights": class_weights,
     }
+    if recipe is None and not resume and not set_ and all(value is None for value in changes.values()):
+        _require_space(None)  # the default recipe names none: say so before anything heavy is loaded
+    ask_hub_once()
     chosen = _choose_recipe(recipe, out if resume else None, changes, set_ or [])
     if chosen.model.property_space is None:
         _require_space(out if resume else None)
@@ -179,14 +217,18 @@ def train(
 
 def _require_space(resumed: Path | None) -> None:
     """There is no property space: say what to do about it."""
-    from prolab_hf.training.run_folder import holds_run
-
-    if resumed is not None and not holds_run(resumed):
+    if resumed is not None and not _holds_run(resumed):
         raise FileNotFoundError(
             f"There is no run to resume in {resumed}; check --out, or start one there by naming the property space "
             "with --space."
         )
     raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
+
+
+def _holds_run(folder: Path) -> bool:
+    from prolab_hf.training.run_folder import holds_run
+
+    return holds_run(folder)
 
 
 def _choose_recipe(
@@ -241,21 +283,14 @@ def _load_space(recipe: "TrainingRecipe") -> "PropertySpace":
 def _open(
     location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
 ) -> "SegmentationSource":
-    """A source whose ids mean the classes of the space, unless it knows its own names.
-
-    Without a split it is the one to evaluate on, whose name is one of the two that are in use.
-    """
-    from prolab_hf.data.source_from_name import open_source
-
-    knows_names = (Path(location) / "classes.txt").is_file()
-    options = {"class_names": None if knows_names else space.class_names, **opening}
+    """The named split; without a name the one to evaluate on, whose name is one of the two that are in use."""
     if split is not None:
-        return open_source(location, split, **options)
+        return open_for_space(location, split, space, opening)
     try:
-        return open_source(location, EVAL_SPLITS[0], **options)
+        return open_for_space(location, EVAL_SPLITS[0], space, opening)
     except (ValueError, FileNotFoundError) as error:
         try:
-            return open_source(location, EVAL_SPLITS[1], **options)
+            return open_for_space(location, EVAL_SPLITS[1], space, opening)
         except (ValueError, FileNotFoundError):
             raise type(error)(
                 f"{str(error).rstrip('.')}; name the split to evaluate on with --eval-split, or "
@@ -349,6 +384,7 @@ def _print_plan(
 
     from prolab_hf.model.backbones_prolab import check_backbone
     from prolab_hf.training.from_recipe import build_model
+    from prolab_hf.training.frozen.adaptation import adapted_for_training
     from prolab_hf.training.planning import device_speed, plan
 
     backbone = recipe.model.backbone
@@ -360,7 +396,9 @@ def _print_plan(
         model = build_model(recipe, space, pretrained=False)
     with Console(stderr=True).status("Measuring how fast this device is"):
         here = device_speed(recipe)
-    Console().print(plan(recipe, model, num_images=num_images, num_processes=devices, here=here).to_table())
+    with adapted_for_training(model, recipe):
+        planned = plan(recipe, model, num_images=num_images, num_processes=devices, here=here)
+    Console().print(planned.to_table())
 
 
 def _print_recipes() -> None:
@@ -370,5 +408,5 @@ def _print_recipes() -> None:
     for name in recipe_names():
         recipe = get_recipe(name)
         steps, epochs = recipe.schedule.max_iterations, recipe.schedule.epochs
-        length = f"{steps:,} steps" if steps else f"{epochs:g} epochs"
+        length = f"{steps:,} steps" if steps else f"{epochs or 0:g} epochs"
         console.print(f"{name:26} {recipe.model.backbone or '(any backbone)'}, {length}", highlight=False)

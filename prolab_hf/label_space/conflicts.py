@@ -16,27 +16,29 @@ about the pairs that would share a property (`ConflictRules.judge`).
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from prolab_hf.files import read_json_object
+from prolab_hf.label_space.phrases.contradictions import Conflict, contradiction, statements
 from prolab_hf.label_space.phrases.judges import Judge
-from prolab_hf.label_space.phrases.parsing import SELF, Claims, Lexicon, implied_values, parse, same_wording
-from prolab_hf.label_space.phrases.parts import OWNERS, PARTS
+from prolab_hf.label_space.phrases.parsing import SELF, Claims, Lexicon, parse, same_wording
+from prolab_hf.label_space.phrases.parts import OWNERS
 from prolab_hf.label_space.phrases.words import DIMENSIONS
 
 WHOLE = frozenset(
     {
-        "vertical place", "side", "nearness", "indoors", "locale", "support", "surroundings", "motion", "posture",
+        "vertical place", "nearness", "indoors", "locale", "support", "surroundings", "motion", "posture",
         "season", "daytime", "crowding", "covering", "kind", "temperature", "taste", "sound", "wildness", "access",
         "foliage", "cultivation", "density", "view", "weather", "health", "life", "bloom", "waking",
         "expression", "evergreen", "drive", "edibility", "diet", "way up", "direction", "danger", "cost", "water kind",
-        "part of body worn", "lighting", "permission", "dress",
+        "part of body worn", "lighting", "permission", "dress", "fastening", "neckline", "garment length", "occasion",
+        "habit", "feet", "burner", "engine", "readout", "load space", "top", "pulled by", "stacking", "habitat", "waves",
+        "left or right corner", "facing", "lens", "tide", "manning", "angle", "content", "domesticity", "gathering", "sleeve length", "heel",
     }
 )  # fmt: skip
 _INDOOR = frozenset(
@@ -45,24 +47,6 @@ _INDOOR = frozenset(
 _OUTDOOR = frozenset(
     ["street", "waterside", "water", "garden", "farm", "forest", "mountain", "desert", "sky", "sports field"]
 )
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """Why two phrases may not share a property.
-
-    Args:
-        dimension: What they differ in, for example `"colour"`.
-        first: Value of the first phrase.
-        second: Value of the second.
-    """
-
-    dimension: str
-    first: str
-    second: str
-
-    def __str__(self) -> str:
-        return f"{self.dimension}: {self.first} / {self.second}"
 
 
 @dataclass(frozen=True)
@@ -120,13 +104,7 @@ class ConflictRules:
         if pair in self.always:
             return Conflict("declared", first, second)
         one, two = self.claims(first), self.claims(second)
-        return (
-            _value_conflict(one, two)
-            or _refusal_conflict(one, two)
-            or _count_conflict(one, two)
-            or _lack_conflict(one, two)
-            or _part_conflict(one, two)
-        )
+        return contradiction(one, two)
 
     def keeps_apart(self, first: str, second: str) -> bool:
         """Whether two phrases may not share a property: they conflict, or the judge says so.
@@ -175,8 +153,8 @@ class ConflictRules:
             every += [parse(phrase, _OWNERS, frozenset(OWNERS)) for phrase in phrases]
             table = np.zeros((len(every), len(every)), dtype=bool)
         # Compared are the few different statements about one thing, not the pairs of phrases.
-        for statements, differ in _statements(every, whatever_noun):
-            kinds = list(statements.items())
+        for said, differ in statements(every, whatever_noun):
+            kinds = list(said.items())
             for position, (mine, rows) in enumerate(kinds):
                 for theirs, columns in kinds[position + 1 :]:
                     if differ(mine, theirs):
@@ -296,143 +274,6 @@ def _add_indoors(claims: Claims) -> None:
         }
         if sides and all(place in _INDOOR | _OUTDOOR for place in places):
             claims.values["indoors", SELF] = sides
-
-
-def _compatible(dimension: str, first: str, second: str) -> bool:
-    return (
-        first == second
-        or second in implied_values(dimension, first)
-        or first in implied_values(dimension, second)
-    )
-
-
-Statement = frozenset[object]
-Differ = Callable[[frozenset, frozenset], bool]
-
-
-def _exclusive(dimension: str) -> Differ:
-    def differ(mine: frozenset[str], theirs: frozenset[str]) -> bool:
-        return not any(_compatible(dimension, *pair) for pair in product(mine, theirs))
-
-    return differ
-
-
-def _apart(mine: frozenset[tuple[int, int]], theirs: frozenset[tuple[int, int]]) -> bool:
-    """Whether no number satisfies both."""
-    return all(max(a[0], b[0]) > min(a[1], b[1]) for a, b in product(mine, theirs))
-
-
-def _refused(dimension: str, no: frozenset[str], yes: frozenset[str]) -> bool:
-    return bool(yes) and all(no & {value, *implied_values(dimension, value)} for value in yes)
-
-
-def _parts_differ(mine: frozenset[str], theirs: frozenset[str]) -> bool:
-    for first, second in product(mine, theirs):
-        if first == second or second in PARTS[first][1].split("|") or first in PARTS[second][1].split("|"):
-            return False
-    return True
-
-
-def _statements(
-    every: Sequence[Claims], whatever_noun: bool = False
-) -> list[tuple[dict[frozenset, list[int]], Differ]]:
-    """For each thing that is spoken of: what is said about it, by which phrases, and when that differs."""
-    found: dict[tuple[str, object], dict[frozenset, list[int]]] = {}
-    for index, claims in enumerate(every):
-        if whatever_noun:
-            dimensions: dict[str, set[str]] = {}
-            for (dimension, _), values in claims.values.items():
-                dimensions.setdefault(dimension, set()).update(values)
-            for dimension, values in dimensions.items():
-                found.setdefault(("value", (dimension, "")), {}).setdefault(frozenset(values), []).append(
-                    index
-                )
-        for key, values in claims.values.items():
-            found.setdefault(("value", key), {}).setdefault(frozenset(values), []).append(index)
-        for noun, counts in claims.counts.items():
-            found.setdefault(("count", noun), {}).setdefault(frozenset(counts), []).append(index)
-        parts = frozenset(_parts(claims))
-        if parts:
-            found.setdefault(("part", ""), {}).setdefault(parts, []).append(index)
-    differ: dict[str, Callable[[object], Differ]] = {
-        "value": lambda key: _exclusive(key[0]),  # type: ignore[index]
-        "count": lambda key: _apart,
-        "part": lambda key: _parts_differ,
-    }
-    return [(statements, differ[kind](key)) for (kind, key), statements in found.items()] + _denials(every)
-
-
-def _denials(every: Sequence[Claims]) -> list[tuple[dict[frozenset, list[int]], Differ]]:
-    """What is said to be missing or not so, against what is there."""
-    found: list[tuple[dict[frozenset, list[int]], Differ]] = []
-    for word in sorted({word for claims in every for word in claims.lacks}):
-        lacking = [index for index, claims in enumerate(every) if word in claims.lacks]
-        having = [index for index, claims in enumerate(every) if word in claims.has - claims.lacks]
-        found.append(({frozenset(["lacks"]): lacking, frozenset(["has"]): having}, lambda mine, theirs: True))
-    for key in sorted({key for claims in every for key in claims.refused}):
-        for index, claims in enumerate(every):
-            no = frozenset(claims.refused.get(key, ()))
-            others = [
-                other
-                for other, its in enumerate(every)
-                if no and _refused(key[0], no, frozenset(its.values.get(key, ())))
-            ]
-            found.append(
-                ({frozenset(["no"]): [index], frozenset(["yes"]): others}, lambda mine, theirs: True)
-            )
-    return found
-
-
-def _value_conflict(one: Claims, two: Claims) -> Conflict | None:
-    for key in one.values.keys() & two.values.keys():
-        mine, theirs = one.values[key], two.values[key]
-        if _exclusive(key[0])(frozenset(mine), frozenset(theirs)):
-            noun = "" if key[1] == SELF else f" of {key[1]}"
-            return Conflict(key[0] + noun, " or ".join(sorted(mine)), " or ".join(sorted(theirs)))
-    return None
-
-
-def _refusal_conflict(one: Claims, two: Claims) -> Conflict | None:
-    for refusing, other, swapped in ((one, two, False), (two, one, True)):
-        for key, no in refusing.refused.items():
-            yes = other.values.get(key, set())
-            if _refused(key[0], frozenset(no), frozenset(yes)):
-                sides = f"not {' or '.join(sorted(no))}", " or ".join(sorted(yes))
-                return Conflict(key[0], *(reversed(sides) if swapped else sides))
-    return None
-
-
-def _count_conflict(one: Claims, two: Claims) -> Conflict | None:
-    for noun in one.counts.keys() & two.counts.keys():
-        if _apart(frozenset(one.counts[noun]), frozenset(two.counts[noun])):
-            return Conflict(f"number of {noun}", _number(one.counts[noun]), _number(two.counts[noun]))
-    return None
-
-
-def _number(intervals: set[tuple[int, int]]) -> str:
-    return " or ".join(str(low) if low == high else f"{low} or more" for low, high in sorted(intervals))
-
-
-def _lack_conflict(one: Claims, two: Claims) -> Conflict | None:
-    for lacking, other, swapped in ((one, two, False), (two, one, True)):
-        for word in sorted(lacking.lacks & (other.has - other.lacks)):
-            sides = f"without {word}", f"with {word}"
-            return Conflict("having", *(reversed(sides) if swapped else sides))
-    return None
-
-
-_PART_OF = {word: part for part, (words, _) in PARTS.items() for word in words.split("|")}
-
-
-def _parts(claims: Claims) -> list[str]:
-    return list(dict.fromkeys(_PART_OF[noun] for noun in claims.nouns if noun in _PART_OF))
-
-
-def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
-    mine, theirs = _parts(one), _parts(two)
-    if mine and theirs and _parts_differ(frozenset(mine), frozenset(theirs)):
-        return Conflict("part", " and ".join(mine), " and ".join(theirs))
-    return None
 
 
 _OWNERS = Lexicon(OWNERS)

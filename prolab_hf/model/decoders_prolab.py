@@ -254,7 +254,12 @@ class ProLabHead(GradientCheckpointingLayer):
             `(batch_size, embedding_dim, height, width)` if they are to be normalized, else `None`. With
             `similarity="linear_cosine"` the responses `(batch_size, num_responses, height, width)` and `None`.
         """
-        maps = [self.dropout(each) for each in self.maps(features)]
+        return self.logits_of_maps(property_embeddings, [self.dropout(each) for each in self.maps(features)])
+
+    def logits_of_maps(
+        self, property_embeddings: Tensor, maps: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, of what `maps` gave."""
         with torch.autocast(device_type=maps[0].device.type, enabled=False):
             dtype = torch.promote_types(maps[0].dtype, torch.float32)
             if self.gives_responses:
@@ -388,20 +393,26 @@ class ProLabAsppHead(ProLabHead):
 
 
 class ProLabAuxiliaryHead(ProLabHead):
-    """A few convolutions on one feature map, supervised beside the decoder while training."""
+    """A few convolutions on one feature map, supervised beside the decoder while training.
 
-    def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
+    Args:
+        config: Of the model.
+        in_channels: Channels of the feature maps.
+        in_index: Which of them is supervised.
+    """
+
+    def __init__(self, config: ProLabConfig, in_channels: list[int], in_index: int) -> None:
         width, kernel = config.auxiliary_channels, config.auxiliary_kernel_size
-        if not 0 <= config.auxiliary_in_index < len(in_channels):
+        if not 0 <= in_index < len(in_channels):
             raise ValueError(
-                f"auxiliary_in_index is {config.auxiliary_in_index}; the backbone gives {len(in_channels)} "
+                f"auxiliary_in_index is {in_index}; the backbone gives {len(in_channels)} "
                 f"feature maps, so it must be 0 to {len(in_channels) - 1}."
             )
-        channels = in_channels[config.auxiliary_in_index]
+        channels = in_channels[in_index]
         super().__init__(
             config, width if config.auxiliary_num_convs or config.auxiliary_concat_input else channels
         )
-        self.in_index = config.auxiliary_in_index
+        self.in_index = in_index
         self.convs = nn.Sequential(
             *(
                 ProLabConvBlock(channels if i == 0 else width, width, kernel)
@@ -419,6 +430,20 @@ class ProLabAuxiliaryHead(ProLabHead):
         if self.fusion is not None:
             hidden = self.fusion(torch.cat([features[self.in_index], hidden], dim=1))
         return hidden
+
+
+def auxiliary_head(config: ProLabConfig, in_channels: list[int]) -> nn.Module:
+    """The auxiliary head of a configuration, or a list of them where it names several feature maps.
+
+    Args:
+        config: Of the model.
+        in_channels: Channels of the feature maps.
+    """
+    if isinstance(config.auxiliary_in_index, int):
+        return ProLabAuxiliaryHead(config, in_channels, config.auxiliary_in_index)
+    return nn.ModuleList(
+        ProLabAuxiliaryHead(config, in_channels, index) for index in config.auxiliary_in_index
+    )
 
 
 DECODERS = {

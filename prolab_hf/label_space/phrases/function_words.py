@@ -32,9 +32,13 @@ NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enume
     "few": (2, 4),
     "several": (3, INFINITY),
     "multiple": (3, INFINITY),
-    "numerous": (5, INFINITY),
-    "many": (5, INFINITY),
-    "countless": (5, INFINITY),
+    "numerous": (7, INFINITY),
+    "many": (7, INFINITY),
+    "countless": (7, INFINITY),
+    "dual": (2, 2),
+    "quadruple": (4, 4),
+    "multi": (2, INFINITY),
+    "lone": (1, 1),
     "alone": (1, 1),
     "solitary": (1, 1),
 }
@@ -42,7 +46,7 @@ NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enume
 GROUPS: dict[str, Interval] = {
     word: (3, INFINITY)
     for word in sorted(
-        _set("row group cluster crowd herd bunch set series bundle flock swarm line column collection")
+        _set("row stack pile heap school shoal pack group cluster crowd herd bunch set series bundle flock swarm line column collection")
     )
 } | {
     "pair": (2, 2),
@@ -58,7 +62,7 @@ AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewe
 ARTICLES = _set(
     "a an the its their his her this that these those some any such as very quite almost more most "
     "rather slightly much enough other than too also each every else own yet still already does do did just only "
-    "really fully completely partly usually often always clearly all like vivid saturated rich pure"
+    "really extra super ultra alike fully completely partly usually often always clearly all like vivid saturated rich pure"
 )
 JOINING = _set("and or and/or nor but to")
 # After these stand neighbours and landmarks, whose attributes are not the thing's own.
@@ -67,6 +71,25 @@ LANDMARK = _set(
     "among around through from into onto toward towards across past before after beyond off where when while "
     "compared than during within surrounded"
 )
+# How a thing lies to a landmark, where that excludes another way (`EXCLUDED_RELATIONS`).
+RELATIONS = {
+    word: relation
+    for relation, words in {
+        "over": "over above on onto atop",
+        "under": "under below beneath underneath",
+        "inside": "in inside within into",
+        "outside": "outside",
+        "near": "near beside by next against",
+        "away": "off",
+        "along": "along",
+        "across": "across",
+    }.items()
+    for word in words.split()
+}
+EXCLUDED_RELATIONS = {
+    frozenset(pair.split())
+    for pair in ("over under", "inside outside", "along across", "inside away", "over away", "near away")
+}
 NEAR = _set("near beside next by close view")
 CUTTING = _set(
     "of with for is are was has have having that which who whose seen show shows showing made "
@@ -75,6 +98,28 @@ CUTTING = _set(
 NEGATING = _set(
     "no without lacks lack lacking not never missing free devoid instead neither none nor non hardly barely scarcely "
     "absence cannot void"
+)
+# What a phrase may end in that says the same as "no" at its beginning.
+ABSENT = tuple(
+    tuple(words.split())
+    for words in [
+        "cannot be seen",
+        "can not be seen",
+        "not be seen",
+        "not visible",
+        "is not visible",
+        "are not visible",
+        "are missing",
+        "is missing",
+        "missing",
+        "absent",
+        "is absent",
+        "are absent",
+        "not present",
+        "is not present",
+        "are not present",
+        "not there",
+    ]
 )
 NOT_LESS = _set(
     "less unless stainless endless useless regardless countless restless motionless "
@@ -95,10 +140,13 @@ LACKED = {
     "cordless": "cable",
     "sleeveless": "sleeve",
     "barehanded": "glove",
+    "shaven": "beard",
+    "shirtless": "shirt",
     "toothless": "tooth",
     "footless": "foot",
 }
-HELD = {"wooded": "tree", "forested": "tree", "bearded": "beard"}
+HELD = {"coat": "hair", "fur": "hair", "furry": "hair", "haired": "hair", "coated": "hair", "wooded": "tree", "forested": "tree", "bearded": "beard", "boot": "shoe", "sandal": "shoe",
+        "sneaker": "shoe", "wired": "cable", "cap": "hat", "helmet": "hat", "haired": "hair", "curl": "hair", "braid": "hair"}
 
 # Adjectives that in-, im-, dis- and ir- deny.
 DENIED = _set(
@@ -116,7 +164,9 @@ JOINED = {
 }
 
 IRREGULAR = {
-    "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
+    "levels": "levels", "nuclei": "nucleus", "antennae": "antenna", "vertebrae": "vertebra", "fungi": "fungus",
+    "bacteria": "bacterium", "cacti": "cactus", "stimuli": "stimulus", "larvae": "larva", "pupae": "pupa", "villi": "villus",
+    "calves": "calf", "lives": "live", "axes": "axe", "vertices": "vertex", "dice": "die", "oxen": "ox", "uprights": "uprights", "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
     "pedestrian": "person", "pedestrians": "person", "player": "person", "players": "person", "rider": "person",
     "children": "child", "teeth": "tooth", "geese": "goose", "mice": "mouse", "hooves": "hoof", "scarves": "scarf",
     "halves": "half", "wolves": "wolf", "loaves": "loaf", "colors": "colour", "color": "colour",
@@ -131,27 +181,6 @@ IRREGULAR = {
     "towards": "towards", "brass": "brass", "moss": "moss", "shows": "shows", "whose": "whose",
 }  # fmt: skip
 
-# Nouns that stand for the thing itself, or for its outside.
-SELF_NOUNS = _set(
-    "colour coloured surface texture look body outline peel bark ground shape shaped form pattern finish appearance "
-    "exterior material style tone shade hue stain staining markings marking grain glow glaze coating feel highlight "
-    "height width length size contour silhouette object thing item structure piece part area expanse kind type "
-    "pole plank panel strip slab block sheet plate beam tile board brick pavement facade cover mesh cloth beam "
-    "end tip peak point corner vehicle animal building creature furniture plant garment device machine appliance "
-    "element image it self print layer covering cladding look design scene posture position bend course path curve "
-    "container person skin "
-    "river canal route track trail road line lane tissue"
-)
-HEAD_ALIASES = {
-    word: alias
-    for alias, words in {
-        "bar": "bar slat rod stripe line",
-        "box": "box crate chest",
-        "edge": "edge border rim",
-        "vegetation": "vegetation plant greenery foliage",
-    }.items()
-    for word in words.split()
-}
 # Words with another meaning before a noun of their own; they give no value.
 NEUTRAL = (
     "outdoor view|brake light|traffic light|street light|light bulb|street lamp|tail light|head light|rear light"
@@ -169,6 +198,7 @@ VERBS = _set(
 )
 ING_NOUNS = _set(
     "building clothing ceiling railing covering wing string ring king spring stuffing lining opening "
+    "flooring tubing roofing siding tiling decking bedding skirting moulding molding fitting earring opening "
     "padding wiring paving lettering icing frosting netting fencing bedding marking coating "
     "stitching crossing landing painting drawing evening morning thing awning piping"
 )

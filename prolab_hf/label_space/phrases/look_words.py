@@ -3,26 +3,37 @@
 # fmt: off
 LOOKS: dict[str, dict[str, str]] = {
     "colour": {
-        "red": "red|reddish|scarlet|crimson|ruby|cherry red|vermilion|maroon|burgundy|rust|rusty red"
+        "red": "rusty|russet|rosy|ruddy|cherry|cerise|wine coloured|rust coloured|rust brown|bright red|"
+        "red|reddish|scarlet|crimson|ruby|cherry red|vermilion|maroon|burgundy|rust|rusty red"
         "|wine red|brick red|blood red|tomato red|ginger",
-        "orange": "orange|amber|apricot|tangerine|copper coloured|peach|coral|ochre",
-        "yellow": "yellow|yellowish|lemon|mustard|sunny yellow|blond|blonde|straw coloured",
-        "green": "green|greenish|emerald|lime|olive|jade|mint|forest green|bottle green|lime green|chartreuse"
+        "orange": "rusty orange|carrot coloured|neon orange|fluorescent orange|fiery orange|"
+        "orange|amber|apricot|tangerine|copper coloured|peach|coral|ochre",
+        "yellow": "wheat coloured|honey coloured|honey|straw yellow|canary|neon yellow|fluorescent yellow|hi vis|hi vis yellow|amber yellow|hay coloured|"
+        "yellow|yellowish|lemon|mustard|sunny yellow|blond|blonde|straw coloured",
+        "green": "sage|moss green|sea green|leaf green|pea green|neon green|pine green|apple green|grassy green|verdant|"
+        "green|greenish|emerald|lime|olive|jade|mint|forest green|bottle green|lime green|chartreuse"
         "|mossy green|grass green",
-        "blue": "blue|bluish|azure|cobalt|indigo|navy|navy blue|midnight blue|sky blue|baby blue|powder blue"
+        "blue": "steel blue|ice blue|petrol blue|electric blue|denim blue|periwinkle|sapphire|cornflower blue|"
+        "blue|bluish|azure|cobalt|indigo|navy|navy blue|midnight blue|sky blue|baby blue|powder blue"
         "|royal blue|ultramarine",
         "turquoise": "turquoise|teal|cyan|aqua",
         "turquoise-blue": "turquoise blue|blue green|greenish blue",
-        "purple": "purple|purplish|violet|lilac|mauve|lavender|plum|magenta",
-        "pink": "pink|pinkish|rose|salmon|fuchsia",
-        "brown": "brown|brownish|terracotta|chestnut|chocolate|bronze|tawny|auburn|earthy|hazel|coffee"
+        "purple": "aubergine coloured|amethyst|eggplant coloured|mulberry|"
+        "purple|purplish|violet|lilac|mauve|lavender|plum|magenta",
+        "pink": "hot pink|rose coloured|salmon pink|blush|flamingo pink|"
+        "pink|pinkish|rose|salmon|fuchsia",
+        "brown": "caramel|golden brown|rust brown|coffee coloured|wood coloured|cocoa|nut brown|russet brown|dun|toffee|"
+        "brown|brownish|terracotta|chestnut|chocolate|bronze|tawny|auburn|earthy|hazel|coffee"
         "|mahogany|sepia|umber|copper brown|rusty brown",
         "tan": "tan|beige|khaki|sandy|camel|buff|fawn|skin coloured|flesh coloured|sand coloured|taupe",
         "cream": "cream|creamy|ivory|off white|eggshell",
-        "white": "white|whitish|snow white|chalky|pearl|milky|milk white",
-        "gray": "gray|grey|grayish|greyish|ashen|charcoal|slate gray|asphalt|slate|lead gray|ash gray"
+        "white": "whitewashed|snowy white|bone white|pearly|lily white|"
+        "white|whitish|snow white|chalky|pearl|milky|milk white",
+        "gray": "gunmetal|pewter|stone coloured|smoky gray|smoke gray|ash coloured|steel gray|concrete coloured|leaden|iron gray|"
+        "gray|grey|grayish|greyish|ashen|charcoal|slate gray|asphalt|slate|lead gray|ash gray"
         "|silver gray",
-        "black": "black|blackish|jet black|ebony|asphalt|pitch black|coal black|inky",
+        "black": "sooty|raven|charred|blackened|coal coloured|soot black|"
+        "black|blackish|jet black|ebony|asphalt|pitch black|coal black|inky",
         "golden": "golden|gold coloured|gold|gilded",
         "silver": "silver|silvery|chrome coloured",
         "colourless": "colourless|without colour|without any colour",
@@ -52,20 +63,26 @@ LOOKS: dict[str, dict[str, str]] = {
         "light": "light|lighter|bright|pale|white",
     },
     "size": {
-        "small": "small|smaller|tiny|little|miniature|mini|minute|petite|hand sized|fit in one hand|compact"
+        "small": "size of fist|size of thumb|size of hand|size of finger|size of egg|size of mouse|size of matchbox|fit in palm|fit in hand|fit in pocket|handheld|hand held|finger sized|thumb sized|fist sized|egg sized|thumbnail sized|smaller than|lesser|size of phone|size of fingernail|size of insect|knee high tiny|dainty|diminutive|"
+        "small|smaller|tiny|little|miniature|mini|minute|petite|hand sized|fit in one hand|compact"
         "|teeny|undersized|dwarf|pocket sized|bite sized|child sized|size of coin|size of pea"
         "|smallish|minuscule|microscopic|palm sized|enough to hold in one hand",
-        "medium": "medium|medium sized|mid sized",
-        "large": "large|larger|big|bigger|huge|massive|giant|enormous|great|vast|gigantic|oversized|bulky"
+        "medium": "a4 size|letter size|a4 sized|normal sized|"
+        "medium|medium sized|mid sized",
+        "large": "size of car|size of truck|size of bus|size of room|size of building|bus sized|building sized|as big as|monumental|substantial|hulking|outsized|mighty|sprawling|size of football field|"
+        "large|larger|big|bigger|huge|massive|giant|enormous|great|vast|gigantic|oversized|bulky"
         "|immense|colossal|gigantic sized|extra large|full sized|king size|sizeable|room sized"
         "|size of house|house sized|man sized|life sized|car sized|big as car|long and wide"
         "|taller than|bigger than|larger than",
     },
     "height": {
-        "low": "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
+        "low": "waist high|shin high|below knee height|single level|one level|single storeyed|one floor|low rise|at knee height|"
+        "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
         "|wider than tall|flat heel|ground level|shallow height|dwarf|knee high|ankle high"
         "|one storey high|broader than it is high|low lying|squat",
-        "tall": "tall|taller than|taller|high|higher|towering|lofty|high rise|skyscraper height|multi storey"
+        "tall": "taller than adult|taller than person|taller than man|"
+        "shoulder high|floor to ceiling|ceiling high|several storey|ten storey|multi level|skyscraping|many storey|several floor|many floor|three storey|four storey|"
+        "tall|taller than|taller|high|higher|towering|lofty|high rise|skyscraper height|multi storey"
         "|high heel|sky high|tall as house|many metre high|many meter high|head high|towering above"
         "|taller than wide",
     },
@@ -77,7 +94,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "|widely|broad flat|wide spread|plump|stocky|bulky|wide set",
     },
     "length": {
-        "short": "short|shorter|stubby|cropped|knee length|brief|shortish|close cropped|cut short|ankle length"
+        "short": "docked|bobbed|stumpy|truncated|"
+        "short|shorter|stubby|cropped|knee length|brief|shortish|close cropped|cut short|ankle length"
         "|few centimetre long|few centimeter long|shortened|stumpy|dumpy",
         "long": "long|longer|elongated|lengthy|lengthened|trailing|floor length|extended|several metre long"
         "|several meter long|waist length|outstretched",
@@ -102,10 +120,12 @@ LOOKS: dict[str, dict[str, str]] = {
         "cross": "cross shaped|cruciform|x shaped|plus shaped",
         "zigzag": "zigzag|zig zag",
         "spiral": "spiral|helical|helix|spiral shaped|corkscrew",
-        "curved": "curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
+        "curved": "streamlined|aerodynamic|"
+        "curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
         "|gently curved|bent|arched outline",
         "round": "round|circular|circle|round outline|rounded shape|roundish|globe shaped outline",
-        "disc": "disc|disk|round disc|flat round|plate shaped|coin shaped|saucer shaped|pancake shaped",
+        "disc": "round flat|flat round|round and flat|flat and round|flat circular|"
+        "disc|disk|round disc|flat round|plate shaped|coin shaped|saucer shaped|pancake shaped",
         "ring": "ring|ring shaped|hoop|donut shaped",
         "sphere": "sphere|spherical|ball shaped|ball|globe|globular|orb",
         "oval": "oval|elliptical|egg shaped|ellipse|almond shaped|ovoid|lens shaped|lemon shaped",
@@ -128,6 +148,11 @@ LOOKS: dict[str, dict[str, str]] = {
         "heart": "heart shaped|in shape of heart|heart shape",
         "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless|spiky outline|lobed"
         "|lobulated|ragged edge|crooked outline|lopsided|amorphous|ill shaped",
+        "elongated": "elongated|elongate|long and thin|long and narrow|long and slim|long slender|long thin|long and slender",
+        "T": "t shaped",
+        "S": "s shaped",
+        "Y": "y shaped|forked shape",
+        "C": "c shaped",
     },
     "ends": {
         "hooked": "hooked|curved like hook",
@@ -139,6 +164,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "flat": "flat",
         "hanging": "hanging|floppy|drooping|dangling|droopy|flopped|sagging|limp",
         "curved": "arched|curved",
+        "forked": "forked|split|cleft|two pronged|swallow tail|notched",
+        "square": "square ended|squared|square cut",
     },
     "course": {
         "straight": "straight|linear|dead straight|in straight line|dead straight line|ruler straight|uncurved"
@@ -152,9 +179,13 @@ LOOKS: dict[str, dict[str, str]] = {
         "|stepped|craggy|humpy|pitted|potholed|corrugated|wavy",
     },
     "surface": {
-        "smooth": "smooth|smooth edged|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
+        "smooth": "brushed|unridged|even surface|smooth textured|glossy smooth|flawless|"
+        "waxy|leathery|sleek|flawless surface|"
+        "smooth|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
+        "rough": "dimpled|studded|cleated|hammered|"
+        "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
+        "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
         "|warty|bristled|abrasive|grooved|furrowed|notched|toothed|sawtooth|peeling|knotty|crusty"
         "|wrinkled|ridged|textured|uneven|woolly|furry|shaggy|knobbly",
@@ -171,12 +202,13 @@ LOOKS: dict[str, dict[str, str]] = {
         "zigzag": "zigzag pattern|herringbone|chevron",
         "plain": "plain|smooth plain|uniform|unpatterned|single colour|one colour|solid colour|homogeneous"
         "|monochrome|single coloured|one coloured|unmarked|unprinted|solid coloured|without pattern",
-        "patterned": "patterned|pattern|printed pattern|print|ornamented",
+        "patterned": "multi coloured|multicoloured|two tone|bicoloured|two coloured|many bright colour|variegated|"
+        "patterned|pattern|printed pattern|print|ornamented",
         "stripes": "stripe|striped|stripy|banded|zebra|pinstripe|pinstriped|vertical line|horizontal line|barred"
         "|streaked",
         "spots": "spot|spotted|dot|dotted|speckled|speckle|polka dot|dappled|small dot|freckled|speckling"
         "|dotting|leopard|polka dot pattern|spotty|dalmatian",
-        "checks": "checkered|chequered|check|plaid|tartan|grid|checkerboard|grid of square|checked|gingham"
+        "checks": "checkered|square pattern|pattern of square|chequered|check|plaid|tartan|grid|checkerboard|grid of square|checked|gingham"
         "|chessboard|latticed|lattice",
         "floral": "floral|floral print|flower print|flowery|flower pattern|flowered|botanical",
         "patches": "patch|mottled|blotchy|blotch|patchy|marbled",
@@ -186,13 +218,16 @@ LOOKS: dict[str, dict[str, str]] = {
         "shiny": "shiny|glossy|reflective|gleaming|glistening|polished|lustrous|sparkling|mirror like"
         "|reflects light|glittering|glinting|mirrored|shimmering|waxy|glazed|highly polished|sheen"
         "|specular|brilliant|varnished",
-        "matte": "matte|matt|dull|non reflective|lustreless|unpolished|lacklustre|flat paint|chalky|tarnished"
+        "matte": "velvety matte|flat finish|"
+        "matte|matt|dull|non reflective|lustreless|unpolished|lacklustre|flat paint|chalky|tarnished"
         "|satinless",
     },
     "hardness": {
-        "soft": "soft|fluffy|plush|squishy|cushioned|padded|downy|tender|velvety|puffy|mushy|pliable|flexible"
+        "soft": "floppy|squidgy|yielding|doughy|plushy|fleecy|"
+        "soft|fluffy|plush|squishy|cushioned|padded|downy|tender|velvety|puffy|mushy|pliable|flexible"
         "|bendy|spongy|squashy|limp|supple|gooey|cuddly|woolly|silky|mellow|elastic|feathery",
-        "hard": "hard|rigid|stiff|firm|solid metal|solid rock|crunchy|crisp|crispy|brittle|tough|solid"
+        "hard": "armoured|solid feel|unbending|stony hard|rock hard|rigidly|"
+        "hard|rigid|stiff|firm|solid metal|solid rock|crunchy|crisp|crispy|brittle|tough|solid"
         "|inflexible|unyielding|bony|stony|woody|sturdy",
     },
     "transparency": {
@@ -214,7 +249,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "sponge": "sponge",
         "wax candle": "candle wax",
         "cork": "cork",
-        "ivory": "ivory carved|bone|antler",
+        "ivory": "ivory carved|made of bone|made of antler",
         "metal": "metal|metallic|sheet metal|wire|wire mesh|tin|zinc|lead metal|titanium|metal plated|alloy"
         "|foil|metal foil",
         "steel": "steel|stainless steel|chrome",
@@ -265,7 +300,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "fur": "fur|furry|fleece|shaggy coat|woolly coat|furry coat|hairy|hair covered|furry body",
         "feathers": "feather|feathered|plumage|feathery",
         "scales": "scale|scaly|scaled|scale covered",
-        "shell": "shell|carapace|armoured|armored|hard shell",
+        "shell": "exoskeleton|armour plate|hard bodied|plated|"
+        "shell|carapace|armoured|armored|hard shell",
         "bare skin": "bare skin|naked|hairless|smooth skin",
     },
     "core": {
@@ -313,5 +349,9 @@ LOOKS: dict[str, dict[str, str]] = {
         "centimetres": "centimetre|centimeter|cm|inch|few centimetre",
         "metres": "metre|meter|several metre|foot long|yard",
         "kilometres": "kilometre|kilometer|km|mile",
+    },
+    "form": {
+        "flat": "flat|flattened|sheet like|leaf like body",
+        "bulky": "sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed|bulging|round body|rounded body|three dimensional",
     },
 }

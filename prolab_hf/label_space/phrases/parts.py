@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "wing": ("wing", "body"),
     "fin": ("fin|flipper", "body|tail"),
     "hump": ("hump", "body"),
-    "tentacle": ("tentacle", "body"),
+    "tentacle": ("tentacle|sucker", "body|arm"),
     "wheel": ("wheel|caster", ""),
     "tire": ("tire", "wheel"),
     "spoke": ("spoke", "wheel"),
@@ -53,6 +53,18 @@ PARTS: dict[str, tuple[str, str]] = {
     "cockpit": ("cockpit|cab", ""),
     "runner": ("skid|runner", ""),
 }
+
+PART_OF = {word: part for part, (words, _) in PARTS.items() for word in words.split("|")}
+# Parts of which nothing has both: they contradict each other whatever else is said of them.
+ALTERNATIVES = frozenset(
+    frozenset(pair)
+    for group in (
+        "beak snout", "beak nose", "beak tooth", "beak whisker", "hoof paw", "hoof claw", "hoof hand", "hoof fin", "paw hand",
+        "paw fin", "wing fin", "wing arm", "wing hand", "beak horn", "wheel leg", "wheel runner", "wheel track", "wheel hull",
+        "handlebar:steering wheel", "sail:engine", "rotor wing", "rotor sail", "tentacle leg", "fin leg", "horn comb", "tire track", "sail rotor", "oar engine",
+    )
+    for pair in [group.split(":") if ":" in group else group.split()]
+)  # fmt: skip
 
 # What a word belongs to. No contradiction ("wheels" and "shade of trees" can be seen of one thing), but phrases of
 # different owners do not make one property, so a wanted number of properties keeps them apart while it can.

@@ -4,10 +4,14 @@
 PLACES: dict[str, dict[str, str]] = {
     "vertical place": {
         "edge": "edge of image|corner of image|side of image|border of image|margin of image",
-        "top": "top of image|upper half of image|upper part of image|upper edge of image|top edge of image"
+        "top": "high in sky|high above|high up in sky|"
+        "at top of hill|on top of hill|hilltop|on summit|"
+        "top of image|upper half of image|upper part of image|upper edge of image|top edge of image"
         "|top of scene|upper half|upper part|at top of",
         "middle": "middle of image|center of image|centre of image|central in image|in middle of frame",
-        "bottom": "bottom of image|lower half of image|lower part of image|lower edge of image"
+        "bottom": "close to horizon|near horizon|low in sky|low over ground|just above ground|"
+        "at bottom of|at foot of hill|in valley|down in valley|bottom of valley|at base of|"
+        "bottom of image|lower half of image|lower part of image|lower edge of image"
         "|bottom edge of image|bottom of scene|lower half|lower part",
     },
     "side": {
@@ -79,6 +83,7 @@ PLACES: dict[str, dict[str, str]] = {
         "sky": "in air|in sky|flying in air|high up in air|in sky above|up in air",
         "underground": "underground|below ground|mine|cave",
         "sports field": "playing field|sports field|stadium|sports arena|court|pitch",
+        "wild": "far from any town|far from town|far from city|away from town|wilderness|middle of nowhere|far from civilization|far from village",
     },
     "support": {
         "back": "on back|carried on back",
@@ -98,7 +103,8 @@ PLACES: dict[str, dict[str, str]] = {
         "bed": "on bed",
         "water": "on water|float|floating|on surface of water|float on surface",
         "under water": "under water|underwater|under water surface|sea bed|below water|submerged|on sea bed",
-        "air": "in air|in sky|flying|airborne|high up in air",
+        "air": "off ground|above ground|lifted off ground|raised off ground|"
+        "in air|in sky|flying|airborne|high up in air",
         "under table": "under table|below table|under bed|under worktop|under desk|beneath table",
         "above water": "above water|over water|above sea",
         "middle of room": "middle of room",
@@ -131,9 +137,11 @@ PLACES: dict[str, dict[str, str]] = {
     },
     "daytime": {
         "twilight": "dusk|dawn|sunset|sunrise|twilight|at dusk|at dawn",
-        "day": "daytime|by day|daylight|in day|at noon|sunlit|in sunlight|in sunshine|in broad daylight"
+        "day": "midday sun|bright sun|sunshine|blazing sun|"
+        "daytime|by day|daylight|in day|at noon|sunlit|in sunlight|in sunshine|in broad daylight"
         "|midday|during day|noon|sunny|daytime scene|lit by sun",
-        "night": "night|nighttime|at night|nocturnal|moonlit|after dark|midnight|in dark|in darkness"
+        "night": "moonlight|moonlit|in moonlight|night sky|"
+        "night|nighttime|at night|nocturnal|moonlit|after dark|midnight|in dark|in darkness"
         "|by moonlight|starry|nocturnal scene|during night",
     },
     "density": {
@@ -164,8 +172,10 @@ PLACES: dict[str, dict[str, str]] = {
         "ear": "in ear|on ear",
     },
     "angle": {
-        "parallel": "parallel|alongside",
-        "across": "perpendicular|at right angle|crosswise|crossing at right angle|across road",
+        "parallel": "parallel to|"
+        "parallel|alongside",
+        "across": "at right angles to|at right angle to|at right angle|"
+        "perpendicular|at right angle|crosswise|crossing at right angle|across road",
     },
     "way up": {
         "up": "right side up|right way up|the right way up",
@@ -174,7 +184,8 @@ PLACES: dict[str, dict[str, str]] = {
     "view": {
         "front": "facing camera|facing viewer|looking at camera|facing forward|seen from front|front view"
         "|frontal view|facing front|full face",
-        "away": "turned away|facing away|away from camera|seen from behind|seen from back|back view|rear view"
+        "away": "back turned|turned back|from behind|"
+        "turned away|facing away|away from camera|seen from behind|seen from back|back view|rear view"
         "|back to camera",
         "side": "seen from side|side view|in profile|profile view|side on|from side",
         "above": "seen from above|top view|aerial view|bird eye view|overhead view|seen from top"

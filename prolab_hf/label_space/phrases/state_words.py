@@ -3,20 +3,24 @@
 # fmt: off
 STATES: dict[str, dict[str, str]] = {
     "age": {
-        "old": "old|older|aged|ancient|antique|elderly|mature|vintage|historic|senior|full grown|adult"
+        "old": "grey haired|wrinkled old|age old|"
+        "old|older|aged|ancient|antique|elderly|mature|vintage|historic|senior|full grown|adult"
         "|grown up|fully grown|medieval|archaic|traditional|ageing|aging|decades old|centuries old"
         "|old fashioned|retired|long established|outdated|past its best|stale|second hand|used before",
         "new": "new|newer|brand new|modern|recent|contemporary|newly built|unused|futuristic|newly planted"
         "|latest|state of art|up to date|just built|newly made|freshly painted|newly painted"
         "|high tech|newly laid",
-        "young": "young|younger|baby|juvenile|child|newborn|infant|youthful|sapling|calf|puppy|kitten|cub"
+        "young": "seedling stage|newly hatched|fledgling|kitten like|adolescent|"
+        "young|younger|baby|juvenile|child|newborn|infant|youthful|sapling|calf|puppy|kitten|cub"
         "|chick|foal|teenage|teenager|toddler|immature|seedling|hatchling|kid",
     },
     "wear": {
-        "kept": "polished|intact|undamaged|pristine|smooth painted|well kept|unbroken|whole|freshly painted"
+        "kept": "brand new|new and shiny|unworn|spick and span|factory fresh|"
+        "polished|intact|undamaged|pristine|smooth painted|well kept|unbroken|whole|freshly painted"
         "|newly painted|flawless|unscratched|in good condition|well maintained|undented|repaired"
         "|restored|spotless|like new|mint condition|sound",
-        "worn": "weathered|peeling|worn|damaged|broken|cracked|crumbling|rusty|rusted|faded|torn|shabby"
+        "worn": "rusty and dented|battered|crumpled|scuffed|threadbare|ragged|moth eaten|creased|bruised|"
+        "weathered|peeling|worn|damaged|broken|cracked|crumbling|rusty|rusted|faded|torn|shabby"
         "|ruined|peeled|peeled off|chipped|flaking|scratched|dented|tattered|frayed|rotten|rotting"
         "|decayed|corroded|collapsed|wrecked|burnt|burned out|dilapidated|derelict|run down"
         "|paint coming off|weather beaten|patched|in ruin|bent|crushed|mouldy|moldy|moss grown"
@@ -61,7 +65,8 @@ STATES: dict[str, dict[str, str]] = {
     },
     "posture": {
         "dancing": "dancing",
-        "climbing": "climbing",
+        "climbing": "climb|"
+        "climbing",
         "kneeling": "kneeling|crouching|squatting|bent over|bending",
         "sitting": "sitting|seated|sit|sitting down|perched|sat down|sit down",
         "standing": "standing person|person standing|standing still|people standing|standing|stand upright"
@@ -71,9 +76,13 @@ STATES: dict[str, dict[str, str]] = {
         "jumping": "jumping|leaping",
         "lying": "lying down|sleeping|asleep|lying person|lie down|reclining|lying on back|stretched out|prone"
         "|resting on ground",
-        "flying": "flying|in flight|soaring|hovering|gliding",
-        "swimming": "swimming|in water swimming|diving",
+        "flying": "fly|flies|airborne|flapping|"
+        "flying|in flight|soaring|hovering|gliding",
+        "swimming": "swim|paddling|"
+        "swimming|in water swimming|diving",
         "riding": "riding",
+        "hopping": "hopping|hop|bounding",
+        "crawling": "crawling|crawl|slithering|slither|creep",
     },
     "cooking": {
         "raw": "raw|uncooked|unbaked|fresh meat|fresh from garden|unprocessed|rare meat",
@@ -200,16 +209,20 @@ STATES: dict[str, dict[str, str]] = {
         "spoiled": "stale|rotten|spoiled|mouldy|moldy|rancid|gone off|withered|decaying",
     },
     "peel": {
-        "peeled": "peeled|skinned|shelled|husked",
-        "unpeeled": "unpeeled|in its skin|with peel|with skin on|in shell",
+        "peeled": "without skin|skinless|hulled|deshelled|"
+        "peeled|skinned|shelled|husked",
+        "unpeeled": "with skin|skin on|in its skin|with rind|in its shell|with shell|"
+        "unpeeled|in its skin|with peel|with skin on|in shell",
     },
     "craft": {
         "hand": "handmade|hand made|hand woven|handcrafted|hand painted|homemade|handwritten|hand drawn",
         "machine": "machine made|mass produced|factory made|machine printed|industrially made|typed|printed text",
     },
     "complexity": {
-        "simple": "simple|basic|uncomplicated",
-        "complex": "complex|complicated|intricate|elaborate",
+        "simple": "single undivided|undivided|"
+        "simple|basic|uncomplicated",
+        "complex": "compound|many parted|"
+        "complex|complicated|intricate|elaborate",
     },
     "attachment": {
         "attached": "attached|fixed|mounted|fastened|firmly fixed|built in|permanent|bolted down|connected|joined",
@@ -278,8 +291,10 @@ STATES: dict[str, dict[str, str]] = {
         "meat": "meat eating|carnivorous|predatory|hunts prey|carnivore|eats meat|with meat",
     },
     "evergreen": {
-        "evergreen": "evergreen|coniferous|conifer|green all year|keeps its leaves",
-        "deciduous": "deciduous|broadleaf|sheds its leaves|loses its leaves|broad leaved",
+        "evergreen": "green in winter|green all year round|evergreen foliage|"
+        "evergreen|coniferous|conifer|green all year|keeps its leaves",
+        "deciduous": "bare branch in winter|bare in winter|leafless in winter|sheds leaf|loses leaf in autumn|sheds leaf in winter|bare winter branch|"
+        "deciduous|broadleaf|sheds its leaves|loses its leaves|broad leaved",
     },
     "handedness": {
         "left": "left handed",

@@ -6,11 +6,13 @@ lists for one build with `--conflicts FILE` (see `conflicts.ConflictRules.extend
 `DIMENSIONS`.
 """
 
+from prolab_hf.label_space.phrases.kind_words import KINDS
 from prolab_hf.label_space.phrases.look_words import LOOKS
+from prolab_hf.label_space.phrases.opposites import OPPOSITES
 from prolab_hf.label_space.phrases.place_words import PLACES
 from prolab_hf.label_space.phrases.state_words import STATES
 
-DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES
+DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES | KINDS | OPPOSITES
 
 # A value implies the values behind it; two values conflict unless one implies the other.
 IMPLIED: dict[str, dict[str, str]] = {
@@ -28,30 +30,30 @@ IMPLIED: dict[str, dict[str, str]] = {
         "disc": "round curved",
         "ring": "round curved",
         "sphere": "round curved",
-        "oval": "curved round",
-        "cylinder": "curved round",
-        "cone": "round",
+        "oval": "curved round elongated",
+        "cylinder": "curved round elongated",
+        "cone": "round elongated",
         "dome": "curved round",
         "arch": "curved",
-        "spiral": "curved",
-        "teardrop": "curved round",
+        "spiral": "curved elongated",
+        "teardrop": "curved round elongated",
         "horseshoe": "curved",
         "bell": "curved round",
-        "kidney": "curved",
+        "kidney": "curved elongated",
         "diamond": "angular rectangle",
         "trapezoid": "angular",
-        "zigzag": "angular irregular",
+        "zigzag": "angular irregular elongated",
         "cross": "angular",
-        "arrow": "angular triangle",
+        "arrow": "angular triangle elongated",
         "mushroom": "curved round",
         "hourglass": "curved",
         "fan": "curved",
-        "needle": "angular",
+        "needle": "angular elongated",
         "bowl": "curved round",
-        "crescent": "curved",
+        "crescent": "curved elongated",
         "rectangle": "angular",
         "square": "rectangle angular",
-        "box": "rectangle angular square",
+        "box": "rectangle angular square elongated",
         "triangle": "angular",
         "octagon": "angular",
         "star": "angular",
@@ -68,8 +70,11 @@ IMPLIED: dict[str, dict[str, str]] = {
         "geometric": "patterned",
         "honeycomb": "patterned geometric",
         "swirl": "patterned",
+        "marks": "patterned",
     },
-    "ends": {"erect": "pointed", "hooked": "curved pointed"},
+    "ends": {"erect": "pointed", "hooked": "curved pointed", "square": "blunt flat"},
+    "engine": {"rotor": "propeller"},
+    "slicing": {},
     "age": {},
     "material": {
         "steel": "metal",
@@ -107,4 +112,11 @@ IMPLIED: dict[str, dict[str, str]] = {
         "underground": "station",
     },
     "posture": {"riding": "sitting", "climbing": "standing"},
+}
+
+# Values that one thing may have at once although neither implies the other.
+TOGETHER: dict[str, frozenset[frozenset[str]]] = {
+    "shape": frozenset(
+        frozenset({"elongated", shape}) for shape in ("rectangle", "triangle", "curved", "irregular", "angular")
+    ),
 }
