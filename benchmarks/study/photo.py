@@ -31,7 +31,9 @@ def bundled(name: str) -> tuple[ProLabForSemanticSegmentation, object]:
     folder = bundled_model_folder(name)
     if folder is None:
         raise FileNotFoundError(f"The bundled model {name!r} is missing.")
-    return ProLabForSemanticSegmentation.from_pretrained(folder).eval(), AutoImageProcessor.from_pretrained(folder)
+    return ProLabForSemanticSegmentation.from_pretrained(folder).eval(), AutoImageProcessor.from_pretrained(
+        folder
+    )
 
 
 def main(folder: Path = FOLDER) -> None:
