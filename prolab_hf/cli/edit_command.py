@@ -170,8 +170,10 @@ def edit(
         add_images(editor, images, masks, coding)
     if patch is not None:
         _apply(console, editor, patch, partly)
+    several = patch is not None or len(steps) > 1
     for step in steps:
-        print_effect(console, step(editor), len(editor.edits))
+        effect = step(editor)
+        print_effect(console, effect, len(editor.edits) if several else None)
     print_session(console, editor)
     places.write(console, editor, dry_run)
 
@@ -262,12 +264,10 @@ def print_session(console: Console, editor: "SpaceEditor") -> None:
         console: Where to.
         editor: The session.
     """
-    print_change(console, editor.overall_change(), "IoU on the calibration sample, all edits together")
+    together = ", all edits together" if len(editor.edits) > 1 else ""
+    print_change(console, editor.overall_change(), f"the calibration sample{together}")
     for name in editor.images.names:
-        change = editor.image_change(None, name).measured
-        print_change(console, change, f"IoU on {name}")
-        if not change.moves:
-            console.print(f"{escape(name)}: no pixel changed its class.", highlight=False)
+        print_change(console, editor.image_change(None, name).measured, name)
 
 
 def write_overlays(editor: "SpaceEditor", folder: Path) -> None:
