@@ -271,19 +271,32 @@ def print_session(console: Console, editor: "SpaceEditor") -> None:
 
 
 def write_overlays(editor: "SpaceEditor", folder: Path) -> None:
-    """Two overlays of every image, `NAME_before.png` and `NAME_after.png`, with the same colors for the same classes.
+    """Two overlays of every image, `NAME_before.png` and `NAME_after.png`, in which a class keeps its color.
 
     Args:
         editor: The session.
         folder: Where to.
     """
+    import torch
+
     from prolab_hf.evaluation.segment_files import shown, write_image
     from prolab_hf.explanation.overlays import overlay
 
+    old, new = editor.base_space.class_names, editor.space.class_names
+    names, ids = list(old), []
+    for name in new:  # what goes on with an old class takes its color, new classes get further ones
+        formerly = [before for before, after in editor.successors.items() if after == name]
+        if formerly:
+            ids.append(old.index(formerly[0]))
+            names[ids[-1]] = name
+        else:
+            ids.append(len(names))
+            names.append(name)
     for image in editor.images:
         change = editor.image_change(None, image.name)
         drawn = shown(image.image, getattr(editor.processor, "value_range", None))
-        for text, found in (("before", change.before), ("after", change.after)):
+        after = torch.tensor(ids)[change.after.labels]
+        for text, labels, shown_names in (("before", change.before.labels, old), ("after", after, names)):
             target = folder / f"{image.name}_{text}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_image(target, overlay(drawn, found.labels, found.class_names))
+            write_image(target, overlay(drawn, labels, shown_names))
