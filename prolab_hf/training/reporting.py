@@ -53,6 +53,11 @@ class TrainingDisplay:
         self._bar.start()
         return self
 
+    def plan(self, total: int) -> None:
+        """Sets the number of steps, where it was not known at the start."""
+        self.total = total
+        self._bar.update(self._train_task, total=total)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -304,6 +305,8 @@ def _remove_export(output_dir: Path) -> None:
         path = output_dir / Path(name).name
         if path.is_file() and path.stat().st_size == size:
             path.unlink()
+        elif path.is_dir() and (path / "adapter_config.json").is_file():
+            shutil.rmtree(path)
 
 
 # ---- is it the same run? -----------------------------------------------------------------------------------

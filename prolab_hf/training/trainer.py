@@ -1,6 +1,7 @@
 """Training from Python: one device or many through Accelerate, with exact resume."""
 
 import contextlib
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,9 @@ from prolab_hf.training.from_recipe import (
     solve_before_training,
     training_examples,
 )
+from prolab_hf.training.frozen.adaptation import adapted_for_training
+from prolab_hf.training.frozen.feature_cache import cache_features
+from prolab_hf.training.length.time_budget import plan_run, planned_before
 from prolab_hf.training.optimization import build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import (
@@ -166,19 +170,25 @@ def train(
     output_dir = Path(output_dir)
     check_output_folder(output_dir, resume=resume, overwrite=overwrite)
     accelerator = build_accelerator(recipe)
-    total = recipe.total_iterations(number_of_images(train_dataset), num_processes=accelerator.num_processes)
+    started, total = time.monotonic(), 1
+    if recipe.schedule.max_minutes is None:
+        total = recipe.total_iterations(
+            number_of_images(train_dataset), num_processes=accelerator.num_processes
+        )
     if processor is None and not (_gives_tensors(train_dataset) and _gives_tensors(eval_dataset)):
         processor = default_processor(recipe, model)
     show = show_progress and accelerator.is_main_process
     lock = RunLock(output_dir) if accelerator.is_main_process else contextlib.nullcontext()
-    with lock, TrainingDisplay(total, enabled=show) as display, InterruptGuard() as guard:
+    adapted = adapted_for_training(model, recipe)
+    with lock, TrainingDisplay(total, enabled=show) as display, InterruptGuard() as guard, adapted as words:
         checkpoint = None
         if accelerator.is_main_process:
             checkpoint = open_output_folder(output_dir, resume=resume, overwrite=overwrite)
         checkpoint = gather_object([checkpoint])[0]
+        display.show_lines(words)
+        recipe = planned_before(checkpoint, recipe)
         storage = RunStorage(output_dir, model, processor, accelerator, recipe.checkpoints.keep)
         guard.last_good = storage.last_good
-        reporter = Reporter(total, callbacks, display)
         identity = run_identity(model, train_dataset, eval_dataset)
         progress = _fresh_progress(recipe, accelerator, number_of_images(train_dataset), identity)
         if checkpoint is not None:
@@ -198,6 +208,16 @@ def train(
         )
         if recipe.closed_form.init == "solve" and checkpoint is None:
             solve_before_training(model, train_dataset, processor, accelerator)
+        if recipe.features.cache:
+            examples = cache_features(model, examples, recipe, output_dir, accelerator, display.show_line)
+        if recipe.schedule.max_minutes is not None and recipe.schedule.planned_iterations is None:
+            recipe = plan_run(model, examples, eval_dataset, recipe, accelerator, processor, started=started)
+            progress.recipe = recipe.to_dict()
+        total = recipe.total_iterations(
+            number_of_images(train_dataset), num_processes=accelerator.num_processes
+        )
+        display.plan(total)
+        reporter = Reporter(total, callbacks, display)
         state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
         display.show_lines(_facts(state, recipe, accelerator, total, eval_dataset).lines())
         trackers = None

@@ -22,6 +22,8 @@ from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.checkpoints import best_evaluation
 from prolab_hf.training.data_loading import TrainingBatch, worker_count
 from prolab_hf.training.engines.engine import Engine
+from prolab_hf.training.frozen.freezing import start_training
+from prolab_hf.training.length.early_stopping import has_stalled
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import InterruptGuard, Reporter, TimeLeft, TrainingInterrupted
 from prolab_hf.training.run_folder import BAD_BATCH_FILE, SKIPPED_FILE
@@ -126,7 +128,7 @@ class TrainingLoop:
         evaluate_every, save_every = recipe.evaluation_interval(self.total), recipe.save_interval(self.total)
         if progress.step and self._is_due(evaluate_every):
             self.evaluate()  # does nothing unless the run was stopped while it evaluated
-        while progress.step < self.total:
+        while progress.step < self.total and not has_stalled(self.storage.evaluations, recipe.evaluation):
             self.step()
             self._show()
             at_log = self._is_due(recipe.log_every)
@@ -144,7 +146,18 @@ class TrainingLoop:
             if stop:
                 self.save()  # an evaluation may have been cut short
                 self._raise_interrupted()
+        self._tell_early_stop()
         return self._finish()
+
+    def _tell_early_stop(self) -> None:
+        """Says that the run is over before its last step, and keeps it from going on when it is resumed."""
+        step, patience = self.progress.step, self.recipe.evaluation.early_stopping
+        if step < self.total:
+            self.save()
+            self.reporter.tell("early_stop", step, patience=patience)
+            self.reporter.display.show_line(
+                f"step {step}/{self.total}  stopped early: {patience} evaluation(s) in a row were no better"
+            )
 
     def _is_due(self, every: int) -> bool:
         return self.progress.step % every == 0 or self.progress.step == self.total
@@ -170,7 +183,7 @@ class TrainingLoop:
         # All data of the step first: if some of it is broken, the model is still between two steps.
         batches = self._next_batches()
         waited = time.perf_counter() - started
-        engine.model.train()
+        start_training(engine.model)
         loss_sum, parts_sum = torch.zeros((), device=accelerator.device), dict[str, Tensor]()
         for number, (batch, weight) in enumerate(zip(batches, self._weights(batches)), start=1):
             is_last = number == len(batches)
@@ -238,7 +251,8 @@ class TrainingLoop:
             batch.tensors = {
                 name: value.to(device, non_blocking=True) for name, value in batch.tensors.items()
             }
-            batch.tensors["pixel_values"] = batch.tensors["pixel_values"].contiguous(memory_format=layout)
+            if "pixel_values" in batch.tensors:  # not where features are cached
+                batch.tensors["pixel_values"] = batch.tensors["pixel_values"].contiguous(memory_format=layout)
         return batches
 
     # ---- what goes wrong ----------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from prolab_hf.training.checkpoints import (
     write_checkpoint,
 )
 from prolab_hf.training.engines.engine import Engine
+from prolab_hf.training.frozen.lora import ADAPTER_FOLDER, adapted_layers, merged_state, save_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -355,15 +356,23 @@ class RunStorage:
         else:
             engine.gather(averaged=True)
         if self.accelerator.is_main_process:
-            export_into(self.output_dir, self.write_model)
+            export_into(self.output_dir, self.write_export)
         self.accelerator.wait_for_everyone()
         return step
 
-    def write_model(self, folder: Path) -> None:
-        """Writes model and processor into a folder."""
+    def write_export(self, folder: Path) -> None:
+        """Writes what people load: adapters merged into the model, and beside it on their own."""
+        self.write_model(folder, merged=True)
+        if adapted_layers(self.model):
+            backbone = getattr(getattr(self.model, "config", None), "backbone_config", None)
+            save_adapter(self.model, folder / ADAPTER_FOLDER, base=getattr(backbone, "_name_or_path", None))
+
+    def write_model(self, folder: Path, *, merged: bool = False) -> None:
+        """Writes model and processor into a folder; a checkpoint holds adapters as they are, an export merges them."""
         model: Any = self.model
+        weights = merged_state(model) if merged else model.state_dict()
         # safetensors holds contiguous tensors only; a channels-last model has others.
-        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        state = {name: value.contiguous() for name, value in weights.items()}
         with without_foreign_bars():
             model.save_pretrained(folder, state_dict=state)
         if self.processor is not None:
