@@ -36,6 +36,11 @@ class DeepSpeedEngine(PartsEngine):
         accelerated = self.accelerator.state.deepspeed_plugins is not None
         plugin = self.accelerator.deepspeed_plugin if accelerated else DeepSpeedPlugin()
         config = self._configuration(plugin)
+        if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+            raise ValueError(
+                "The model is in parts already, because the launch configuration sets zero3_init_flag: true; set it to "
+                "false, or build the model before the Accelerator."
+            )
         working = self.working_copy(model)
         self._names = {parameter: name for name, parameter in working.named_parameters()}
         self.optimizer = build_optimizer(working, self.recipe)
@@ -61,11 +66,6 @@ class DeepSpeedEngine(PartsEngine):
         if self.stage not in (2, 3):
             raise ValueError(
                 f"The launch configuration asks for ZeRO stage {self.stage}; set zero_stage: 2 or 3."
-            )
-        if self.stage == 3 and plugin.zero3_init_flag:
-            raise ValueError(
-                "The launch configuration sets zero3_init_flag: true, which cuts models up before there is a whole one "
-                "to start from; set it to false."
             )
         for part in ("offload_optimizer", "offload_param"):
             device = (config["zero_optimization"].get(part) or {}).get("device", "none")
