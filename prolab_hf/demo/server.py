@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -141,10 +142,9 @@ def serve(
     say(f"The demo runs at {server.url}  (stop it with Ctrl-C)")
     if not server.is_local:
         say("Everybody who can reach this machine can use the page; --host 127.0.0.1 keeps it to yourself.")
-    try:
+    with suppress(KeyboardInterrupt):
         server.run()
-    except KeyboardInterrupt:
-        say("Stopping.")
+    say("Stopped.")
 
 
 def _listening(host: str, port: int) -> socket.socket:
