@@ -80,6 +80,38 @@ def train(
             help="solve: solve the last layer again after the last step; what scores higher is exported."
         ),
     ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Train for so long: times the first steps and plans as many as fit."),
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many evaluations in a row without a better mean IoU."),
+    ] = None,
+    freeze_backbone: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-backbone", help="Train decoder and heads only (--set model.freeze=stages:2 for less)."
+        ),
+    ] = False,
+    cache_features: Annotated[
+        bool,
+        typer.Option(
+            "--cache-features",
+            help="With --freeze-backbone: compute its features once, for --set features.copies=4 augmented "
+            "copies of each image, and read them from disk.",
+        ),
+    ] = False,
+    peft: Annotated[
+        str | None,
+        typer.Option(help="lora: train low-rank adapters of the backbone (--set peft.rank=8) instead of it."),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weigh rare classes: none, sqrt, effective, or a JSON file with a weight per class."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,6 +153,9 @@ def train(
     Examples:
       prolab train data/street --space cityscapes --backbone convnext_tiny --epochs 40 --out runs/street
 
+      prolab train photos --space photos/space --backbone convnext_tiny --freeze-backbone --cache-features
+      --class-weights sqrt --max-minutes 3 --out runs/photos
+
       prolab train --recipe ade20k-deit-base --dry-run --devices 8
     """
     if list_recipes:
@@ -137,6 +172,12 @@ def train(
         "data.label_coding": coding,
         "closed_form.init": init,
         "closed_form.finish": finish,
+        "schedule.max_minutes": max_minutes,
+        "evaluation.early_stopping": early_stopping,
+        "model.freeze": "backbone" if freeze_backbone else None,
+        "features.cache": cache_features or None,
+        "peft.method": peft,
+        "balance.class_weights": class_weights,
     }
     if recipe is None and not resume and not set_ and all(value is None for value in changes.values()):
         _require_space(None)  # the default recipe names none: say so before anything heavy is loaded
@@ -343,6 +384,7 @@ def _print_plan(
 
     from prolab_hf.model.backbones_prolab import check_backbone
     from prolab_hf.training.from_recipe import build_model
+    from prolab_hf.training.frozen.adaptation import adapted_for_training
     from prolab_hf.training.planning import device_speed, plan
 
     backbone = recipe.model.backbone
@@ -354,7 +396,9 @@ def _print_plan(
         model = build_model(recipe, space, pretrained=False)
     with Console(stderr=True).status("Measuring how fast this device is"):
         here = device_speed(recipe)
-    Console().print(plan(recipe, model, num_images=num_images, num_processes=devices, here=here).to_table())
+    with adapted_for_training(model, recipe):
+        planned = plan(recipe, model, num_images=num_images, num_processes=devices, here=here)
+    Console().print(planned.to_table())
 
 
 def _print_recipes() -> None:
@@ -364,5 +408,5 @@ def _print_recipes() -> None:
     for name in recipe_names():
         recipe = get_recipe(name)
         steps, epochs = recipe.schedule.max_iterations, recipe.schedule.epochs
-        length = f"{steps:,} steps" if steps else f"{epochs:g} epochs"
+        length = f"{steps:,} steps" if steps else f"{epochs or 0:g} epochs"
         console.print(f"{name:26} {recipe.model.backbone or '(any backbone)'}, {length}", highlight=False)
