@@ -103,7 +103,7 @@ def write_space_app(
     shutil.copytree(
         Path(str(importlib.resources.files("prolab_hf"))),
         target / "prolab_hf",
-        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "property_spaces"),
+        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "property_spaces", "example_models"),
     )
     (target / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     (target / "Dockerfile").write_text(_dockerfile(config), encoding="utf-8")
