@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "prolab_hf" / "__init__.py
 
 EXTRAS = {
     # Any timm network as backbone, and torchvision's image-processing backend (timm needs torchvision).
-    "timm": ["timm>=1.0.23", "torchvision>=0.21"],
+    "timm": ["timm>=1.0.23", "torchvision>=0.25"],
     # Sentence encoders packaged for sentence-transformers (plain transformers encoders need no extra).
     "sentence-transformers": ["sentence-transformers>=5.2"],
     # Descriptions through an OpenAI-compatible endpoint.
@@ -23,9 +23,20 @@ EXTRAS = {
     "formats": ["pycocotools>=2.0.8"],
     # Video files in `prolab segment`.
     "video": ["av>=13.0"],
-    "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
+    "export": ["onnx>=1.19", "onnxruntime>=1.20", "onnxscript>=0.7"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
+# Large, and each for few: not part of `all`.
+EXTRAS |= {
+    # Trackers of training runs: --report-to NAME.
+    "tensorboard": ["tensorboard>=2.16"],
+    "trackio": ["trackio>=0.5"],
+    "wandb": ["wandb>=0.18"],
+    "mlflow": ["mlflow>=2.16"],
+    "aim": ["aim>=3.24"],
+    # ZeRO-2 and ZeRO-3; needs no compiled operator (DS_BUILD_OPS=0 pip install ...).
+    "deepspeed": ["deepspeed>=0.18"],
+}
 EXTRAS["test"] = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -38,6 +49,9 @@ EXTRAS["test"] = [
     *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]
+# The site; where it is not installed, the tests of the documentation's code still run.
+EXTRAS["docs"] = ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0", "nbclient>=0.10", "ipykernel>=6.29"]
+EXTRAS["release"] = ["build>=1.2", "twine>=6.1"]
 
 setup(
     name="prolab_hf",
@@ -63,8 +77,8 @@ setup(
         "prolab_hf.example_models": ["*/*.json", "*/*.safetensors", "*/README.md"],
     },
     install_requires=[
-        "torch>=2.6",
-        "transformers>=5.22,<6",
+        "torch>=2.10",
+        "transformers>=5.23,<6",
         "huggingface-hub>=1.31,<3",
         "safetensors>=0.8",
         "datasets>=4.0",
@@ -73,7 +87,7 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "numpy>=2.0",
-        "Pillow>=11.0",
+        "Pillow>=11.3",
         "matplotlib>=3.9",
         "typer>=0.20",
         "rich>=13.7",

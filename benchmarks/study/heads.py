@@ -1,8 +1,8 @@
 """Heads on frozen pixel features: one network, one order of pixels, one schedule; only the objective differs.
 
 Every trained head is a last layer on standardized features (or, with `hidden`, on one hidden layer of ReLU units),
-trained with Adam and a cosine schedule on pixels that are drawn uniformly. Property heads give a pixel embedding that is
-compared with the property embeddings, `sigmoid(e . E_k / T)`, as `ProLabForSemanticSegmentation` does.
+trained with Adam and a cosine schedule on pixels that are drawn uniformly. Property heads give a pixel embedding,
+compared with the property embeddings as `sigmoid(e . E_k / T)`, like that of `ProLabForSemanticSegmentation`.
 """
 
 import math
@@ -162,10 +162,12 @@ class Head(nn.Module):
                 self.hidden.weight.normal_(std=math.sqrt(2 / width), generator=generator)
                 self.hidden.bias.zero_()
             width = arm.hidden
-        out = num_trained if arm.kind == "category" else words.embeddings.shape[1]
+        # Directions that no property embedding has change no score; without them a step costs a third.
+        self.basis = torch.linalg.qr(words.embeddings.t()).Q
+        out = num_trained if arm.kind == "category" else self.basis.shape[1]
         self.weight = nn.Parameter(torch.empty(out, width).normal_(std=INIT_STD, generator=generator))
         self.bias = nn.Parameter(torch.zeros(out))
-        self.bank = words.embeddings
+        self.bank = words.embeddings @ self.basis
         self.log_temperature = nn.Parameter(torch.tensor(math.log(CLASS_TEMPERATURE)))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -201,7 +203,7 @@ def name_similarity(head: Head, features: Tensor, names: Tensor) -> Tensor:
     standard = (features.float() - head.mean) / head.std
     if head.hidden is not None:
         standard = head.hidden(standard).relu()
-    return F.normalize(F.linear(standard, head.weight, head.bias), dim=1) @ names.t()
+    return F.normalize(F.linear(standard, head.weight, head.bias), dim=1) @ (names @ head.basis).t()
 
 
 def train(
@@ -224,9 +226,11 @@ def train(
     words = words.of(arm.rows, seed)
     labels = pixels.labels if labels is None else labels
     head = Head(arm, pixels, words, len(trained), seed)
-    rows = words.rows[list(trained)]
+    known = list(trained)
+    rows = words.rows[known]
     if arm.start == "solved":
-        assert solved is not None
+        if solved is None:
+            raise ValueError(f"The arm {arm.name!r} starts at a solution; give one.")
         head.start_at(solved, rows)
     counts = torch.zeros(len(trained)).index_add_(0, labels, pixels.weights)
     weights = counts.clamp_min(1) ** -0.5
@@ -241,7 +245,9 @@ def train(
         drawn = torch.rand(BATCH, generator=generator, dtype=torch.float64) * chance[-1]
         index = torch.searchsorted(chance, drawn).clamp_max(len(chance) - 1)
         share = min(1.0, step / (WARM_UP_OBJECTIVE * steps)) if arm.ramp else 1.0
-        losses = _losses(arm, head, pixels.features[index], labels[index], rows, share)
+        losses = _losses(
+            arm, head, pixels.features[index], labels[index], rows, words.name_embeddings[known], share
+        )
         if arm.class_weights:
             losses = losses * weights[labels[index]]
         optimizer.zero_grad()
@@ -251,13 +257,13 @@ def train(
 
 
 def _losses(
-    arm: Arm, head: Head, features: Tensor, labels: Tensor, rows: Tensor, property_share: float
+    arm: Arm, head: Head, features: Tensor, labels: Tensor, rows: Tensor, names: Tensor, property_share: float
 ) -> Tensor:
     """Losses `(pixels,)`."""
     if arm.kind == "category":
         return F.cross_entropy(head(features), labels, reduction="none")
     if arm.rows == "names":
-        scaled = name_similarity(head, features, head.bank[rows.argmax(dim=1)]) / head.log_temperature.exp()
+        scaled = name_similarity(head, features, names) / head.log_temperature.exp()
         return F.cross_entropy(scaled, labels, reduction="none")
     logits = head(features)
     total = logits.new_zeros(len(logits))
@@ -306,7 +312,9 @@ class Statistics:
     validation: solution.Pixels
 
     @classmethod
-    def of(cls, fit: Pixels, validation: Pixels, class_names: Sequence[str], labels: Tensor | None = None) -> "Statistics":
+    def of(
+        cls, fit: Pixels, validation: Pixels, class_names: Sequence[str], labels: Tensor | None = None
+    ) -> "Statistics":
         """Moments of the pixels to fit on, and the validation pixels with the constant at their end."""
         found = ClassStatistics.empty(class_names, fit.features.shape[1] + 1)
         waiting = WaitingRows(found)
@@ -316,7 +324,9 @@ class Statistics:
         waiting.flush()
         return cls(
             found,
-            solution.Pixels(with_constant(validation.features), validation.labels, validation.weights.double()),
+            solution.Pixels(
+                with_constant(validation.features), validation.labels, validation.weights.double()
+            ),
         )
 
 
@@ -340,9 +350,7 @@ def solve(
     sample = statistics.validation
     position = torch.full((len(trained),), -1)
     position[present] = torch.arange(len(present))
-    known = solution.Pixels(
-        sample.features[inside], position[sample.labels[inside]], sample.weights[inside]
-    )
+    known = solution.Pixels(sample.features[inside], position[sample.labels[inside]], sample.weights[inside])
     beta = None if arm.unspoken else 0.0
     choice: Choice = choose(
         statistics.fit, known, rows[present], present, class_exponent=0.5, unspoken_weight=beta

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from benchmarks.study.bundled_models import everyday_space, street_space
 from prolab_hf import PropertySpace
-from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_CLASSES, DrawnScenes
+from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS, DrawnScenes
 from prolab_hf.solving.pixel_features import features_at, sample_pixels
 
 NUM_PIXELS = {"msrc-v2": 350, "camvid": 440, "scenes": 100}
@@ -154,10 +156,9 @@ class Collector:
 
 def real_space(name: str, class_names: Sequence[str], data: Path) -> PropertySpace:
     """Words of a real data set, as the bundled models have them."""
-    from benchmarks.study.bundled_models import everyday_space, street_space
-
     space = everyday_space(data) if name == "msrc-v2" else street_space()
-    assert space.class_names == list(class_names)
+    if space.class_names != list(class_names):
+        raise ValueError(f"The words of {name} are in another order than its classes.")
     return space
 
 
@@ -231,7 +232,9 @@ def drawn_data(backbone: str, cache: Path | None, sizes: dict[str, int] | None =
     sizes = sizes or SCENES
     space = scenes_space()
     official = [split for split, number in sizes.items() for _ in range(number)]
-    kept = None if cache is None else cache / f"pixels-{backbone}-scenes-{'-'.join(map(str, sizes.values()))}.pt"
+    kept = (
+        None if cache is None else cache / f"pixels-{backbone}-scenes-{'-'.join(map(str, sizes.values()))}.pt"
+    )
     if kept is not None and kept.exists():
         pixels = Pixels(**torch.load(kept, weights_only=True))
         return DataSet("scenes", backbone, space.class_names, space, pixels, official)
@@ -240,8 +243,8 @@ def drawn_data(backbone: str, cache: Path | None, sizes: dict[str, int] | None =
     for split, number in sizes.items():
         scenes = DrawnScenes(split, number, include_held_out=True)
         for place in range(number):
-            image, mask = scenes[place].image, scenes[place].mask
-            assert isinstance(image, Image.Image)
+            scene = scenes[place]
+            image, mask = cast(Image.Image, scene.image), scene.mask
             maps = color_maps(image) if network is None else [m[None].float() for m in network.maps(image)]
             collector.add(index, np.where(mask == 255, VOID, mask), maps)
             index += 1
@@ -253,10 +256,7 @@ def drawn_data(backbone: str, cache: Path | None, sizes: dict[str, int] | None =
 
 def scenes_space() -> PropertySpace:
     """The bundled space of the drawn classes, with the kiosk's row from its own description."""
-    from prolab_hf.data.scenes import SCENE_DESCRIPTIONS
-
     space = PropertySpace.from_pretrained("scenes")
-    assert tuple(space.class_names) == SCENE_CLASSES
     index = {name: place for place, name in enumerate(space.property_names)}
     texts = {
         text: place

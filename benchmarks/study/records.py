@@ -2,11 +2,10 @@
 
 import json
 import math
-import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
@@ -16,7 +15,7 @@ from scipy import stats
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "transformers", "timm", "numpy", "scikit-learn")
-Value: TypeAlias = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
+Value: TypeAlias = str | int | float | bool | Sequence["Value"] | Mapping[str, "Value"] | None
 Record: TypeAlias = dict[str, Value]
 
 
@@ -57,23 +56,9 @@ class Table:
         """Records that agree with the key."""
         return [each for each in self.records if all(each.get(name) == value for name, value in key.items())]
 
-    def measure(self, key: Mapping[str, Value], what: Callable[[], Mapping[str, Value]]) -> Record:
-        """The record of a key; measured and written only if it is not there yet."""
-        found = self.find(key)
-        if found:
-            return found[0]
-        started, cpu = time.monotonic(), time.process_time()
-        figures = what()
-        record: Record = {
-            **key,
-            **figures,
-            "cpu_seconds": round(time.process_time() - cpu, 2),
-            "wall_seconds": round(time.monotonic() - started, 2),
-        }
-        self.records.append({name: _round(value) for name, value in record.items()})
-        self.write()
-        print(f"{self.name}: {', '.join(map(str, key.values()))}: {_headline(figures)}", flush=True)
-        return self.records[-1]
+    def begin(self, key: Mapping[str, Value]) -> "Entry | None":
+        """Starts the clock of a record; `None` where it is there already."""
+        return None if self.find(key) else Entry(self, dict(key))
 
     def write(self) -> None:
         """Replaces the file at once; a killed run leaves the last one."""
@@ -87,7 +72,34 @@ class Table:
         lines = ",\n".join(json.dumps(each) for each in self.records)
         partial = self.path.with_suffix(".partial")
         partial.write_text(f'{head}, "records": [\n{lines}\n]}}\n', "utf-8")
-        os.replace(partial, self.path)
+        partial.replace(self.path)
+
+
+class Entry:
+    """A record that is being measured.
+
+    Args:
+        table: Where it belongs.
+        key: What it is.
+    """
+
+    def __init__(self, table: Table, key: Record) -> None:
+        self.table, self.key = table, key
+        self.started, self.cpu = time.monotonic(), time.process_time()
+
+    def finish(self, figures: Mapping[str, Value]) -> Record:
+        """Stops the clock and writes the record."""
+        record: Record = {
+            **self.key,
+            **figures,
+            "cpu_seconds": round(time.process_time() - self.cpu, 2),
+            "wall_seconds": round(time.monotonic() - self.started, 2),
+        }
+        self.table.records.append({name: _round(value) for name, value in record.items()})
+        self.table.write()
+        title = ", ".join(map(str, self.key.values()))
+        print(f"{self.table.name}: {title}: {_headline(figures)}", flush=True)
+        return self.table.records[-1]
 
 
 def _headline(figures: Mapping[str, Value]) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.study import tables
-from benchmarks.study.faithfulness import faithfulness
 from benchmarks.study.pixels import drawn_data
+from benchmarks.study.questions.faithfulness import faithfulness
+from benchmarks.study.questions.true_properties import true_properties
 from benchmarks.study.records import Table
-from benchmarks.study.true_properties import true_properties
 
 SMALL_ARMS = ("category", "property", "bce + class", "property, closed form", "solved, then bce + class")
 ON_SCENES = {
@@ -31,9 +31,13 @@ def run(results: Path, *, full: bool = False, only: Sequence[str] = tuple(ON_SCE
     Returns:
         The tables by name.
     """
-    sizes = {"train": 240, "validation": 60, "test": 120} if full else {"train": 24, "validation": 8, "test": 16}
+    sizes = (
+        {"train": 240, "validation": 60, "test": 120} if full else {"train": 24, "validation": 8, "test": 16}
+    )
     data = drawn_data("colors", None, sizes)
-    names = data.space.property_embeddings[: len(data.class_names)]  # any embeddings: no text encoder is needed
+    names = data.space.property_embeddings[
+        : len(data.class_names)
+    ]  # any embeddings: no text encoder is needed
     bench = tables.Bench(data, names, [0, 1, 2] if full else [0], Table("rates", results))
     if not full:
         bench.arms, bench.budgets, bench.medium, bench.numbers = SMALL_ARMS, (10, 60), 60, (6,)

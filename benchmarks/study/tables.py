@@ -1,11 +1,12 @@
 """The tables on frozen features: which arms, at which budgets, on which data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import partial
 
 import numpy as np
 import torch
+from scipy.cluster import hierarchy
 from torch import Tensor
 
 from benchmarks.study.heads import ARMS, Arm, Fitted, Statistics, Words, solve, train
@@ -18,10 +19,10 @@ from benchmarks.study.measures import (
     unseen_figures,
 )
 from benchmarks.study.pixels import DataSet, Pixels, Split
-from benchmarks.study.records import Record, Table, Value
+from benchmarks.study.records import Entry, Record, Table, Value
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-FIRST_RATES = (3, 4, 5, 6)
+FIRST_RATES = (3, 4, 5)
 """Places of the rates that are tried first; further ones where the best is at an end."""
 MEDIUM = 200
 BUDGETS = (50, MEDIUM, 1000)
@@ -40,18 +41,26 @@ TRAINED = (
     "property + class, learned temperature", "class, then property + class", "solved, then property",
     "solved, then property + class", "solved, then bce + class", "class names", "random codes", "one-hot",
 )  # fmt: skip
+LONG = (
+    "category",
+    "property",
+    "bce",
+    "property + class",
+    "bce + class",
+    "solved, then bce + class",
+    "class names",
+)
+"""The arms that are also trained at the long budget."""
 FEW = (
-    "category", "property", "property + class", "bce + class", "solved, then bce + class", *CLOSED[:2],
-    "random codes",
+    "category", "property", "bce + class", "solved, then bce + class", *CLOSED[:2], "random codes",
 )  # fmt: skip
 UNSEEN = (
-    "category", "property", "property, weighted", "bce", "property + class", "bce + class",
-    "bce + property + class, weighted", "class, then property + class", "solved, then property + class",
-    "solved, then bce + class", "class names", "random codes", "shuffled rows", *CLOSED,
-    "random codes, closed form", "shuffled rows, closed form",
+    "category", "property", "bce", "property + class", "bce + class", "solved, then bce + class", "class names",
+    "random codes", "shuffled rows", *CLOSED, "random codes, closed form", "shuffled rows, closed form",
 )  # fmt: skip
 NUMBERS = (10, 30, 100)
 NOISE = (0.1, 0.3)
+TEMPERATURES = (0.01, 0.04, 0.16, 0.5)
 
 
 @dataclass
@@ -94,34 +103,37 @@ class Bench:
         """The arms of a table, or those of them that were asked for."""
         return [ARMS[name] for name in names if self.arms is None or name in self.arms]
 
-    def rate(self, arm: Arm, steps: int, words: Words | None = None) -> float:
-        """The learning rate with the highest mean IoU on the validation images of seed 0, chosen once per arm.
+    def rate(self, arm: Arm, words: Words | None = None) -> float:
+        """The learning rate with the highest mean IoU on the validation images of seed 0.
 
-        Arms with as many steps as 200 or more share one choice.
+        Chosen once per arm, at half the medium budget; all budgets and tables share it.
         """
-        steps = min(steps, self.medium)
-
-        def choose() -> dict[str, Value]:
-            split, everything = self.data.split(0), list(range(len(self.data.class_names)))
-            known = sorted(split.fit.labels.unique().tolist())
-            fit, found = split.fit.of_classes(known), {}
-            waiting = list(FIRST_RATES)
-            while waiting:
-                place = waiting.pop(0)
-                head = self.fit(
-                    arm, split, fit, known, steps=steps, rate=RATES[place], seed=0, tag="rate", words=words
-                )
-                predicted = scores_of(head.scores, split.validation.features).argmax(dim=1)
-                ious = class_ious(confusion(predicted, split.validation, len(everything)))
-                found[place] = float(np.nanmean(ious))
-                best = max(found, key=lambda each: found[each])
-                if not waiting:  # go on where the best is at an end
-                    near = (best - 1, best + 1)
-                    waiting = [each for each in near if 0 <= each < len(RATES) and each not in found][:1]
-            return {"rate": RATES[best], "miou": {f"{RATES[each]:g}": value for each, value in found.items()}}
+        steps = self.medium // 2
 
         key = self.key(arm=arm.name, temperature=arm.temperature, hidden=arm.hidden, steps=steps)
-        return float(self.rates.measure(key, choose)["rate"])  # type: ignore[arg-type]
+        known = self.rates.find(key)
+        if known:
+            return float(str(known[0]["rate"]))
+        entry = Entry(self.rates, key)
+        split = self.data.split(0)
+        classes = sorted(split.fit.labels.unique().tolist())
+        fit, found, waiting, best = split.fit.of_classes(classes), dict[int, float](), list(FIRST_RATES), 0
+        while waiting:
+            place = waiting.pop(0)
+            head = self.fit(
+                arm, split, fit, classes, steps=steps, rate=RATES[place], seed=0, tag="rate", words=words
+            )
+            predicted = scores_of(head.scores, split.validation.features).argmax(dim=1)
+            ious = class_ious(confusion(predicted, split.validation, len(self.data.class_names)))
+            found[place] = float(np.nanmean(ious))
+            best = max(found, key=lambda each: found[each])
+            if not waiting:  # go on where the best is at an end
+                near = (best - 1, best + 1)
+                waiting = [each for each in near if 0 <= each < len(RATES) and each not in found][:1]
+        entry.finish(
+            {"rate": RATES[best], "miou": {f"{RATES[each]:g}": value for each, value in found.items()}}
+        )
+        return RATES[best]
 
     def fit(
         self, arm: Arm, split: Split, fit: Pixels, known: Sequence[int], *, steps: int, seed: int, tag: str,
@@ -153,75 +165,114 @@ class Bench:
             if arm.kind == "solved":
                 return head
         if rate is None:
-            rate = self.rate(arm, steps)
-        return train(
-            arm, fit, words, known, steps=steps, rate=rate, seed=seed, solved=layer, labels=labels
-        )
+            rate = self.rate(arm)
+        return train(arm, fit, words, known, steps=steps, rate=rate, seed=seed, solved=layer, labels=labels)
 
 
-def _everything(bench: Bench) -> list[int]:
+def measure_arms(
+    bench: Bench, table: Table, arms: Sequence[Arm], split: Split, known: Sequence[int],
+    figures: Callable[[Fitted], Mapping[str, Value]], *, seed: int, tag: str, steps: int | None = None,
+    labels: Tensor | None = None, words: Words | None = None, **key: Value,
+) -> None:  # fmt: skip
+    """Trains or solves some arms on one split, and writes their figures.
+
+    Args:
+        bench: Data and learning rates.
+        table: Where records go.
+        arms: The arms.
+        split: Pixels.
+        known: Classes that are trained; pixels of the others are void.
+        figures: What is measured.
+        seed: Of weights, order and controls.
+        tag: Names the statistics of the closed form, which all arms share.
+        steps: Budget; `None` is the medium one.
+        labels: Labels in the place of those of the pixels to fit on.
+        words: Other words.
+        **key: What else tells the records from others.
+    """
+    steps = bench.medium if steps is None else steps
+    fit = split.fit if len(known) == len(bench.data.class_names) else split.fit.of_classes(known)
+    for arm in arms:
+        rate = None if arm.kind == "solved" else bench.rate(arm)
+        entry = table.begin(bench.key(arm=arm.name, seed=seed, **key))
+        if entry is not None:
+            head = bench.fit(
+                arm, split, fit, known, steps=steps, rate=rate, seed=seed, tag=tag, labels=labels, words=words
+            )
+            entry.finish(figures(head))
+
+
+def all_classes(bench: Bench) -> list[int]:
+    """Ids of all classes."""
     return list(range(len(bench.data.class_names)))
 
 
-def _trained_classes(bench: Bench, split: Split) -> list[int]:
-    """Classes that occur in the pixels to fit on, all of them but with a few images."""
-    return sorted(split.fit.labels.unique().tolist())
-
-
-def _figures(bench: Bench, fitted: Fitted, split: Split, known: Sequence[int]) -> dict[str, Value]:
-    """Figures of a head on all classes; a class without training pixels counts with what its words give."""
-    scores = fitted.scores
+def usual_figures(
+    bench: Bench, split: Split, known: Sequence[int]
+) -> Callable[[Fitted], Mapping[str, Value]]:
+    """Figures over all classes; a class without training pixels counts with what its words give."""
     number = len(bench.data.class_names)
-    probe = scores(split.test.features[:1])
-    if probe.shape[1] < number:  # a category head has no score for what it never saw
 
+    def figures(fitted: Fitted) -> Mapping[str, Value]:
         def wide(features: Tensor) -> Tensor:
-            found = scores(features)
+            found = fitted.scores(features)
+            if found.shape[1] == number:
+                return found
             full = found.new_full((len(found), number), float(found.min()) - 10)
-            full[:, list(known)] = found
+            full[:, list(known)] = found  # a category head has no score for what it never saw
             return full
 
-        scores = wide
-    return dict(all_figures(scores, split.validation, split.test, bench.data.class_names, bench.data.name))
+        return all_figures(wide, split.validation, split.test, bench.data.class_names, bench.data.name)
+
+    return figures
 
 
-def budgets(bench: Bench, table: Table) -> None:
+def budgets(bench: Bench, table: Table, *, trained: Sequence[Arm] | None = None) -> None:
     """Every arm at short, medium and long budgets."""
+    trained = bench.chosen(TRAINED) if trained is None else trained
+    closed = bench.chosen(CLOSED) if table.name == "budgets" else []
+    everything = all_classes(bench)
     for seed in bench.seeds:
         split = bench.data.split(seed)
-        everything = _everything(bench)
+        figures = usual_figures(bench, split, everything)
         for steps in (0, *bench.budgets):
-            for arm in bench.chosen(CLOSED if steps == 0 else TRAINED):
-                rate = bench.rate(arm, steps) if steps else None
-                table.measure(
-                    bench.key(arm=arm.name, steps=steps, seed=seed),
-                    lambda arm=arm, steps=steps, rate=rate: _figures(  # type: ignore[misc]
-                        bench,
-                        bench.fit(arm, split, split.fit, everything, steps=steps, rate=rate, seed=seed, tag=f"all {seed}"),
-                        split,
-                        everything,
-                    ),
-                )  # fmt: skip
+            arms = trained if steps else closed
+            if steps > bench.medium:
+                arms = [arm for arm in arms if arm.name in LONG]
+            measure_arms(
+                bench, table, arms, split, everything, figures, seed=seed, tag=f"all {seed}", steps=steps,
+                budget=steps,
+            )  # fmt: skip
 
 
 def hidden_layer(bench: Bench, table: Table) -> None:
     """The same with a hidden layer of 128 units in front of the last one."""
-    for seed in bench.seeds:
-        split = bench.data.split(seed)
-        everything = _everything(bench)
-        for steps in bench.budgets:
-            for plain in bench.chosen(("category", "property", "property + class", "bce + class")):
-                arm = replace(plain, hidden=128)
-                rate = bench.rate(arm, steps)
-                table.measure(
-                    bench.key(arm=arm.name, steps=steps, seed=seed),
-                    lambda arm=arm, steps=steps, rate=rate: _figures(  # type: ignore[misc]
-                        bench,
-                        bench.fit(arm, split, split.fit, everything, steps=steps, rate=rate, seed=seed, tag=""),
-                        split,
-                        everything,
-                    ),
-                )
+    plain = bench.chosen(("category", "property", "property + class", "bce + class"))
+    budgets(bench, table, trained=[replace(arm, hidden=128) for arm in plain])
+
+
+def confusions(bench: Bench, table: Table) -> None:
+    """Who is taken for whom, classes in the order in which their rows are alike."""
+    everything = all_classes(bench)
+    split = bench.data.split(0)
+    rows = bench.words.rows.numpy()
+    order = hierarchy.leaves_list(hierarchy.linkage(rows, "average", metric="cosine", optimal_ordering=True))
+
+    def figures(fitted: Fitted) -> Mapping[str, Value]:
+        predicted = scores_of(fitted.scores, split.test.features).argmax(dim=1)
+        counts = confusion(predicted, split.test, len(everything))
+        return {"confusion": counts.tolist(), "class_names": bench.data.class_names, "order": order.tolist()}
+
+    measure_arms(
+        bench,
+        table,
+        bench.chosen(("property, closed form",)),
+        split,
+        everything,
+        figures,
+        seed=0,
+        tag="all 0",
+    )
 
 
 def data_efficiency(bench: Bench, table: Table) -> None:
@@ -229,19 +280,11 @@ def data_efficiency(bench: Bench, table: Table) -> None:
     for seed in bench.seeds:
         for number in (*bench.numbers, None):
             split = bench.data.split(seed, number)
-            known = _trained_classes(bench, split)
-            fit = split.fit.of_classes(known)
-            for arm in bench.chosen(FEW):
-                rate = None if arm.kind == "solved" else bench.rate(arm, bench.medium)
-                table.measure(
-                    bench.key(arm=arm.name, images=number or "all", seed=seed),
-                    lambda arm=arm, rate=rate: _figures(  # type: ignore[misc]
-                        bench,
-                        bench.fit(arm, split, fit, known, steps=bench.medium, rate=rate, seed=seed, tag=f"{number} {seed}"),
-                        split,
-                        known,
-                    ),
-                )  # fmt: skip
+            known = sorted(split.fit.labels.unique().tolist())
+            measure_arms(
+                bench, table, bench.chosen(FEW), split, known, usual_figures(bench, split, known),
+                seed=seed, tag=f"{number} {seed}", images=number or "all",
+            )  # fmt: skip
 
 
 def wrong_labels(pixels: Pixels, share: float, number: int, seed: int) -> Tensor:
@@ -256,28 +299,20 @@ def wrong_labels(pixels: Pixels, share: float, number: int, seed: int) -> Tensor
 
 def label_noise(bench: Bench, table: Table) -> None:
     """10 and 30 % of the training regions with a wrong class; validation and test pixels keep theirs."""
+    everything = all_classes(bench)
     for seed in bench.seeds:
         split = bench.data.split(seed)
-        everything = _everything(bench)
         for share in NOISE:
-            labels = wrong_labels(split.fit, share, len(everything), seed)
-            for arm in bench.chosen(FEW):
-                rate = None if arm.kind == "solved" else bench.rate(arm, bench.medium)
-                table.measure(
-                    bench.key(arm=arm.name, noise=share, seed=seed),
-                    lambda arm=arm, rate=rate: _figures(  # type: ignore[misc]
-                        bench,
-                        bench.fit(
-                            arm, split, split.fit, everything, steps=bench.medium, rate=rate, seed=seed,
-                            tag=f"noise {share} {seed}", labels=labels,
-                        ),
-                        split,
-                        everything,
-                    ),
-                )  # fmt: skip
+            measure_arms(
+                bench, table, bench.chosen(FEW), split, everything, usual_figures(bench, split, everything),
+                seed=seed, tag=f"noise {share} {seed}", noise=share,
+                labels=wrong_labels(split.fit, share, len(everything), seed),
+            )  # fmt: skip
 
 
-def unseen(bench: Bench, table: Table, *, arms: Sequence[str] = UNSEEN, words: Words | None = None, **key: Value) -> None:
+def unseen(
+    bench: Bench, table: Table, *, arms: Sequence[str] = UNSEEN, words: Words | None = None, **key: Value
+) -> None:
     """Classes that are known by their words only, one group at a time."""
     number = len(bench.data.class_names)
     for seed in bench.seeds:
@@ -285,72 +320,54 @@ def unseen(bench: Bench, table: Table, *, arms: Sequence[str] = UNSEEN, words: W
         for group in HELD_OUT[bench.data.name]:
             held = [bench.data.class_names.index(name) for name in group]
             known = [c for c in range(number) if c not in held]
-            fit = split.fit.of_classes(known)
-            for arm in bench.chosen(arms):
-                rate = None if arm.kind == "solved" else bench.rate(arm, bench.medium)
-                table.measure(
-                    bench.key(arm=arm.name, held_out=", ".join(group), seed=seed, **key),
-                    lambda arm=arm, rate=rate: dict(  # type: ignore[misc]
-                        unseen_figures(
-                            bench.fit(
-                                arm, split, fit, known, steps=bench.medium, rate=rate, seed=seed,
-                                tag=f"{group} {seed}", words=words,
-                            ).scores,
-                            split.validation, split.test, held, number,
-                        )
-                    ),
-                )  # fmt: skip
+            figures = partial(
+                _unseen_figures, validation=split.validation, test=split.test, held=held, number=number
+            )
+            measure_arms(
+                bench, table, bench.chosen(arms), split, known, figures, seed=seed, tag=f"{group} {seed}",
+                words=words, held_out=", ".join(group), **key,
+            )  # fmt: skip
+
+
+def _unseen_figures(
+    fitted: Fitted, *, validation: Pixels, test: Pixels, held: Sequence[int], number: int
+) -> Mapping[str, Value]:
+    return unseen_figures(fitted.scores, validation, test, held, number)
 
 
 def temperatures(bench: Bench, table: Table) -> None:
     """T of the property scores, at the medium budget: all classes trained."""
+    everything = all_classes(bench)
     for seed in bench.seeds:
         split = bench.data.split(seed)
-        everything = _everything(bench)
-        for temperature in (0.01, 0.04, 0.16, 0.5):
-            for name in ("property", "property + class", "bce + class"):
-                arm = replace(ARMS[name], temperature=temperature)
-                rate = bench.rate(arm, bench.medium)
-                table.measure(
-                    bench.key(arm=arm.name, temperature=temperature, seed=seed),
-                    lambda arm=arm, rate=rate: _figures(  # type: ignore[misc]
-                        bench,
-                        bench.fit(arm, split, split.fit, everything, steps=bench.medium, rate=rate, seed=seed, tag=""),
-                        split,
-                        everything,
-                    ),
-                )
+        for temperature in TEMPERATURES:
+            arms = [
+                replace(arm, temperature=temperature)
+                for arm in bench.chosen(("property", "property + class", "bce + class"))
+            ]
+            measure_arms(
+                bench, table, arms, split, everything, usual_figures(bench, split, everything), seed=seed,
+                tag="", temperature=temperature,
+            )  # fmt: skip
 
 
 Builder = Callable[[], Words]
 
 
-def spaces(bench: Bench, table: Table, variants: dict[str, Builder]) -> None:
+def spaces(bench: Bench, table: Table, variants: Mapping[str, Builder]) -> None:
     """Numbers of properties and other spaces: all classes trained, and unseen classes, closed form and trained."""
-    everything = _everything(bench)
+    everything = all_classes(bench)
+    arms = ("bce + class", "property, closed form")
     for name, build in variants.items():
-        made = cache(build)
+        words = build()
         for seed in bench.seeds:
             split = bench.data.split(seed)
-            for arm in bench.chosen(("bce + class", "property, closed form")):
-                rate = None if arm.kind == "solved" else bench.rate(arm, bench.medium)
-                table.measure(
-                    bench.key(arm=arm.name, space=name, held_out="", seed=seed),
-                    lambda arm=arm, rate=rate, made=made: {  # type: ignore[misc]
-                        "properties": int(made().rows.shape[1]),
-                        **_figures(
-                            bench,
-                            bench.fit(
-                                arm, split, split.fit, everything, steps=bench.medium, rate=rate, seed=seed,
-                                tag=f"all {seed}", words=made(),
-                            ),
-                            split,
-                            everything,
-                        ),
-                    },
-                )  # fmt: skip
-        if len(table.find(bench.key(space=name))) < len(bench.seeds) * 2 * (1 + len(HELD_OUT[bench.data.name])):
-            unseen(bench, table, arms=("property, closed form", "bce + class"), words=made(), space=name)
+            measure_arms(
+                bench, table, bench.chosen(arms), split, everything, usual_figures(bench, split, everything),
+                seed=seed, tag=f"all {seed}", words=words, space=name, held_out="",
+                properties=int(words.rows.shape[1]),
+            )  # fmt: skip
+        unseen(bench, table, arms=arms, words=words, space=name)
 
 
 def mean_over_groups(records: Sequence[Record], budget: str) -> list[Record]:

@@ -10,9 +10,11 @@ import typer
 
 from prolab_hf import __version__
 from prolab_hf.cli.adapt_command import adapt
+from prolab_hf.cli.add_class_command import add_class
 from prolab_hf.cli.check_data_command import check_data
 from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
+from prolab_hf.cli.edit_command import edit
 from prolab_hf.cli.env_command import env
 from prolab_hf.cli.errors import explained
 from prolab_hf.cli.evaluate_command import evaluate
@@ -61,6 +63,8 @@ app.command("train", rich_help_panel=PIXELS)(train)
 app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
 app.command("segment", rich_help_panel=USE)(segment)
 app.command("explain", rich_help_panel=USE)(explain)
+app.command("add-class", rich_help_panel=USE)(add_class)
+app.command("edit", rich_help_panel=USE)(edit)
 app.command("demo", rich_help_panel=USE)(demo)
 app.command("quickstart", rich_help_panel=USE)(quickstart)
 app.command("env", rich_help_panel=USE)(env)

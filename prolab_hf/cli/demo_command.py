@@ -62,7 +62,8 @@ def demo(
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"There is no model folder {folder}; --model takes a folder into which a model and its image "
-                f"processor were saved (prolab quickstart and prolab train make one). {bundled_models_hint(str(folder))}"
+                "processor were saved (prolab quickstart and prolab train make one). "
+                f"{bundled_models_hint(str(folder))}"
             )
         require_model(str(folder))
 

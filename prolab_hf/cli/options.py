@@ -123,6 +123,7 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
 def _segmentation_config(name: str, *, explainable: bool) -> Any:
     """The configuration, if the command can use its model; any other would fail later and less clearly."""
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
+    from transformers.utils import is_timm_available
 
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     kind = config.model_type
@@ -132,6 +133,12 @@ def _segmentation_config(name: str, *, explainable: bool) -> Any:
         )
     if type(config) not in AutoModelForSemanticSegmentation._model_mapping:
         raise ValueError(f"{name} holds a {kind!r} model; --model takes a model for semantic segmentation.")
+    backbone = getattr(getattr(config, "backbone_config", None), "model_type", None)
+    if backbone == "timm_backbone" and not is_timm_available():
+        raise ValueError(
+            f"The backbone of {Path(name).name} is a network of timm, which is not installed: "
+            "pip install 'prolab_hf[timm]'."
+        )
     return config
 
 

@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from prolab_hf.demo.app import demo_app
-from prolab_hf.demo.model_view import DemoModel
+from prolab_hf.demo.demo_model import DemoModel
 
 CLIENT_SECONDS = 20.0
 """For the head of a request, for a body that nobody waits for any more, and between two parts of an answer."""

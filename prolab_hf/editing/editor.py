@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoImageProcessor
 
+from prolab_hf.bundled_models import resolve_model
 from prolab_hf.editing.edit_methods import EditMethods
 from prolab_hf.editing.editable_model import EditableModel
 from prolab_hf.editing.edits import Edit
-from prolab_hf.editing.effects import EditEffect, ImageChange, Pixels, measure
+from prolab_hf.editing.effects import EditEffect, ImageChange, Measured, Pixels, measure
 from prolab_hf.editing.encoder_on_hand import EncoderOnHand
 from prolab_hf.editing.patches import SpacePatch
 from prolab_hf.editing.response_cache import MAX_CACHED_BYTES, ResponseCache
 from prolab_hf.editing.session_images import VOID, SessionImages, label_map
-from prolab_hf.editing.transitions import State, edited_state
+from prolab_hf.editing.transitions import State, edited_state, measured_sample
 from prolab_hf.evaluation.inference import ImageLike, Segmentation
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
@@ -93,9 +94,9 @@ class SpaceEditor(EditMethods):
         view = EditableModel.sharing_weights(model, cache)
         has_described = not bool(is_trained(view.config).all())
         budget = model.config.claim_budget if has_described else DEFAULT_CLAIM_BUDGET
-        self._states = [State(view, space, budget, {name: name for name in space.class_names})]
+        self._start = State(view, space, budget, {name: name for name in space.class_names})
+        self._states = [self._start]
         self._cursor = 0
-        self._base_space = space
         self._settled: list[Edit] = []
         self._max_history = max_history
         self._label_maps: dict[tuple[int, str], Segmentation] = {}
@@ -110,7 +111,8 @@ class SpaceEditor(EditMethods):
         """A session on a model that is loaded, in a folder or on the Hub.
 
         Args:
-            model: A `ProLabForSemanticSegmentation`, or the folder or Hub id of one with its image processor.
+            model: A `ProLabForSemanticSegmentation`, or the folder, bundled name or Hub id of one with its image
+                processor.
             options: Keyword arguments of the class.
 
         Raises:
@@ -118,8 +120,9 @@ class SpaceEditor(EditMethods):
             ValueError: It is no ProLab model.
         """
         if isinstance(model, str | Path):
-            loaded = ProLabForSemanticSegmentation.from_pretrained(model).eval()
-            options.setdefault("processor", AutoImageProcessor.from_pretrained(model))
+            place = resolve_model(str(model))
+            loaded = ProLabForSemanticSegmentation.from_pretrained(place).eval()
+            options.setdefault("processor", AutoImageProcessor.from_pretrained(place))
             return cls(loaded, **options)
         return cls(model, **options)  # type: ignore[arg-type]  # refused there
 
@@ -142,7 +145,7 @@ class SpaceEditor(EditMethods):
     @property
     def base_space(self) -> PropertySpace:
         """The words that the session began with."""
-        return self._base_space
+        return self._start.space
 
     @property
     def claim_budget(self) -> float | None:
@@ -223,28 +226,40 @@ class SpaceEditor(EditMethods):
             del self._label_maps[next(iter(self._label_maps))]
         return found
 
-    def image_change(self, effect: EditEffect, name: str) -> ImageChange:
+    def image_change(self, effect: EditEffect | None, name: str) -> ImageChange:
         """An image before and after an edit, be it applied or previewed.
 
         Args:
-            effect: What `apply` or `preview` answered.
+            effect: What `apply` or `preview` answered; `None` for all edits of the session together.
             name: The image.
 
         Raises:
             KeyError: The image is not there.
         """
-        before, after = (self._label_map(model, name) for model in (effect.before, effect.after))
+        if effect is None:
+            start, now, successors = self._start, self._now, self._successors()
+            models, renamed = (start.model, now.model), (start.renamed, now.renamed)
+        else:
+            models, renamed, successors = (effect.before, effect.after), effect.renamed, effect.successors
+        before, after = (self._label_map(model, name) for model in models)
         image = self.images[name]
         pixels = Pixels(before.labels.flatten(), after.labels.flatten())
         if image.mask is not None:
             truths = (
                 image.labels_for(found.class_names, names).flatten()
-                for found, names in zip((before, after), effect.renamed)
+                for found, names in zip((before, after), renamed)
             )
             pixels = Pixels(pixels.before, pixels.after, *truths)
-        return ImageChange(
-            name, before, after, measure(effect.before, effect.after, effect.successors, pixels)
-        )
+        return ImageChange(name, before, after, measure(*models, successors, pixels))
+
+    def overall_change(self) -> Measured:
+        """What all edits of the session together did on the calibration sample."""
+        return measured_sample(self._start.model, self.model, self._successors())
+
+    def _successors(self) -> dict[str, str]:
+        return {
+            name: self._now.renamed[name] for name in self.base_space.class_names if name in self._now.renamed
+        }
 
     # ---- edits --------------------------------------------------------------------------------------------
 

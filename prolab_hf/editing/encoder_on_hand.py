@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from huggingface_hub import try_to_load_from_cache
 
 from prolab_hf.label_space.phrases.parsing import same_wording
@@ -66,6 +67,24 @@ class EncoderOnHand:
         known |= {same_wording(text) for users in space.phrases_by_property.values() for text in users}
         new = [text for group in texts.values() for text in group if same_wording(text) not in known]
         return self.required(space, new[0]) if new else None
+
+    def nearest(self, space: PropertySpace, phrase: str, limit: int = 5) -> list[tuple[str, float]]:
+        """The properties that are nearest to a phrase, each with its cosine, the nearest first.
+
+        Unlike placing a sentence this is nearness alone: a contradiction may be near, too.
+
+        Args:
+            space: The space.
+            phrase: A sentence, or the name of a class.
+            limit: Most properties.
+
+        Raises:
+            ValueError: There is no encoder, or it is not the space's.
+        """
+        vector = torch.from_numpy(self.required(space, phrase).encode([phrase])[0]).float()
+        cosines = space.property_embeddings @ (vector / vector.norm())
+        order = cosines.argsort(descending=True, stable=True).tolist()[:limit]
+        return [(space.property_names[index], round(float(cosines[index]), 4)) for index in order]
 
     def required(self, space: PropertySpace, phrase: str) -> TextEncoder:
         """The encoder, for a phrase that cannot do without.

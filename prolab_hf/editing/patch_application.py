@@ -73,12 +73,13 @@ def apply_patch(target: object, patch: PatchLike, *, exact: bool = True) -> Appl
     effects: list[EditEffect] = []
     skipped: list[tuple[Edit, str]] = []
     try:
-        for edit in content.edits:
+        for number, edit in enumerate(content.edits, start=1):
             try:
                 effects.append(editor.apply(edit))
             except ValueError as error:
                 if exact:
-                    raise
+                    text = edit.to_text().rstrip(".")
+                    raise ValueError(f"Edit {number} ({text}) does not fit: {error}") from error
                 skipped.append((edit, str(error)))
         if exact and editor.space.fingerprint != content.result_fingerprint:
             raise ValueError(

@@ -55,7 +55,9 @@ def edited_state(
     edit, placements = edit.prepared(now.space, encoder)
     space, successors = edit.apply(now.space), edit.successors(now.space)
     renamed = {old: successors[new] for old, new in now.renamed.items() if new in successors}
-    renamed |= {name: name for name in space.class_names if name not in successors.values()}
+    for name in space.class_names:
+        if name not in successors.values():
+            renamed.setdefault(name, name)  # a new class, which masks may hold under its name
     notes = _placement_notes(placements)
     if isinstance(edit, SetClaimBudget):
         budget = edit.budget
@@ -70,7 +72,7 @@ def edited_state(
     notes += _missing_notes(model, budget)
     effect = EditEffect(
         edit=edit,
-        sample=_measured_sample(now.model, model, successors),
+        sample=measured_sample(now.model, model, successors),
         claims=tuple(claims),
         placements=tuple(placements),
         notes=tuple(notes),
@@ -100,8 +102,14 @@ def _calibrated_anew(
     return f"{text}, so a new one was taken from {len(data)} images of the session."
 
 
-def _measured_sample(before: EditableModel, after: EditableModel, successors: Mapping[str, str]) -> Measured:
-    """The edit on the calibration sample; nothing where the two samples are not of the same pixels."""
+def measured_sample(before: EditableModel, after: EditableModel, successors: Mapping[str, str]) -> Measured:
+    """The calibration sample before and after; nothing where the two samples are not of the same pixels.
+
+    Args:
+        before: The model before.
+        after: The model after.
+        successors: Class before -> class after.
+    """
     first, second = before.sample_predictions(), after.sample_predictions()
     if len(first) != len(second) or not len(first):
         return Measured()

@@ -44,7 +44,7 @@ class Parts:
         rival: Index of the class that it is compared with; `None` if the model knows only one.
         predicted: Index of the class with the highest value.
         shares: `(terms,)` float64; the sum is the value of the explained class.
-        differences: `(terms,)` float64; the sum is its lead over the rival.
+        leads: `(num_labels, terms)` float64; the sum of a row is its lead over that class.
         terms: Names of the properties, and behind them of the terms that are no properties.
         values: `(num_labels,)` float64: the scores or probabilities that the network itself gave.
     """
@@ -53,9 +53,14 @@ class Parts:
     rival: int | None
     predicted: int
     shares: Tensor
-    differences: Tensor | None
+    leads: Tensor
     terms: list[str]
     values: Tensor
+
+    @property
+    def differences(self) -> Tensor | None:
+        """`(terms,)`: the lead over the rival."""
+        return None if self.rival is None else self.leads[self.rival]
 
 
 def decompose(
@@ -81,7 +86,7 @@ def decompose(
     chosen = _chosen(values, explained, rival)
     table, terms = with_terms(shares, maps.property_names, maps.offsets)
     own = table[chosen[0]]
-    return Parts(*chosen, own, None if chosen[1] is None else own - table[chosen[1]], terms, values)
+    return Parts(*chosen, own, own - table, terms, values)
 
 
 def _stream_shares(maps: PropertyMaps, weights: Weights, stream: int) -> tuple[Tensor, Tensor]:
@@ -175,24 +180,13 @@ def _probability_parts(
         values: `(num_labels,)` mean probabilities.
         chosen: Explained class, rival and predicted class.
     """
-    number, rival = len(values), chosen[1]
-    has_offsets = maps.offsets is not None
-    sums, terms = with_terms(
-        pairs.sum(0, keepdim=True),
-        maps.property_names,
-        offset_pairs.sum(0, keepdim=True) if has_offsets else None,
-        1 / number,
-    )
-    differences = None
-    if rival is not None:
-        table, _ = with_terms(
-            number * pairs[rival : rival + 1],
-            maps.property_names,
-            number * offset_pairs[rival : rival + 1] if has_offsets else None,
-            0.0,  # both classes have the same even share
-        )
-        differences = table[0]
-    return Parts(*chosen, sums[0], differences, terms, values)
+    number, offsets = len(values), maps.offsets
+    names = maps.property_names
+    # Both classes of a pair have the same even share.
+    leads, terms = with_terms(number * pairs, names, None if offsets is None else number * offset_pairs, 0.0)
+    shares = leads.mean(0)
+    shares[-1] = 1 / number
+    return Parts(*chosen, shares, leads, terms, values)
 
 
 def _offsets(maps: PropertyMaps) -> Tensor:

@@ -108,9 +108,19 @@ class Explanation:
         return dict(self.contributions).get(OFFSET_TERM, 0.0)
 
     @property
+    def even_share(self) -> float:
+        """The probability of every class before anything is seen; 0 for scores."""
+        return dict(self.contributions).get(EVEN_TERM, 0.0)
+
+    @property
+    def telling_contributions(self) -> list[Share]:
+        """The contributions that say something about the class: all but the even share of probabilities."""
+        return [(name, share) for name, share in self.contributions if name != EVEN_TERM]
+
+    @property
     def spoken_share(self) -> float:
         """Part of the score, without offset and even share, that named properties make up; 1 without other parts."""
-        similarity = self.score - self.offset - dict(self.contributions).get(EVEN_TERM, 0.0)
+        similarity = self.score - self.offset - self.even_share
         return 1 - self.unspoken / similarity if similarity else 1.0
 
     @property
@@ -222,7 +232,7 @@ class Explanation:
     def _bars(self) -> list[tuple[str, float, float | None]]:
         """The shares that matter, in words, with those of the rival."""
         rows = {row["property"]: row for row in self.to_rows()}
-        names = [name for name, _ in self.contributions[: self.top]]
+        names = [name for name, _ in self.telling_contributions[: self.top]]
         if self.runner_up is not None:
             names += [name for name, _ in self.runner_up.deciding[: self.top] if name not in names]
         return [(self.phrase(name), rows[name]["share"], rows[name]["rival_share"]) for name in names]
@@ -270,9 +280,8 @@ def _verdict(explanation: Explanation) -> str:
 
 def _reasons(explanation: Explanation) -> str:
     name = explanation.class_name
-    shown = [
-        (word, share) for word, share in explanation.contributions[: explanation.top] if share >= VISIBLE
-    ]
+    telling = explanation.telling_contributions
+    shown = [(word, share) for word, share in telling[: explanation.top] if share >= VISIBLE]
     if not shown:
         return f"No property speaks for {name}."
     expected = {*explanation.expected, *TERMS}
@@ -282,9 +291,11 @@ def _reasons(explanation: Explanation) -> str:
         for word, share in shown
     ]
     listed = "; ".join(f"{word} ({share:.3f})" for word, share in named)
-    rest = explanation.score - sum(share for _, share in shown)
-    others = len(explanation.contributions) - len(shown)
+    rest = explanation.score - explanation.even_share - sum(share for _, share in shown)
+    others = len(telling) - len(shown)
     tail = f"; the other {others} properties together {rest:.3f}" if others else ""
+    if explanation.even_share:
+        tail += f"; every class begins with {explanation.even_share:.3f}"
     return f"What makes up the {explanation.quantity} of {name}: {listed}{tail}."
 
 

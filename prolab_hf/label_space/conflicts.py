@@ -38,7 +38,7 @@ WHOLE = frozenset(
         "expression", "evergreen", "drive", "edibility", "diet", "way up", "direction", "danger", "cost", "water kind",
         "part of body worn", "lighting", "permission", "dress", "fastening", "neckline", "garment length", "occasion",
         "habit", "feet", "burner", "engine", "readout", "load space", "top", "pulled by", "stacking", "habitat", "waves",
-        "left or right corner", "facing", "lens", "tide", "manning", "domesticity", "gathering", "sleeve length", "heel",
+        "left or right corner", "facing", "lens", "tide", "manning", "angle", "content", "domesticity", "gathering", "sleeve length", "heel",
     }
 )  # fmt: skip
 _INDOOR = frozenset(

@@ -255,7 +255,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
             loss = self._head_loss(raw, embeddings, labels, class_logits)
             for head, weight in zip(auxiliary_heads(self), auxiliary_weights(self.config)):
                 logits, embeddings = head(self.property_embeddings, *pyramid)
-                loss = loss + weight * self._head_loss(logits, embeddings, labels)
+                loss = loss + self._auxiliary_loss(logits, embeddings, labels, weight=weight)
         return ProLabSemanticSegmenterOutput(
             loss=loss,
             logits=class_logits,

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset, get_worker_in
 
 from prolab_hf.data.image_files import BrokenImageError
 from prolab_hf.data.label_coding import LabelCoding
+from prolab_hf.data.streaming.source import StreamingSource
 from prolab_hf.data.transforms import SegmentationDataset, Transform, collate
 from prolab_hf.evaluation.evaluate import as_sample, leave_signals_to_main
 from prolab_hf.protocols import Examples, ImageMaskPairs
@@ -165,12 +166,14 @@ class TrainingBatch:
         names: Files or numbers of its images.
         valid_pixels: Labeled pixels, which its loss is a mean over.
         skipped: What was said about broken images.
+        position: Of a stream: the worker that read it, and where that is after it.
     """
 
     tensors: dict[str, Any]
     names: list[str]
     valid_pixels: int
     skipped: list[str]
+    position: tuple[int, dict[str, Any]] | None = None
 
     def pin_memory(self) -> "TrainingBatch":
         """Called by the dataloader for a faster transfer to a CUDA device."""
@@ -211,6 +214,11 @@ def _start_worker(number: int) -> None:
         # Its epoch is shared between processes, but workers may be an epoch apart at the same time.
         shared = view.dataset
         view.dataset = SegmentationDataset(shared.source, shared.transform, seed=shared.seed)
+
+
+def number_of_images(dataset: object) -> int:
+    """Length of a training set; 0 for a stream, which has none."""
+    return 0 if isinstance(dataset, StreamingSource) else len(dataset)  # type: ignore[arg-type]
 
 
 def worker_count(recipe: TrainingRecipe, num_local_processes: int = 1) -> int:

@@ -44,6 +44,8 @@ BAD_BATCH_FILE = "not_finite_batch.json"
 SKIPPED_FILE = "skipped_images.txt"
 BALANCE_FILE = "class_balance.json"
 LOCK_FILE = ".training.lock"
+TRACKED_RUNS_FILE = "tracked_runs.json"
+"""Which run of each tracker a training run is, for the day that it is resumed."""
 # A resumed run may change these without becoming another run.
 FREE_FIELDS = {
     "name",

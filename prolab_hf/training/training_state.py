@@ -56,7 +56,7 @@ class Progress:
 
     Attributes:
         step: Optimizer steps done.
-        num_images: Length of the training set.
+        num_images: Length of the training set; 0 for a stream.
         effective_batch_size: Images per step over all devices.
         train_seconds: Time in steps.
         wait_seconds: Of these, time spent waiting for data.
@@ -64,6 +64,7 @@ class Progress:
         identity: Data and classes, see `run_identity`; `None` in runs of earlier versions.
         evaluations: Those so far, undefined scores as `None`.
         loss_window: Per process, the sum of the losses since the last log line and their number.
+        stream: Per process, where the readers of a stream are (`StreamState`); empty for other data sets.
     """
 
     step: int = 0
@@ -75,6 +76,7 @@ class Progress:
     identity: dict[str, Any] | None = None
     evaluations: list[dict[str, float | None]] = field(default_factory=list)
     loss_window: list[tuple[float, int]] = field(default_factory=list)
+    stream: list[dict[str, Any]] = field(default_factory=list)
 
 
 # ---- files of a checkpoint --------------------------------------------------------------------------------
@@ -304,6 +306,7 @@ class RunStorage:
         self.check_weights(progress.step, engine)
         random_states = gather_object([random_state()])
         progress.loss_window = gather_object(progress.loss_window)
+        progress.stream = gather_object(progress.stream)
         engine.gather()
         optimizer, averaged = engine.optimizer_state(), engine.averaged_tensors()
         seconds = None

@@ -50,7 +50,7 @@ def test_a_class_comes_and_goes_without_training(visitor, model, processor, imag
     labels = labels_of(answer["result"], facts)
     np.testing.assert_array_equal(labels, expected.numpy())
     y, x = np.argwhere(labels == 5)[0].tolist()
-    assert visitor.ask("explain", image=facts["key"], x=x, y=y)["class"] == name
+    assert visitor.ask("explain", image=facts["key"], point=[x, y])["class"] == name
     back = visitor.edit({"edit": "undo"}, image=facts["key"])
     assert back["result"]["runs"] == before["runs"] and "bus" not in names(visitor)
     assert back["state"]["undone"] and not back["state"]["history"]

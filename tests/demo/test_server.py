@@ -169,8 +169,8 @@ def test_thirty_visitors_at_once(shared, image):
                 }
                 edited = ask("edit", edits=[edit], image=key)
                 assert ask("result", image=key) == edited["result"]
-                ask("explain", image=key, x=number, y=number)
-                ask("property", image=key, property=number % 8)
+                ask("explain", image=key, point=[number, number])
+                ask("property", image=key, index=number % 8)
                 names = [one["name"] for one in ask("state")["models"][0]["classes"]]
                 assert names[5:] == [f"mine {number}"]
                 back = ask("edit", edits=[{"edit": "undo"}], image=key)

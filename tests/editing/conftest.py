@@ -55,9 +55,11 @@ def processor():
 def solved(scene_space, processor):
     """A solved model; editors share its weights and never change it."""
     torch.manual_seed(0)
-    return solve(
+    model = solve(
         backbone_config(), scene_space, DrawnScenes("train", 16), processor=processor, device="cpu"
     ).eval()
+    calibrate(model, DrawnScenes("validation", 8), processor)
+    return model
 
 
 @pytest.fixture(scope="session")

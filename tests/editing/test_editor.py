@@ -9,17 +9,17 @@ from prolab_hf import SpaceEditor, explain, segment
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_CLASSES
 from prolab_hf.editing.edits import AddClass, RenameClass, SetClaimBudget
 from prolab_hf.evaluation.evaluate import evaluate
-from prolab_hf.solving.claim_budget import preview_claims
+from prolab_hf.solving.claim_budget import ClaimPreview, preview_claims
 
 from .conftest import KIOSK, word_vectors
 
 EDITS = {
     "add_class": lambda editor: editor.add_class("kiosk", KIOSK),
-    "add_class_by_ticks": lambda editor: editor.add_class("hut", properties=[0, "brown color"]),
+    "add_class_by_ticks": lambda editor: editor.add_class("hut", properties=[0, "brown color of wood"]),
     "describe_class": lambda editor: editor.describe_class(
-        "rug", ["red color", "box shape with straight sides"]
+        "rug", ["gray color", "box shape with straight vertical sides"]
     ),
-    "tick": lambda editor: editor.tick("sky", "brown color"),
+    "tick": lambda editor: editor.tick("sky", "brown color of wood"),
     "untick": lambda editor: editor.untick("sky", "blue color"),
     "set_row": lambda editor: editor.set_row("car", ["blue color", "stands upright on the ground"]),
     "rename_class": lambda editor: editor.rename_class("sky", "heaven"),
@@ -177,7 +177,7 @@ def test_classes_without_words_keep_what_was_learned_when_merged(solved, make_ed
     model.set_property_space(bare)
     editor = make_editor(model)
     editor.rename_class("road", "street")
-    editor.describe_class("street", properties=["brown color", "at the bottom of the picture"])
+    editor.describe_class("street", properties=["brown color of wood", "at the bottom of the picture"])
     editor.merge_classes("ground", ["street", "floor"])
     sources = editor.model.config.class_sources[editor.space.class_names.index("ground")]
     assert len(sources) == 2 and not any(
@@ -200,31 +200,29 @@ def test_images_show_where_pixels_went_and_how_well_that_is(solved, make_editor,
     editor = make_editor(solved)
     effect = editor.add_class("kiosk", KIOSK, properties=[])
     editor.set_claim_budget(0.03)
-    change = editor.image_change(editor.history[-1], "scene 0")
-    assert change.before.labels.shape == scenes[0].mask.shape
+    change = editor.image_change(editor.history[-1], "scene 1")
+    assert change.before.labels.shape == scenes[1].mask.shape
     assert change.measured.share_moved == pytest.approx(
         float((change.before.labels != change.after.labels).float().mean())
     )
-    first = editor.image_change(effect, "scene 0")
+    first = editor.image_change(effect, "scene 1")
     kiosk = next(each for each in first.measured.classes if each.name == "kiosk")
-    mask = torch.from_numpy(scenes[0].mask.astype(np.int64))
+    mask = torch.from_numpy(scenes[1].mask.astype(np.int64))
     held_out = len(SCENE_CLASSES)
     predicted = first.after.labels == held_out
     true = mask == held_out
-    assert kiosk.num_pixels == int(true.sum())
-    if true.any():
-        assert kiosk.before is None
-        assert kiosk.after == pytest.approx(float((predicted & true).sum() / (predicted | true).sum()))
+    assert kiosk.num_pixels == int(true.sum()) > 1000 and kiosk.before is None
+    assert kiosk.after == pytest.approx(float((predicted & true).sum() / (predicted | true).sum()))
 
 
 def test_a_mask_follows_renamed_and_merged_classes(solved, make_editor):
     editor = make_editor(solved)
     editor.rename_class("sky", "heaven")
     effect = editor.merge_classes("above", ["heaven", "tree"])
-    measured = editor.image_change(effect, "scene 0").measured
+    measured = editor.image_change(effect, "scene 1").measured
     above = next(each for each in measured.classes if each.name == "above")
     ids = [SCENE_CLASSES.index("sky"), SCENE_CLASSES.index("tree")]
-    assert above.num_pixels == int(np.isin(editor.images["scene 0"].mask, ids).sum())
+    assert above.num_pixels == int(np.isin(editor.images["scene 1"].mask, ids).sum())
     assert above.before is not None
 
 
@@ -236,21 +234,25 @@ def test_claims_are_those_of_preview_claims(solved, make_editor):
     assert effect.claims[0].typical_lead == pytest.approx(claim.typical_lead, abs=1e-6)
 
 
-def test_a_class_that_is_not_told_apart_comes_with_next_steps(solved, make_editor):
-    editor = make_editor(solved)
-    row = editor.space.class_properties[0]
-    editor.set_claim_budget(0.0)
-    effect = editor.add_class("near sky", properties=row[:2])
-    (claim,) = effect.claims
-    assert not claim.can_be_told_apart
-    assert any("is not told apart from" in note and "claim budget" in note for note in effect.notes)
+def test_a_class_that_is_not_told_apart_comes_with_next_steps(solved, make_editor, monkeypatch):
+    hidden = ClaimPreview("kiosk", -0.1, [], "cabinet", -0.01)
+    monkeypatch.setattr("prolab_hf.editing.transitions.preview_claims", lambda model, claim_budget: [hidden])
+    effect = make_editor(solved).add_class("kiosk", KIOSK)
+    (note,) = effect.notes
+    assert "'kiosk' is not told apart from 'cabinet'" in note and "'stands upright on the ground'" in note
+    assert (
+        "check that it really lacks" in note
+        and "'brown color of wood'" in note
+        and "larger claim budget" in note
+    )
+    assert "cannot be told apart" in effect.to_text()
 
 
 def test_sentences_that_fit_nothing_are_left_out_and_named(solved, make_editor):
     editor = make_editor(solved)
-    effect = editor.add_class("kiosk", [*KIOSK, "quantum flux of nothingness"])
+    effect = editor.add_class("kiosk", [*KIOSK, "quantum flux"])
     assert any("quantum flux" in note for note in effect.notes)
-    assert "quantum flux of nothingness" not in editor.space.descriptions["kiosk"]
+    assert "quantum flux" not in editor.space.descriptions["kiosk"]
     assert [item.fits for item in effect.placements].count(False) == 1
 
 
@@ -264,9 +266,9 @@ def test_describing_in_sentences_is_what_the_space_does_itself(solved, make_edit
 
 def test_words_follow_ticks(solved, make_editor):
     editor = make_editor(solved)
-    editor.tick("sky", "brown color")
-    assert "brown color" in editor.space.descriptions["sky"]
-    editor.untick("sky", "brown color")
+    editor.tick("sky", "brown color of wood")
+    assert "brown color of wood" in editor.space.descriptions["sky"]
+    editor.untick("sky", "brown color of wood")
     assert editor.space.descriptions["sky"] == editor.base_space.descriptions["sky"]
     assert editor.space.class_properties == editor.base_space.class_properties
 
@@ -402,8 +404,8 @@ def test_what_the_network_said_is_kept_within_bounds(solved, make_editor):
         (lambda editor: editor.merge_classes("a", ["sky"]), "at least two classes"),
         (lambda editor: editor.merge_classes("a", ["sky", "seaa"]), "Unknown class 'seaa'"),
         (lambda editor: editor.merge_properties("a", ["blue color"]), "at least two properties"),
-        (lambda editor: editor.merge_properties("red color", [0, 1]), "There is a property 'red color' already"),
-        (lambda editor: editor.rename_property("blue color", "red color"), "There is a property 'red color' already"),
+        (lambda editor: editor.merge_properties("gray color", [0, 1]), "There is a property 'gray color' already"),
+        (lambda editor: editor.rename_property("blue color", "gray color"), "There is a property 'gray color' already"),
         (lambda editor: editor.split_property("blue color", ["red"]), "nothing to split|is no phrase of"),
         (lambda editor: editor.split_property("blue color", []), "Name the phrases"),
         (lambda editor: editor.remove_classes("sky"), "list of names"),
@@ -423,16 +425,16 @@ def test_bad_edits_are_refused_in_one_sentence_and_change_nothing(edit, message,
 
 def test_a_new_sentence_needs_the_encoder_and_a_known_one_does_not(solved, make_editor):
     editor = make_editor(solved, encoder=None)
-    with pytest.raises(ValueError, match="'a thing' is new to the space.*not on this machine"):
+    with pytest.raises(ValueError, match=r"'a thing' is new to the space.*not on this machine"):
         editor.add_class("thing", ["a thing"])
-    editor.add_class("thing", ["blue color", "brown color"])
+    editor.add_class("thing", ["blue color", "brown color of wood"])
     with pytest.raises(ValueError, match="'zebra stripes' is new to the space"):
         editor.add_property("zebra stripes", ["road"])
 
 
 def test_bad_images_and_models_are_refused(solved, processor, scenes):
     image, mask = scenes[0].image, scenes[0].mask
-    with pytest.raises(ValueError, match="ResNetConfig has no properties|has no properties to edit"):
+    with pytest.raises(ValueError, match="has no properties to edit"):
         SpaceEditor(torch.nn.Linear(1, 1), processor)
     with pytest.raises(ValueError, match="no image processor"):
         SpaceEditor(solved, images=[image])

@@ -7,6 +7,7 @@ from itertools import product
 from prolab_hf.label_space.phrases.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
 from prolab_hf.label_space.phrases.parsing import SELF, Claims, implied_values
 from prolab_hf.label_space.phrases.parts import ALTERNATIVES, PART_OF, PARTS
+from prolab_hf.label_space.phrases.words import TOGETHER
 
 # Where a part sits says nothing of its looks.
 _SEATS = {"side", "front", "level", "layer", "part of body worn"}
@@ -138,6 +139,7 @@ def _compatible(dimension: str, first: str, second: str) -> bool:
         first == second
         or second in implied_values(dimension, first)
         or first in implied_values(dimension, second)
+        or frozenset((first, second)) in TOGETHER.get(dimension, ())
     )
 
 

@@ -46,7 +46,7 @@ NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enume
 GROUPS: dict[str, Interval] = {
     word: (3, INFINITY)
     for word in sorted(
-        _set("row group cluster crowd herd bunch set series bundle flock swarm line column collection")
+        _set("row stack pile heap school shoal pack group cluster crowd herd bunch set series bundle flock swarm line column collection")
     )
 } | {
     "pair": (2, 2),
@@ -140,10 +140,13 @@ LACKED = {
     "cordless": "cable",
     "sleeveless": "sleeve",
     "barehanded": "glove",
+    "shaven": "beard",
+    "shirtless": "shirt",
     "toothless": "tooth",
     "footless": "foot",
 }
-HELD = {"wooded": "tree", "forested": "tree", "bearded": "beard"}
+HELD = {"coat": "hair", "fur": "hair", "furry": "hair", "haired": "hair", "coated": "hair", "wooded": "tree", "forested": "tree", "bearded": "beard", "boot": "shoe", "sandal": "shoe",
+        "sneaker": "shoe", "wired": "cable", "cap": "hat", "helmet": "hat", "haired": "hair", "curl": "hair", "braid": "hair"}
 
 # Adjectives that in-, im-, dis- and ir- deny.
 DENIED = _set(
@@ -161,7 +164,9 @@ JOINED = {
 }
 
 IRREGULAR = {
-    "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
+    "levels": "levels", "nuclei": "nucleus", "antennae": "antenna", "vertebrae": "vertebra", "fungi": "fungus",
+    "bacteria": "bacterium", "cacti": "cactus", "stimuli": "stimulus", "larvae": "larva", "pupae": "pupa", "villi": "villus",
+    "calves": "calf", "lives": "live", "axes": "axe", "vertices": "vertex", "dice": "die", "oxen": "ox", "uprights": "uprights", "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
     "pedestrian": "person", "pedestrians": "person", "player": "person", "players": "person", "rider": "person",
     "children": "child", "teeth": "tooth", "geese": "goose", "mice": "mouse", "hooves": "hoof", "scarves": "scarf",
     "halves": "half", "wolves": "wolf", "loaves": "loaf", "colors": "colour", "color": "colour",
@@ -193,6 +198,7 @@ VERBS = _set(
 )
 ING_NOUNS = _set(
     "building clothing ceiling railing covering wing string ring king spring stuffing lining opening "
+    "flooring tubing roofing siding tiling decking bedding skirting moulding molding fitting earring opening "
     "padding wiring paving lettering icing frosting netting fencing bedding marking coating "
     "stitching crossing landing painting drawing evening morning thing awning piping"
 )

@@ -161,7 +161,8 @@ KINDS: dict[str, dict[str, str]] = {
         "cubes": "diced|in cube|cubed|cut into cube",
         "shreds": "grated|shredded|julienned",
         "halves": "halved|in half|cut in half",
-        "mash": "mashed|pureed|puree|ground meat|minced",
+        "mash": "paste|smooth paste|thick paste|"
+        "mashed|pureed|puree|ground meat|minced",
         "whole": "whole|uncut|in one piece",
     },
     "ground cover": {
@@ -279,5 +280,70 @@ KINDS: dict[str, dict[str, str]] = {
         "fragrant": "fragrant|scented|sweet smelling|perfumed",
         "smelly": "foul smelling|smelly|stinking",
         "none": "odourless|odorless|scentless|unscented",
+    },
+    "door kind": {
+        "sliding": "sliding|sliding door|slide open",
+        "hinged": "hinged|hinged door|swing door|swinging door",
+        "revolving": "revolving|revolving door",
+        "rolling": "roller door|roller shutter|roll up door",
+        "folding": "folding door|accordion door",
+    },
+    "leaf arrangement": {
+        "opposite": "opposite leaf|leaf in pair|paired leaf",
+        "alternate": "alternate leaf|alternating leaf",
+        "whorled": "whorled leaf|whorl of leaf|rosette of leaf",
+    },
+    "branching": {
+        "branched": "branching|branched|much branched|forking|many branched|multi stemmed",
+        "unbranched": "unbranched|single stemmed|single stem|without branch|no branch|branchless",
+    },
+    "reuse": {
+        "once": "disposable|single use|throw away|one way bottle",
+        "again": "reusable|washable|refillable|multi use",
+    },
+    "level of surface": {
+        "raised": "raised|elevated|on stilt|stilted|embossed",
+        "sunken": "sunken|recessed|flush|embedded|countersunk|dropped|dug in|engraved",
+    },
+    "playing": {
+        "plucked": "plucked|plucked string|strummed",
+        "bowed": "played with bow|bowed",
+        "blown": "blown|mouthpiece|wind instrument|blown into",
+        "struck": "struck|percussion|beaten with stick|hit with stick|drum head",
+        "keys": "keyboard|piano key|played by key",
+    },
+    "house position": {
+        "detached": "detached|free standing house|stand alone house",
+        "terraced": "terraced|row house|attached on both sides|in row of house",
+        "semi-detached": "semi detached",
+    },
+    "attire": {
+        "uniform": "uniformed|in uniform|wearing uniform",
+        "civil": "plain clothes|civilian clothes|street clothes",
+    },
+    "articulation": {
+        "rigid": "rigid body|one piece body|rigid chassis",
+        "articulated": "articulated|jointed|bendy bus|in two section",
+    },
+    "joint": {
+        "rigid": "immovable",
+        "movable": "movable|adjustable|pivoting|swivelling|rotating joint",
+    },
+    "light colour": {
+        "warm": "warm light|yellow light|yellowish light|warm glow|warm white light",
+        "cold": "cold light|white light|bluish light|cool light|cold white light",
+    },
+    "cloud": {
+        "wispy": "wispy|feathery cloud|thin streak|streaky",
+        "puffy": "puffy|fluffy cloud|heaped cloud|cotton like|billowy",
+    },
+    "seeds": {
+        "with": "with seed|seeded|full of seed|seedy",
+        "without": "seedless|without seed|no seed|pitted fruit|stoneless",
+    },
+    "carriage": {
+        "carried": "hand carried|carried in hand|hand luggage",
+        "stationary": "built in|permanently installed|fixed in place|installed",
+        "wheeled": "on wheel|wheeled|with wheel|rolling|on caster",
     },
 }

@@ -67,7 +67,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "small|smaller|tiny|little|miniature|mini|minute|petite|hand sized|fit in one hand|compact"
         "|teeny|undersized|dwarf|pocket sized|bite sized|child sized|size of coin|size of pea"
         "|smallish|minuscule|microscopic|palm sized|enough to hold in one hand",
-        "medium": "medium|medium sized|mid sized",
+        "medium": "a4 size|letter size|a4 sized|normal sized|"
+        "medium|medium sized|mid sized",
         "large": "size of car|size of truck|size of bus|size of room|size of building|bus sized|building sized|as big as|monumental|substantial|hulking|outsized|mighty|sprawling|size of football field|"
         "large|larger|big|bigger|huge|massive|giant|enormous|great|vast|gigantic|oversized|bulky"
         "|immense|colossal|gigantic sized|extra large|full sized|king size|sizeable|room sized"
@@ -79,7 +80,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
         "|wider than tall|flat heel|ground level|shallow height|dwarf|knee high|ankle high"
         "|one storey high|broader than it is high|low lying|squat",
-        "tall": "shoulder high|floor to ceiling|ceiling high|several storey|ten storey|multi level|skyscraping|many storey|several floor|many floor|three storey|four storey|"
+        "tall": "taller than adult|taller than person|taller than man|"
+        "shoulder high|floor to ceiling|ceiling high|several storey|ten storey|multi level|skyscraping|many storey|several floor|many floor|three storey|four storey|"
         "tall|taller than|taller|high|higher|towering|lofty|high rise|skyscraper height|multi storey"
         "|high heel|sky high|tall as house|many metre high|many meter high|head high|towering above"
         "|taller than wide",
@@ -92,7 +94,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "|widely|broad flat|wide spread|plump|stocky|bulky|wide set",
     },
     "length": {
-        "short": "short|shorter|stubby|cropped|knee length|brief|shortish|close cropped|cut short|ankle length"
+        "short": "docked|bobbed|stumpy|truncated|"
+        "short|shorter|stubby|cropped|knee length|brief|shortish|close cropped|cut short|ankle length"
         "|few centimetre long|few centimeter long|shortened|stumpy|dumpy",
         "long": "long|longer|elongated|lengthy|lengthened|trailing|floor length|extended|several metre long"
         "|several meter long|waist length|outstretched",
@@ -121,7 +124,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
         "|gently curved|bent|arched outline",
         "round": "round|circular|circle|round outline|rounded shape|roundish|globe shaped outline",
-        "disc": "disc|disk|round disc|flat round|plate shaped|coin shaped|saucer shaped|pancake shaped",
+        "disc": "round flat|flat round|round and flat|flat and round|flat circular|"
+        "disc|disk|round disc|flat round|plate shaped|coin shaped|saucer shaped|pancake shaped",
         "ring": "ring|ring shaped|hoop|donut shaped",
         "sphere": "sphere|spherical|ball shaped|ball|globe|globular|orb",
         "oval": "oval|elliptical|egg shaped|ellipse|almond shaped|ovoid|lens shaped|lemon shaped",
@@ -145,6 +149,10 @@ LOOKS: dict[str, dict[str, str]] = {
         "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless|spiky outline|lobed"
         "|lobulated|ragged edge|crooked outline|lopsided|amorphous|ill shaped",
         "elongated": "elongated|elongate|long and thin|long and narrow|long and slim|long slender|long thin|long and slender",
+        "T": "t shaped",
+        "S": "s shaped",
+        "Y": "y shaped|forked shape",
+        "C": "c shaped",
     },
     "ends": {
         "hooked": "hooked|curved like hook",
@@ -171,10 +179,12 @@ LOOKS: dict[str, dict[str, str]] = {
         "|stepped|craggy|humpy|pitted|potholed|corrugated|wavy",
     },
     "surface": {
-        "smooth": "waxy|leathery|sleek|flawless surface|"
-        "smooth|smooth edged|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
+        "smooth": "brushed|unridged|even surface|smooth textured|glossy smooth|flawless|"
+        "waxy|leathery|sleek|flawless surface|"
+        "smooth|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "hairy leaf|downy leaf|"
+        "rough": "dimpled|studded|cleated|hammered|"
+        "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
         "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
         "|warty|bristled|abrasive|grooved|furrowed|notched|toothed|sawtooth|peeling|knotty|crusty"
@@ -192,12 +202,13 @@ LOOKS: dict[str, dict[str, str]] = {
         "zigzag": "zigzag pattern|herringbone|chevron",
         "plain": "plain|smooth plain|uniform|unpatterned|single colour|one colour|solid colour|homogeneous"
         "|monochrome|single coloured|one coloured|unmarked|unprinted|solid coloured|without pattern",
-        "patterned": "patterned|pattern|printed pattern|print|ornamented",
+        "patterned": "multi coloured|multicoloured|two tone|bicoloured|two coloured|many bright colour|variegated|"
+        "patterned|pattern|printed pattern|print|ornamented",
         "stripes": "stripe|striped|stripy|banded|zebra|pinstripe|pinstriped|vertical line|horizontal line|barred"
         "|streaked",
         "spots": "spot|spotted|dot|dotted|speckled|speckle|polka dot|dappled|small dot|freckled|speckling"
         "|dotting|leopard|polka dot pattern|spotty|dalmatian",
-        "checks": "checkered|chequered|check|plaid|tartan|grid|checkerboard|grid of square|checked|gingham"
+        "checks": "checkered|square pattern|pattern of square|chequered|check|plaid|tartan|grid|checkerboard|grid of square|checked|gingham"
         "|chessboard|latticed|lattice",
         "floral": "floral|floral print|flower print|flowery|flower pattern|flowered|botanical",
         "patches": "patch|mottled|blotchy|blotch|patchy|marbled",
@@ -212,9 +223,11 @@ LOOKS: dict[str, dict[str, str]] = {
         "|satinless",
     },
     "hardness": {
-        "soft": "soft|fluffy|plush|squishy|cushioned|padded|downy|tender|velvety|puffy|mushy|pliable|flexible"
+        "soft": "floppy|squidgy|yielding|doughy|plushy|fleecy|"
+        "soft|fluffy|plush|squishy|cushioned|padded|downy|tender|velvety|puffy|mushy|pliable|flexible"
         "|bendy|spongy|squashy|limp|supple|gooey|cuddly|woolly|silky|mellow|elastic|feathery",
-        "hard": "hard|rigid|stiff|firm|solid metal|solid rock|crunchy|crisp|crispy|brittle|tough|solid"
+        "hard": "armoured|solid feel|unbending|stony hard|rock hard|rigidly|"
+        "hard|rigid|stiff|firm|solid metal|solid rock|crunchy|crisp|crispy|brittle|tough|solid"
         "|inflexible|unyielding|bony|stony|woody|sturdy",
     },
     "transparency": {
@@ -236,7 +249,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "sponge": "sponge",
         "wax candle": "candle wax",
         "cork": "cork",
-        "ivory": "ivory carved|bone|antler",
+        "ivory": "ivory carved|made of bone|made of antler",
         "metal": "metal|metallic|sheet metal|wire|wire mesh|tin|zinc|lead metal|titanium|metal plated|alloy"
         "|foil|metal foil",
         "steel": "steel|stainless steel|chrome",
@@ -287,7 +300,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "fur": "fur|furry|fleece|shaggy coat|woolly coat|furry coat|hairy|hair covered|furry body",
         "feathers": "feather|feathered|plumage|feathery",
         "scales": "scale|scaly|scaled|scale covered",
-        "shell": "shell|carapace|armoured|armored|hard shell",
+        "shell": "exoskeleton|armour plate|hard bodied|plated|"
+        "shell|carapace|armoured|armored|hard shell",
         "bare skin": "bare skin|naked|hairless|smooth skin",
     },
     "core": {
@@ -335,5 +349,9 @@ LOOKS: dict[str, dict[str, str]] = {
         "centimetres": "centimetre|centimeter|cm|inch|few centimetre",
         "metres": "metre|meter|several metre|foot long|yard",
         "kilometres": "kilometre|kilometer|km|mile",
+    },
+    "form": {
+        "flat": "flat|flattened|sheet like|leaf like body",
+        "bulky": "sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed|bulging|round body|rounded body|three dimensional",
     },
 }

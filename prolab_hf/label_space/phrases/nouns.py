@@ -19,7 +19,7 @@ SELF_NOUNS = _set(
     "bend course curve state condition animal creature beast organism vehicle building construction facade "
     "furniture plant garment device machine appliance instrument container person figure individual self it "
     "livery bodywork paintwork bodyshell skin peel bark highlight contents content specimen example sample "
-    "cover mesh beam tissue image"
+    "cover mesh beam tissue image plank panel board sheet slab block strip tile"
 )
 
 # Whole things, by what may take each other's place: a value before one of them is the thing's own, but things of
@@ -27,7 +27,7 @@ SELF_NOUNS = _set(
 THINGS = {
     word: group
     for group, words in {
-        "road": "road street avenue boulevard lane route track trail line alley footpath walkway pathway path "
+        "road": "road street avenue boulevard lane route track trail alley footpath walkway pathway path "
         "highway motorway pavement sidewalk carriageway runway",
         "land": "ground terrain land soil earth field plot parcel meadow pasture lawn turf plain farmland acre garden",
         "water": "canal river stream creek brook channel lake pond sea ocean pool waterway water",
@@ -45,19 +45,23 @@ THINGS = {
         "plant": "tree shrub bush herb vine fern cactus palm conifer weed crop mushroom fungus bushes",
         "fruit": "fruit vegetable berry nut apple tomato pepper melon",
         "baked": "bread loaf cake pie pastry biscuit cookie bun roll pizza",
-        "meal": "meat steak sausage egg soup stew pasta rice noodle salad dessert dish meal food fillet",
+        "meal": "meat steak sausage egg soup stew pasta rice noodle salad dessert dish meal food fillet patty sandwich",
         "drink": "drink beverage liquid fluid juice wine beer",
         "bowl": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase pitcher kettle tank "
         "bin glassware beaker flask vial tub container",
         "box": "box crate chest carton case packet parcel package bag sack",
-        "rod": "rod stick pole post pillar column tube pipe needle cylinder",
+        "rod": "rod pole post pillar column tube pipe needle cylinder",
         "cord": "rope cord cable wire string chain thread",
-        "slab": "plank panel board sheet slab block brick strip tile",
         "disc": "disc disk ring ball sphere globe",
         "seat": "chair stool bench sofa couch armchair",
         "table": "table desk bed shelf cupboard cabinet wardrobe",
         "cloth": "carpet rug curtain blanket towel cloth fabric textile knit weave",
-        "clothing": "jacket dress skirt trousers jeans blouse sweater jumper gown robe suit outfit",
+        "upper garment": "jacket blouse sweater jumper shirt cardigan hoodie pullover",
+        "lower garment": "trousers jeans skirt shorts leggings",
+        "full garment": "dress gown robe suit outfit overall costume",
+        "barrier": "fence hedge railing barrier",
+        "bat": "bat racket paddle club stick",
+        "band": "strap bracelet wristband watchband belt",
         "shoe": "shoe boot sandal sneaker footwear",
         "hat": "hat cap helmet",
         "sign": "sign signboard signpost placard",
@@ -76,21 +80,26 @@ MARKS = {
     for word in group.split()
 }
 
+# Coverings whose colour and pattern are the animal's own, while their length and thickness are not.
+COVERS = frozenset({"fur", "feather", "scale", "plumage", "shell"})
+SKIN_DEEP = frozenset({"colour", "tone", "pattern"})
+
 # One part by several words; the first gives its name.
 _SAME_PART = (
-    "fur coat pelt fleece",
+    "fur coat pelt fleece haired",
     "snout muzzle",
     "beak bill",
     "tip end point",
     "edge border rim margin",
-    "stripe band streak",
+    "stripe band streak line",
     "spot dot speckle",
     "bar slat",
     "leaf foliage leaflet frond",
     "vegetation greenery",
     "flower blossom bloom",
     "trunk bole",
-    "branch bough twig limb",
+    "branch bough twig",
+    "leg limb foreleg",
     "entrance door doorway gate entry",
     "roof rooftop",
     "window windowpane",
@@ -102,7 +111,8 @@ _SAME_PART = (
     "horn antler",
     "foot paw hoof",
     "belly underside underpart stomach abdomen",
-    "light lamp headlight",
+    "light lamp",
+    "floor flooring",
     "sole heel",
     "neckline collar neck",
 )

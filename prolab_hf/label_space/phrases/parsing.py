@@ -37,7 +37,16 @@ from prolab_hf.label_space.phrases.function_words import (
     VERBS,
     Interval,
 )
-from prolab_hf.label_space.phrases.nouns import HEAD_ALIASES, MARKS, SELF_NOUNS, THINGS
+from prolab_hf.label_space.phrases.look_words import LOOKS
+from prolab_hf.label_space.phrases.nouns import (
+    COVERS,
+    HEAD_ALIASES,
+    MARKS,
+    SELF_NOUNS,
+    SKIN_DEEP,
+    THINGS,
+)
+from prolab_hf.label_space.phrases.parts import PART_OF
 from prolab_hf.label_space.phrases.words import IMPLIED
 
 SELF = "itself"
@@ -110,6 +119,8 @@ def same_wording(phrase: str) -> str:
     )
 
 
+_PART_NOUNS = {*PART_OF, *HEAD_ALIASES, "edg", "body", "limb", "rim", "frame", "decker", "seater", "door"}
+_ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear"})
 _CLOSING = JOINING | LANDMARK | CUTTING | NEGATING | {","}
 _GRADED = {"size", "height", "width", "length", "depth", "tone", "weight"}
 
@@ -139,6 +150,11 @@ class Lexicon:
         """The longest entry at a position: its length (0 = none), its values, whether it is a neutral one."""
         for length in range(min(self.longest, len(words) - start), 0, -1):
             key = tuple(words[start : start + length])
+            if length == 1 and words[start + 1 : start + 2] in ([","], ["and"]):
+                # "long, thin", "round and flat"
+                values = self.entries.get((words[start], *words[start + 2 : start + 3]))
+                if values is not None and len(words) > start + 2:
+                    return 3, values, False
             if key in self.neutral:
                 return length, [], True
             if key in self.entries:
@@ -189,6 +205,8 @@ class _Part:
     lacks: list[str] = field(default_factory=list)
     relation: str = ""
     mark: str = ""
+    named: list[str] = field(default_factory=list)
+    latest: list[tuple[str, str]] = field(default_factory=list)
 
 
 def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
@@ -252,12 +270,12 @@ def _head(part: _Part) -> str:
     noun = part.nouns[-1]
     # "vivid red", "stands upright": a word before the last value qualifies it, unless a state follows a noun.
     if part.values and part.words[-1] != noun and not part.linked:
-        last = part.values[-1][0]
-        if last not in AFTER_NOUN or noun in VERBS:
+        latest = {dimension for dimension, _ in part.latest} or {part.values[-1][0]}
+        if not latest & AFTER_NOUN or noun in VERBS:
             return SELF
     if noun in SELF_NOUNS or noun in THINGS or noun in VERBS:
         return SELF
-    return _canonical(HEAD_ALIASES.get(noun, noun))
+    return _canonical(HEAD_ALIASES.get(noun) or HEAD_ALIASES.get(_canonical(noun), noun))
 
 
 def _canonical(noun: str) -> str:
@@ -279,25 +297,38 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
         bound = _bound(words, position)
         if bound is not None:
             position, limit = position + bound[0], bound[1:]
+        elif length == 1 and word in ("inside", "outside") and not _ends(follows) and follows not in LANDMARK:
+            parts.append(_Part(landmark=True, main=False, relation=RELATIONS[word]))
+            position += 1
+        elif word in ("filled", "full") and follows in ("with", "of") and position + 2 < len(words):
+            parts[-1].values += [("filling", "full"), ("content", words[-1])]
+            parts.append(_Part(landmark=True, main=False))
+            position += 2
+        elif length <= 1 and word in _ENDS and parts[-1].values and not parts[-1].landmark and _closes(follows):
+            _add_word(parts, word)  # "flat top": the top's, not the thing's
+            position += 1
         elif length:
             found, rest = words[position : position + length], words[position + length :]
             if word in LANDMARK:
                 # "not in flower"
                 negated = parts[-1].negated and not parts[-1].words
-                parts.append(_Part(landmark=True, near=word in NEAR, main=False, negated=negated))
+                relation = RELATIONS.get(word, "")
+                parts.append(
+                    _Part(landmark=True, near=word in NEAR, main=False, negated=negated, relation=relation)
+                )
             _add_match(parts[-1], found, [] if neutral else _inner(found, values, lexicon), rest, neutral)
             if found[-1] == "than":
                 parts.append(_Part(landmark=True, main=False))
             position += length
         elif word in NUMBERS or word.isdigit():
-            # Behind its noun a number counts nothing: "platform 3".
-            if not parts[-1].nouns:
+            # Behind its noun a number counts nothing ("platform 3"), behind a verb it does ("seats one person").
+            if not parts[-1].nouns or not _closes(follows):
                 parts[-1].count.add(_limited(NUMBERS.get(word) or (int(word[:9]), int(word[:9])), limit))
             position, limit = position + 1, None
-        elif word in GROUPS and words[position + 1 : position + 2] == ["of"]:
-            parts[-1].count.add(GROUPS[word])
+        elif word in GROUPS and follows == "of":
+            parts[-1].count = _times(parts[-1].count, GROUPS[word])  # "three pairs of legs"
             position += 2
-        elif word in ("inside", "outside") and (follows is None or follows in JOINING or follows == ","):
+        elif word in ("inside", "outside") and _ends(follows):
             parts[-1].nouns.append(word)  # "red on the outside and white inside"
             parts[-1].words.append(word)
             position += 1
@@ -308,6 +339,18 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
             parts[-1].values.append(("likeness", word))  # "pen-like"
             parts[-1].words.append("like")
             position += 2
+        elif len(word) == 1 and follows == "shaped":
+            parts[-1].values.append(("shape", f"letter {word}"))  # "f-shaped"
+            parts[-1].words.append(word)
+            position += 2
+        elif word in ("up", "down") and parts[-1].nouns and _ends(follows):
+            parts[-1].values.append(("raising", word))  # "seat up"
+            parts[-1].linked = True
+            position += 1
+        elif word in ("left", "right") and not _closes(follows) and follows != "angled":
+            parts[-1].values.append(("side", word))  # "the left lung"
+            parts[-1].words.append(word)
+            position += 1
         elif word in ("on", "off") and parts[-1].nouns and (follows is None or follows in JOINING):
             parts[-1].values.append(("power", word))  # "headlights on"
             parts[-1].linked = True
@@ -315,10 +358,45 @@ def _cut(words: list[str], lexicon: Lexicon) -> list[_Part]:
         elif word == "free" and follows != "of" and (parts[-1].nouns or parts[-1].values):
             _take_back(parts[-1])  # "cloud-free"
             position += 1
+        elif follows is not None and _part_of_participle(word):
+            _add_compound(parts, word)
+            position += 1
         else:
             _add_word(parts, word)
             position += 1
     return [part for part in parts if part.values or part.words or part.count or part.lacks]
+
+
+def _closes(word: str | None) -> bool:
+    """Whether a noun ends before a word."""
+    return word is None or word in _CLOSING
+
+
+def _ends(word: str | None) -> bool:
+    """Whether something ends before a word."""
+    return word is None or word in JOINING or word == ","
+
+
+def _times(counts: set[Interval], group: Interval) -> set[Interval]:
+    exact = group[0] == group[1] and len(counts) == 1
+    return {(low * group[0], min(high * group[0], INFINITY)) for low, high in counts} if exact else {group}
+
+
+def _part_of_participle(word: str) -> bool:
+    """Whether a word says what a thing has: "legged", "tailed", "tipped"."""
+    return word.endswith("ed") and bool({_canonical(word), *_bases(word)} & _PART_NOUNS)
+
+
+def _add_compound(parts: list[_Part], word: str) -> None:
+    """ "four-legged animal", "small black-tipped tail": number and last value before the word are the part's."""
+    part = parts[-1]
+    compound = _Part(values=part.latest, nouns=[word], words=[word], count=part.count)
+    part.values = [value for value in part.values if value not in part.latest]
+    part.latest, part.count = [], set()
+    index = len(parts) - 1
+    while index > 0 and parts[index].joined:
+        index -= 1
+    parts.insert(index, compound)
 
 
 def _bound(words: list[str], position: int) -> tuple[int, str, int] | None:
@@ -362,6 +440,7 @@ def _add_match(
     if neutral:
         if tuple(found) not in _IGNORED_STEMS:
             part.nouns.append(JOINED.get(tuple(found), found[-1]))
+            part.named.append(part.nouns[-1])
             part.words += found
         return
     # "dark blue": the shade belongs to the color after it.
@@ -373,18 +452,27 @@ def _add_match(
             part.values.append((f"shade of {color}", tones[-1][1]))
             values = [pair for pair in values if pair[0] != "tone"]
     part.values += values
+    part.latest = values
     if found[0] in NEGATING or found[-1] in NEGATING:
         part.lacks += [word for word in found[-1:] if word not in NEGATING]  # "without leaves" has no leaves
         part.words.append(found[0])
         return
     part.words += found
+    part.named += found if len(found) == 1 else []
     part.mark = MARKS.get(found[-1], "")
-    if len(found) == 1 and found[0] in THINGS and {dimension for dimension, _ in values} <= _PLACE_OR_KIND:
-        part.nouns.append(found[0])
+    last, dimensions = found[-1], {dimension for dimension, _ in values}
+    if len(found) == 1:
+        is_noun = last in COVERS or (last in THINGS and dimensions <= _PLACE_OR_KIND)
+    else:
+        is_noun = last in HEAD_ALIASES and last not in MARKS and found[0] not in LANDMARK
+    if is_noun:
+        part.nouns.append(last)
 
 
 # Words that say where something is, or what, and are things with looks of their own: "straight roads".
 _PLACE_OR_KIND = {"locale", "kind", "support"}
+# "cut into square shapes", "in many colors"
+_FORMS = (["shape"], ["form"], ["colour"], ["pattern"])
 # Where a part of a thing sits.
 _SEATS = {"side", "front", "level", "layer"}
 
@@ -430,6 +518,7 @@ def _add_word(parts: list[_Part], word: str) -> None:
         part.words += [word] if word not in ARTICLES else []
     else:
         part.nouns.append(word)
+        part.named.append(word)
         part.words.append(word)
         if word in GROUPS:
             part.count.add(GROUPS[word])
@@ -453,16 +542,22 @@ def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str], subjec
     for dimension, value in part.values:
         if dimension == "locale" and others and not part.landmark and thing is not None:
             continue
+        if (dimension, value) == ("ends", "hanging") and head == SELF:
+            continue  # "hanging ears" lie close, a hanging lamp has no such ends
         if dimension in _SEATS and part.landmark:
             claims.values.setdefault((dimension, subject), set()).add(value)
         elif dimension in whole:
             if not part.near or dimension == "nearness":
                 claims.values.setdefault((dimension, SELF), set()).add(value)
-        elif not (part.landmark and head == SELF):
+        elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
             # "blue stripes": the stripes are the thing's, their colour is their own.
-            owner = part.mark if part.mark and head == SELF and dimension != "pattern" else head
+            owner = part.mark if part.mark and head == SELF else head
+            if part.mark and dimension == "pattern":
+                owner = SELF
+            if head in COVERS and (dimension in SKIN_DEEP or dimension.startswith("shade")):
+                owner = SELF
             claims.values.setdefault((dimension, owner), set()).add(value)
-            if thing is not None and owner == SELF:
+            if thing is not None and owner == SELF and dimension in LOOKS:
                 claims.things.setdefault(dimension, set()).add(thing)
     if part.count and not (part.landmark and part.nouns[-1:] and part.nouns[-1] not in GROUPS):
         counted = SELF if part.nouns and part.nouns[-1] in GROUPS else head
@@ -472,7 +567,7 @@ def _claim(claims: Claims, part: _Part, head: str, whole: frozenset[str], subjec
         claims.has |= {base for word in part.words for base in _bases(word)}
         claims.has |= {HELD[word] for word in part.words if word in HELD}
         if part.main:
-            claims.nouns += part.words
+            claims.nouns += part.named
 
 
 def _without(word: str) -> str | None:

@@ -4,11 +4,13 @@
 PLACES: dict[str, dict[str, str]] = {
     "vertical place": {
         "edge": "edge of image|corner of image|side of image|border of image|margin of image",
-        "top": "at top of hill|on top of hill|hilltop|on summit|"
+        "top": "high in sky|high above|high up in sky|"
+        "at top of hill|on top of hill|hilltop|on summit|"
         "top of image|upper half of image|upper part of image|upper edge of image|top edge of image"
         "|top of scene|upper half|upper part|at top of",
         "middle": "middle of image|center of image|centre of image|central in image|in middle of frame",
-        "bottom": "at bottom of|at foot of hill|in valley|down in valley|bottom of valley|at base of|"
+        "bottom": "close to horizon|near horizon|low in sky|low over ground|just above ground|"
+        "at bottom of|at foot of hill|in valley|down in valley|bottom of valley|at base of|"
         "bottom of image|lower half of image|lower part of image|lower edge of image"
         "|bottom edge of image|bottom of scene|lower half|lower part",
     },
@@ -135,9 +137,11 @@ PLACES: dict[str, dict[str, str]] = {
     },
     "daytime": {
         "twilight": "dusk|dawn|sunset|sunrise|twilight|at dusk|at dawn",
-        "day": "daytime|by day|daylight|in day|at noon|sunlit|in sunlight|in sunshine|in broad daylight"
+        "day": "midday sun|bright sun|sunshine|blazing sun|"
+        "daytime|by day|daylight|in day|at noon|sunlit|in sunlight|in sunshine|in broad daylight"
         "|midday|during day|noon|sunny|daytime scene|lit by sun",
-        "night": "night|nighttime|at night|nocturnal|moonlit|after dark|midnight|in dark|in darkness"
+        "night": "moonlight|moonlit|in moonlight|night sky|"
+        "night|nighttime|at night|nocturnal|moonlit|after dark|midnight|in dark|in darkness"
         "|by moonlight|starry|nocturnal scene|during night",
     },
     "density": {
@@ -180,7 +184,8 @@ PLACES: dict[str, dict[str, str]] = {
     "view": {
         "front": "facing camera|facing viewer|looking at camera|facing forward|seen from front|front view"
         "|frontal view|facing front|full face",
-        "away": "turned away|facing away|away from camera|seen from behind|seen from back|back view|rear view"
+        "away": "back turned|turned back|from behind|"
+        "turned away|facing away|away from camera|seen from behind|seen from back|back view|rear view"
         "|back to camera",
         "side": "seen from side|side view|in profile|profile view|side on|from side",
         "above": "seen from above|top view|aerial view|bird eye view|overhead view|seen from top"

@@ -3,13 +3,15 @@
 # fmt: off
 STATES: dict[str, dict[str, str]] = {
     "age": {
-        "old": "old|older|aged|ancient|antique|elderly|mature|vintage|historic|senior|full grown|adult"
+        "old": "grey haired|wrinkled old|age old|"
+        "old|older|aged|ancient|antique|elderly|mature|vintage|historic|senior|full grown|adult"
         "|grown up|fully grown|medieval|archaic|traditional|ageing|aging|decades old|centuries old"
         "|old fashioned|retired|long established|outdated|past its best|stale|second hand|used before",
         "new": "new|newer|brand new|modern|recent|contemporary|newly built|unused|futuristic|newly planted"
         "|latest|state of art|up to date|just built|newly made|freshly painted|newly painted"
         "|high tech|newly laid",
-        "young": "young|younger|baby|juvenile|child|newborn|infant|youthful|sapling|calf|puppy|kitten|cub"
+        "young": "seedling stage|newly hatched|fledgling|kitten like|adolescent|"
+        "young|younger|baby|juvenile|child|newborn|infant|youthful|sapling|calf|puppy|kitten|cub"
         "|chick|foal|teenage|teenager|toddler|immature|seedling|hatchling|kid",
     },
     "wear": {
@@ -63,7 +65,8 @@ STATES: dict[str, dict[str, str]] = {
     },
     "posture": {
         "dancing": "dancing",
-        "climbing": "climbing",
+        "climbing": "climb|"
+        "climbing",
         "kneeling": "kneeling|crouching|squatting|bent over|bending",
         "sitting": "sitting|seated|sit|sitting down|perched|sat down|sit down",
         "standing": "standing person|person standing|standing still|people standing|standing|stand upright"
@@ -73,9 +76,13 @@ STATES: dict[str, dict[str, str]] = {
         "jumping": "jumping|leaping",
         "lying": "lying down|sleeping|asleep|lying person|lie down|reclining|lying on back|stretched out|prone"
         "|resting on ground",
-        "flying": "flying|in flight|soaring|hovering|gliding",
-        "swimming": "swimming|in water swimming|diving",
+        "flying": "fly|flies|airborne|flapping|"
+        "flying|in flight|soaring|hovering|gliding",
+        "swimming": "swim|paddling|"
+        "swimming|in water swimming|diving",
         "riding": "riding",
+        "hopping": "hopping|hop|bounding",
+        "crawling": "crawling|crawl|slithering|slither|creep",
     },
     "cooking": {
         "raw": "raw|uncooked|unbaked|fresh meat|fresh from garden|unprocessed|rare meat",

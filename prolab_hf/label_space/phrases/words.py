@@ -8,10 +8,11 @@ lists for one build with `--conflicts FILE` (see `conflicts.ConflictRules.extend
 
 from prolab_hf.label_space.phrases.kind_words import KINDS
 from prolab_hf.label_space.phrases.look_words import LOOKS
+from prolab_hf.label_space.phrases.opposites import OPPOSITES
 from prolab_hf.label_space.phrases.place_words import PLACES
 from prolab_hf.label_space.phrases.state_words import STATES
 
-DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES | KINDS
+DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES | KINDS | OPPOSITES
 
 # A value implies the values behind it; two values conflict unless one implies the other.
 IMPLIED: dict[str, dict[str, str]] = {
@@ -50,7 +51,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "needle": "angular elongated",
         "bowl": "curved round",
         "crescent": "curved elongated",
-        "rectangle": "angular elongated",
+        "rectangle": "angular",
         "square": "rectangle angular",
         "box": "rectangle angular square elongated",
         "triangle": "angular",
@@ -111,4 +112,11 @@ IMPLIED: dict[str, dict[str, str]] = {
         "underground": "station",
     },
     "posture": {"riding": "sitting", "climbing": "standing"},
+}
+
+# Values that one thing may have at once although neither implies the other.
+TOGETHER: dict[str, frozenset[frozenset[str]]] = {
+    "shape": frozenset(
+        frozenset({"elongated", shape}) for shape in ("rectangle", "triangle", "curved", "irregular", "angular")
+    ),
 }

@@ -1,4 +1,6 @@
-"""Are the reasons the reasons? What is left of a margin when the strongest contributions are taken away, or random ones."""
+"""Are the reasons the reasons? What is left of a margin without the strongest contributions, or random ones."""
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -6,7 +8,7 @@ from torch.nn import functional as F
 
 from benchmarks.study.heads import Fitted
 from benchmarks.study.records import Table, Value
-from benchmarks.study.tables import Bench
+from benchmarks.study.tables import Bench, all_classes, measure_arms
 
 NUMBERS_REMOVED = (1, 2, 3, 5, 8)
 NUM_TEST = 4000
@@ -24,9 +26,11 @@ def margins(scores: Tensor, rows: Tensor, winner: Tensor, runner_up: Tensor) -> 
 def removal(fitted: Fitted, features: Tensor, seed: int) -> dict[str, Value]:
     """Margin that is left, and share of pixels that change their class, after properties are set to 0.
 
-    Only properties of the winning class are removed: its k strongest contributions, or k random ones of them.
+    Only properties of the winning class are removed: the k that add most to its lead over the runner-up (`decisive`),
+    the k that add most to its score (`strongest`), or k random ones of them.
     """
-    assert fitted.properties is not None and fitted.rows is not None
+    if fitted.properties is None or fitted.rows is None:
+        raise ValueError("A head without properties has no contributions.")
     with torch.no_grad():
         scores, rows = fitted.properties(features), fitted.rows
     unit = F.normalize(rows, dim=1)
@@ -43,10 +47,12 @@ def removal(fitted: Fitted, features: Tensor, seed: int) -> dict[str, Value]:
         changed = (F.normalize(kept, dim=1) @ unit.t()).argmax(dim=1) != first
         return float(left.mean() / before.mean()), float(changed.float().mean())
 
-    strongest = torch.where(own, scores, -1.0).argsort(dim=1, descending=True)
+    orders = {"decisive": scores * (unit[first] - unit[second]), "strongest": scores}
     for number in NUMBERS_REMOVED:
-        left, changed = after(strongest, number)
-        result |= {f"left, top {number}": left, f"changed, top {number}": changed}
+        for name, worth in orders.items():
+            order = torch.where(own, worth, -2.0).argsort(dim=1, descending=True)
+            left, changed = after(order, number)
+            result |= {f"left, {name} {number}": left, f"changed, {name} {number}": changed}
         draws = []
         for _ in range(REPEATS):
             chance = torch.where(own, torch.rand(own.shape, generator=generator), -1.0)
@@ -58,23 +64,14 @@ def removal(fitted: Fitted, features: Tensor, seed: int) -> dict[str, Value]:
 
 def faithfulness(bench: Bench, table: Table) -> None:
     """Contributions removed from the scores of test pixels, all classes trained."""
-    everything = list(range(len(bench.data.class_names)))
+    everything = all_classes(bench)
     for seed in bench.seeds:
         split = bench.data.split(seed)
         chance = split.test.weights.double()
         index = torch.multinomial(
             chance, NUM_TEST, replacement=True, generator=torch.Generator().manual_seed(seed)
         )
-        features = split.test.features[index]
-        for arm in bench.chosen(FAITHFUL):
-            rate = None if arm.kind == "solved" else bench.rate(arm, bench.medium)
-            table.measure(
-                bench.key(arm=arm.name, seed=seed),
-                lambda arm=arm, rate=rate: removal(  # type: ignore[misc]
-                    bench.fit(
-                        arm, split, split.fit, everything, steps=bench.medium, rate=rate, seed=seed, tag=f"all {seed}"
-                    ),
-                    features,
-                    seed,
-                ),
-            )
+        figures = partial(removal, features=split.test.features[index], seed=seed)
+        measure_arms(
+            bench, table, bench.chosen(FAITHFUL), split, everything, figures, seed=seed, tag=f"all {seed}"
+        )

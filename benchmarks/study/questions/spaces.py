@@ -53,7 +53,11 @@ def space_variants(data: DataSet) -> dict[str, Builder]:
     def clustered(number: int) -> Words:
         different = len({text for texts in descriptions.values() for text in texts})
         space = PropertySpace.build(
-            descriptions, encoder=encoder(), num_properties=min(number, different), seed=0, allow_conflicts=True
+            descriptions,
+            encoder=encoder(),
+            num_properties=min(number, different),
+            seed=0,
+            allow_conflicts=True,
         )
         return words_of(space, data.class_names, names)
 

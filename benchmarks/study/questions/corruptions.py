@@ -15,7 +15,7 @@ from benchmarks.study.heads import Fitted
 from benchmarks.study.measures import class_ious, confusion, scores_of
 from benchmarks.study.pixels import NUM_PIXELS, Collector, Pixels
 from benchmarks.study.records import Table, Value
-from benchmarks.study.tables import FEW, Bench
+from benchmarks.study.tables import FEW, Bench, measure_arms
 
 NUM_IMAGES = 60
 SEED = 0
@@ -95,13 +95,4 @@ def corruptions(bench: Bench, table: Table, folder: Path, cache: Path, weights: 
         return {"mean corrupted": float(np.mean(harder)), **figures}
 
     for seed in bench.seeds:
-        for arm in bench.chosen(FEW):
-            rate = None if arm.kind == "solved" else bench.rate(arm, bench.medium)
-            table.measure(
-                bench.key(arm=arm.name, seed=seed),
-                lambda arm=arm, rate=rate: measure(  # type: ignore[misc]
-                    bench.fit(
-                        arm, split, split.fit, everything, steps=bench.medium, rate=rate, seed=seed, tag="clean"
-                    )
-                ),
-            )
+        measure_arms(bench, table, bench.chosen(FEW), split, everything, measure, seed=seed, tag="clean")

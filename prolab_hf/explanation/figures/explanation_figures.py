@@ -1,37 +1,35 @@
-"""Figures of an explanation: where, which properties, what decided, and where they are seen."""
+"""Figures of one explanation: where, which properties, what decided, and where they are seen."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from prolab_hf.explanation.contributions import Explanation
-from prolab_hf.explanation.overlays import overlay, plain_text
-
-CLASS_COLOR = "#2f6fb7"
-RIVAL_COLOR = "#e08a2e"
-MISSING_COLOR = "#b3403f"
-INK_COLOR = "#22262e"
-MUTED_COLOR = "#767c88"
-HEAT = colormaps["inferno"]
+from prolab_hf.explanation.explained import Explanation
+from prolab_hf.explanation.figures.canvas import (
+    CLASS_COLOR,
+    HEAT,
+    INK_COLOR,
+    LITERAL,
+    MISSING_COLOR,
+    MUTED_COLOR,
+    RIVAL_COLOR,
+    Canvas,
+    fitted,
+    wrapped,
+)
+from prolab_hf.explanation.overlays import plain_text
 
 WIDTH = 13.0
 """Of the explanation figure, in inches; its height follows from the content."""
 
 _MARGIN, _GAP, _ROW, _TITLE = 0.35, 0.25, 0.66, 0.72
-# matplotlib reads "$...$" as mathematics; names are names.
-_LITERAL: dict[str, Any] = {"parse_math": False}
 
 
 def explanation_figure(image: Image.Image, explanation: Explanation) -> Image.Image:
@@ -42,25 +40,28 @@ def explanation_figure(image: Image.Image, explanation: Explanation) -> Image.Im
 
     Args:
         image: The explained image.
-        explanation: What `explain` gave.
+        explanation: What `explain` gave. Without `property_maps` (a point of which only some windows were run) the
+            lower part is left out.
     """
     shown = _shown_properties(explanation)
     aspect = image.height / image.width
-    place = _fitted(aspect, 5.3, 6.0)
+    place = fitted(aspect, 5.3, 6.0)
     top = max(place[1] + 0.5, _ROW * len(shown) + 1.0)
-    columns = min(len(shown), 5)
-    panel = _fitted(aspect, (WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) / columns, 3.4)
-    height = 2 * _MARGIN + top + _TITLE + panel[1] + 0.75
-    canvas = _Canvas(WIDTH, height)
+    indices = [] if explanation.property_maps is None else _indices(explanation, shown)[:5]
+    columns = max(1, len(indices))
+    panel = fitted(aspect, (WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) / columns, 3.4)
+    height = 2 * _MARGIN + top + (_TITLE + panel[1] + 0.75 if indices else 0.45)
+    canvas = Canvas(WIDTH, height)
     _draw_place(canvas.axes(_MARGIN, _MARGIN + 0.4, *place), image, explanation)
     left = _MARGIN + 5.3 + 0.6
     chart = canvas.axes(left, _MARGIN + 0.4, WIDTH - _MARGIN - left, _ROW * len(shown) + 0.1)
     draw_contributions(chart, explanation, shown)
     pitch = (WIDTH - 2 * _MARGIN + _GAP) / columns
-    for column, index in enumerate(_indices(explanation, shown)[:columns]):
+    for column, index in enumerate(indices):
         axes = canvas.axes(_MARGIN + column * pitch, _MARGIN + top + _TITLE, *panel)
         _draw_map(axes, image, explanation, index)
-    _draw_scale(canvas.axes(_MARGIN, height - _MARGIN - 0.28, 2.2, 0.12))
+    if indices:
+        _draw_scale(canvas.axes(_MARGIN, height - _MARGIN - 0.28, 2.2, 0.12))
     return canvas.render()
 
 
@@ -71,7 +72,7 @@ def contribution_chart(explanation: Explanation) -> Image.Image:
         explanation: What `explain` gave.
     """
     shown = _shown_properties(explanation)
-    canvas = _Canvas(8.0, _ROW * len(shown) + 1.4)
+    canvas = Canvas(8.0, _ROW * len(shown) + 1.4)
     draw_contributions(canvas.axes(_MARGIN, 0.6, 8.0 - 2 * _MARGIN, _ROW * len(shown)), explanation, shown)
     return canvas.render()
 
@@ -97,17 +98,17 @@ def property_panel(
         )
     columns = min(columns, len(property_maps))
     rows = -(-len(property_maps) // columns)
-    width, height = _fitted(image.height / image.width, 3.1, 3.4)
+    width, height = fitted(image.height / image.width, 3.1, 3.4)
     pitch = width + _GAP, height + _TITLE
     total = rows * pitch[1] + 2 * _MARGIN + 0.5
-    canvas = _Canvas(max(columns * pitch[0] + 2 * _MARGIN - _GAP, 3.4), total)
+    canvas = Canvas(max(columns * pitch[0] + 2 * _MARGIN - _GAP, 3.4), total)
     for number, (score_map, name) in enumerate(zip(property_maps, property_names)):
         row, column = divmod(number, columns)
         axes = canvas.axes(
             _MARGIN + column * pitch[0], _MARGIN + row * pitch[1] + _TITLE - 0.2, width, height
         )
         _draw_heat(axes, image, score_map)
-        axes.set_title(_wrapped(name, 36), fontsize=10, color=INK_COLOR, loc="left", **_LITERAL)
+        axes.set_title(wrapped(name, 36), fontsize=10, color=INK_COLOR, loc="left", **LITERAL)
     _draw_scale(canvas.axes(_MARGIN, total - _MARGIN - 0.28, 2.2, 0.12))
     return canvas.render()
 
@@ -130,6 +131,7 @@ def draw_contributions(axes: Axes, explanation: Explanation, shown: Sequence[str
         label = f"{plain_text(rival.class_name)}   {rival.score:.3f}"
         axes.barh(rows + 0.32, [rival_shares[name] for name in shown], 0.22, color=RIVAL_COLOR, label=label)
     missing = {name for name, _ in explanation.missing}
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # the line at zero may pass below a name
     at_left = axes.get_yaxis_transform()  # x as a share of the width, y in rows
     for row, name in zip(rows, shown):
         color = MISSING_COLOR if name in missing else INK_COLOR
@@ -137,7 +139,15 @@ def draw_contributions(axes: Axes, explanation: Explanation, shown: Sequence[str
         note = "expected, seen only" if name in missing else note
         text = textwrap.shorten(plain_text(name), 62, placeholder=" …")
         axes.text(
-            0.008, row - 0.2, text, transform=at_left, va="center", fontsize=11, color=color, **_LITERAL
+            0.008,
+            row - 0.2,
+            text,
+            transform=at_left,
+            va="center",
+            fontsize=11,
+            color=color,
+            bbox=behind,
+            **LITERAL,
         )
         note = f"{note} {scores[name]:.2f}" if name in scores else "no property"
         axes.text(
@@ -150,7 +160,8 @@ def draw_contributions(axes: Axes, explanation: Explanation, shown: Sequence[str
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(MUTED_COLOR)
     axes.tick_params(axis="x", colors=MUTED_COLOR, labelsize=9)
-    axes.set_xlabel("share of the class score", color=MUTED_COLOR, fontsize=9)
+    beyond = f", beyond the {explanation.even_share:.3f} of every class" if explanation.even_share else ""
+    axes.set_xlabel(f"share of the class {explanation.quantity}{beyond}", color=MUTED_COLOR, fontsize=9)
     legend = axes.legend(
         loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=2, frameon=False, fontsize=12, handlelength=1.1
     )
@@ -161,12 +172,15 @@ def draw_contributions(axes: Axes, explanation: Explanation, shown: Sequence[str
 def _shown_properties(explanation: Explanation) -> list[str]:
     """The properties that make up the score, and those that separate it from the runner-up."""
     top = explanation.top
-    worth = 0.01 * abs(explanation.score)  # less than this is no bar that anybody could see
-    names = [name for name, share in explanation.contributions[:top] if share > worth]
+    worth = 0.01 * abs(
+        explanation.score - explanation.even_share
+    )  # less than this is no bar that anybody could see
+    telling = explanation.telling_contributions
+    names = [name for name, share in telling[:top] if share > worth]
     if explanation.runner_up is not None:
         deciding = [n for n, d in explanation.runner_up.deciding if n not in names and abs(d) > worth]
         names += deciding[: max(2, top // 2)]
-    return names or [name for name, _ in explanation.contributions[:top]]
+    return names or [name for name, _ in telling[:top]]
 
 
 def _indices(explanation: Explanation, names: Sequence[str]) -> list[int]:
@@ -183,7 +197,7 @@ def _draw_place(axes: Axes, image: Image.Image, explanation: Explanation) -> Non
     if explanation.class_name != explanation.predicted_class:
         verdict = f"Why not {verdict}?"
     title = textwrap.shorten(verdict, 32, placeholder=" …")
-    axes.set_title(title, fontsize=17, fontweight="bold", loc="left", color=INK_COLOR, **_LITERAL)
+    axes.set_title(title, fontsize=17, fontweight="bold", loc="left", color=INK_COLOR, **LITERAL)
     axes.set_axis_off()
 
 
@@ -192,8 +206,8 @@ def _draw_map(axes: Axes, image: Image.Image, explanation: Explanation, index: i
     if explanation.property_maps is not None:
         _draw_heat(axes, image, explanation.property_maps[index])
     _mark(axes, explanation, size=8, line=1.6, color="white")
-    title = f"{_wrapped(name, 30)}\n{score:.2f}"
-    axes.set_title(title, fontsize=9.5, color=INK_COLOR, loc="left", **_LITERAL)
+    title = f"{wrapped(name, 30)}\n{score:.2f}"
+    axes.set_title(title, fontsize=9.5, color=INK_COLOR, loc="left", **LITERAL)
 
 
 def _mark(axes: Axes, explanation: Explanation, *, size: float, line: float, color: str) -> None:
@@ -239,35 +253,4 @@ def _draw_scale(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _fitted(aspect: float, width: float, height: float) -> tuple[float, float]:
-    """The largest size of the given aspect (height / width) inside of a box."""
-    width = min(width, height / aspect)
-    return width, max(width * aspect, 0.05)
-
-
-def _wrapped(name: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(plain_text(name), width, max_lines=2, placeholder=" …"))
-
-
-class _Canvas:
-    """A figure laid out in inches from the top left; pyplot's state and the user's backend stay untouched."""
-
-    def __init__(self, width: float, height: float) -> None:
-        self.size = (width, height)
-        self.figure = Figure(figsize=self.size, dpi=110, facecolor="white")
-        FigureCanvasAgg(self.figure)
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes at a place given in inches."""
-        across, down = self.size
-        return self.figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
-
-    def render(self) -> Image.Image:
-        """The figure as an RGB image."""
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png")
-        buffer.seek(0)
-        return Image.open(buffer).convert("RGB")
-
-
-__all__ = ["contribution_chart", "draw_contributions", "explanation_figure", "overlay", "property_panel"]
+__all__ = ["contribution_chart", "draw_contributions", "explanation_figure", "property_panel"]
