@@ -36,8 +36,8 @@ def check_stream(recipe: TrainingRecipe) -> None:
     if recipe.schedule.max_iterations is None:
         field = "epochs" if recipe.schedule.epochs is not None else "max_minutes"
         raise ValueError(
-            f"schedule.{field} is {getattr(recipe.schedule, field):g}, but a stream has no length and no first steps to "
-            "repeat; say how long to train in steps with schedule.max_iterations (--max-iterations)."
+            f"schedule.{field} is {getattr(recipe.schedule, field):g}, but a stream has no length and no first steps "
+            "to repeat; say how long to train in steps with schedule.max_iterations (--max-iterations)."
         )
     if recipe.features.cache:
         raise ValueError("features.cache is true, but a stream gives no image twice; set it to false.")
