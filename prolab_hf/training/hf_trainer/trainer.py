@@ -388,7 +388,8 @@ def _augmented(
         counts = count_classes(dataset, config.num_labels, ignore_index=ignore_index)
         crops = rare_crops_of(counts, recipe.balance.rare_class_crops)
     transform = training_transform(recipe, processor, ignore_index=ignore_index, rare_crops=crops)
-    return SegmentationDataset(_Samples(dataset), transform, seed=recipe.seed)
+    samples: Any = _Samples(dataset)
+    return SegmentationDataset(samples, transform, seed=recipe.seed)
 
 
 def _prepared(dataset: ImageMaskPairs | Examples, processor: ImageProcessor | None) -> Any:
@@ -397,7 +398,8 @@ def _prepared(dataset: ImageMaskPairs | Examples, processor: ImageProcessor | No
         return dataset
     if processor is None:
         raise ValueError("The data set gives images, which need an image processor; pass processor.")
-    return SegmentationDataset(_Samples(dataset, processor), ProcessorTransform(processor))
+    samples: Any = _Samples(dataset, processor)
+    return SegmentationDataset(samples, ProcessorTransform(processor))
 
 
 class _Samples:
@@ -410,9 +412,11 @@ class _Samples:
 
     def __init__(self, dataset: Any, processor: ImageProcessor | None = None) -> None:
         self.dataset, self.processor = dataset, processor
-        self.class_names = getattr(dataset, "class_names", None)
-        self.num_classes = getattr(dataset, "num_classes", 0)
-        self.ignore_index = getattr(dataset, "ignore_index", 255)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # pickle asks before there is one
+            raise AttributeError(name)
+        return getattr(self.dataset, name)  # class names, label coding and what else it knows
 
     def __len__(self) -> int:
         return len(self.dataset)
