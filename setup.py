@@ -26,6 +26,17 @@ EXTRAS = {
     "export": ["onnx>=1.19", "onnxruntime>=1.20", "onnxscript>=0.7"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
+# Large, and each for few: not part of `all`.
+EXTRAS |= {
+    # Trackers of training runs: --report-to NAME.
+    "tensorboard": ["tensorboard>=2.16"],
+    "trackio": ["trackio>=0.5"],
+    "wandb": ["wandb>=0.18"],
+    "mlflow": ["mlflow>=2.16"],
+    "aim": ["aim>=3.24"],
+    # ZeRO-2 and ZeRO-3; needs no compiled operator (DS_BUILD_OPS=0 pip install ...).
+    "deepspeed": ["deepspeed>=0.18"],
+}
 EXTRAS["test"] = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -33,6 +44,8 @@ EXTRAS["test"] = [
     "httpx2>=2.0",
     # The page in a real browser; without Debian's chromium those tests skip.
     "playwright>=1.49",
+    # Dice, focal and Lovasz losses, as an independent reference.
+    "segmentation-models-pytorch>=0.5",
     *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]

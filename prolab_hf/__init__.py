@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
     from prolab_hf.solving.adapt import adapt
     from prolab_hf.solving.solve import solve
+    from prolab_hf.training.hf_trainer.arguments import ProLabTrainingArguments
+    from prolab_hf.training.hf_trainer.trainer import ProLabTrainer
     from prolab_hf.training.recipe import TrainingRecipe
     from prolab_hf.training.trainer import train
 
@@ -34,6 +36,8 @@ __all__ = [
     "ProLabForSemanticSegmentation",
     "ProLabImageProcessor",
     "ProLabImageProcessorPil",
+    "ProLabTrainer",
+    "ProLabTrainingArguments",
     "PropertySpace",
     "SpaceEditor",
     "TrainingRecipe",
@@ -56,6 +60,8 @@ _MODULES = {
     "ProLabForSemanticSegmentation": "prolab_hf.model.modeling_prolab",
     "ProLabImageProcessor": "prolab_hf.model.image_processing_prolab",
     "ProLabImageProcessorPil": "prolab_hf.model.image_processing_pil_prolab",
+    "ProLabTrainer": "prolab_hf.training.hf_trainer.trainer",
+    "ProLabTrainingArguments": "prolab_hf.training.hf_trainer.arguments",
     "PropertySpace": "prolab_hf.label_space.property_space",
     "SpaceEditor": "prolab_hf.editing.editor",
     "TrainingRecipe": "prolab_hf.training.recipe",

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STREAMED_LABELS = 16
+"""Examples of a stream whose labels are looked at before a run."""
+
 
 def train(
     data: Annotated[str | None, typer.Argument(help=DATA_HELP + " Not needed with --dry-run.")] = None,
@@ -81,6 +84,38 @@ def train(
             "auto: the same where it can be done."
         ),
     ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Train for so long: times the first steps and plans as many as fit."),
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many evaluations in a row without a better mean IoU."),
+    ] = None,
+    freeze_backbone: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-backbone", help="Train decoder and heads only (--set model.freeze=stages:2 for less)."
+        ),
+    ] = False,
+    cache_features: Annotated[
+        bool,
+        typer.Option(
+            "--cache-features",
+            help="With --freeze-backbone: compute its features once, for --set features.copies=4 augmented "
+            "copies of each image, and read them from disk.",
+        ),
+    ] = False,
+    peft: Annotated[
+        str | None,
+        typer.Option(help="lora: train low-rank adapters of the backbone (--set peft.rank=8) instead of it."),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weigh rare classes: none, sqrt, effective, or a JSON file with a weight per class."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,6 +124,18 @@ def train(
             help="Any other field of the recipe, such as data.crop_size=384 or config.hidden_size=128; may be "
             "repeated.",
         ),
+    ] = None,
+    streaming: Annotated[
+        bool,
+        typer.Option(
+            "--streaming",
+            help="Read the training images as a stream, without downloading them: DATA is a `datasets` set, a folder "
+            "of Parquet or WebDataset (.tar) shards, or a pattern such as 'shards/train-*.tar'.",
+        ),
+    ] = False,
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Tracker to tell: tensorboard, trackio, wandb, mlflow or aim; may be repeated."),
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="With --dry-run: number of devices to plan for.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")] = False,
@@ -122,6 +169,9 @@ def train(
     Examples:
       prolab train data/street --space cityscapes --backbone convnext_tiny --epochs 40 --out runs/street
 
+      prolab train photos --space photos/space --backbone convnext_tiny --freeze-backbone --cache-features
+      --class-weights sqrt --max-minutes 3 --out runs/photos
+
       prolab train --recipe ade20k-deit-base --dry-run --devices 8
     """
     if list_recipes:
@@ -138,6 +188,12 @@ def train(
         "data.label_coding": coding,
         "closed_form.init": init,
         "closed_form.finish": finish,
+        "schedule.max_minutes": max_minutes,
+        "evaluation.early_stopping": early_stopping,
+        "model.freeze": "backbone" if freeze_backbone else None,
+        "features.cache": cache_features or None,
+        "peft.method": peft,
+        "balance.class_weights": class_weights,
     }
     if recipe is None and not resume and not set_ and all(value is None for value in changes.values()):
         _require_space(None)  # the default recipe names none: say so before anything heavy is loaded
@@ -153,6 +209,7 @@ def train(
         "mask_suffix": mask_suffix,
         "value_range": read_value_range(value_range),
         "num_channels": len(chosen.data.image_mean or (0, 0, 0)),
+        "streaming": streaming,
     }
     if dry_run:
         _print_plan(data, train_split, chosen, opening, devices, pretrained=pretrained)
@@ -172,6 +229,7 @@ def train(
         **switches,
         skip_broken=skip_broken,
         quiet=quiet,
+        report_to=report_to or [],
     )
 
 
@@ -270,6 +328,7 @@ def _run(
     accept_changes: bool,
     skip_broken: bool,
     quiet: bool,
+    report_to: list[str],
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -278,12 +337,20 @@ def _run(
     from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, list_checkpoints
     from prolab_hf.training.from_recipe import backbone_statistics, build_model, image_processor
     from prolab_hf.training.run_folder import check_output_folder
+    from prolab_hf.training.stream_loading import check_stream
+    from prolab_hf.training.tracking.trackers import check_trackers
     from prolab_hf.training.trainer import train as train_model
 
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
+    check_trackers(report_to)
     space = _load_space(recipe)
-    sources = {name: _open(*place, space, opening) for name, place in splits.items()}
-    require_teaching_labels(sources["train"], name=splits["train"][0])
+    sources: dict[str, Any] = {name: _open(*place, space, opening) for name, place in splits.items()}
+    looked_at = sources["train"]
+    if opening["streaming"]:
+        check_stream(recipe)
+        sources |= {name: source.held() for name, source in sources.items() if name == "eval"}
+        looked_at = looked_at.first(STREAMED_LABELS)
+    require_teaching_labels(looked_at, name=splits["train"][0])
     train_names = sources["train"].class_names
     space = match_space(space, train_names, data=splits["train"][0])
     if "eval" in sources:
@@ -313,6 +380,7 @@ def _run(
         accept_changes=accept_changes,
         skip_broken=skip_broken,
         show_progress=not quiet,
+        report_to=report_to,
     )
     console = Console()
     if result.scores is not None:
@@ -344,18 +412,22 @@ def _print_plan(
 
     from prolab_hf.model.backbones_prolab import check_backbone
     from prolab_hf.training.from_recipe import build_model
+    from prolab_hf.training.frozen.adaptation import adapted_for_training
     from prolab_hf.training.planning import device_speed, plan
 
     backbone = recipe.model.backbone
     if backbone is not None and Path(backbone).is_dir() and not recipe.model.vit_adapter:
         check_backbone(backbone, pretrained=pretrained)
     space = _load_space(recipe)
-    num_images = None if data is None else len(_open(data, split, space, opening))
+    known = data is not None and not opening["streaming"]
+    num_images = len(_open(data, split, space, opening)) if known and data is not None else None
     with torch.device("meta"):
         model = build_model(recipe, space, pretrained=False)
     with Console(stderr=True).status("Measuring how fast this device is"):
         here = device_speed(recipe)
-    Console().print(plan(recipe, model, num_images=num_images, num_processes=devices, here=here).to_table())
+    with adapted_for_training(model, recipe):
+        planned = plan(recipe, model, num_images=num_images, num_processes=devices, here=here)
+    Console().print(planned.to_table())
 
 
 def _print_recipes() -> None:
@@ -365,5 +437,5 @@ def _print_recipes() -> None:
     for name in recipe_names():
         recipe = get_recipe(name)
         steps, epochs = recipe.schedule.max_iterations, recipe.schedule.epochs
-        length = f"{steps:,} steps" if steps else f"{epochs:g} epochs"
+        length = f"{steps:,} steps" if steps else f"{epochs or 0:g} epochs"
         console.print(f"{name:26} {recipe.model.backbone or '(any backbone)'}, {length}", highlight=False)

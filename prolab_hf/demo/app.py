@@ -21,8 +21,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.endpoints import API
-from prolab_hf.demo.model_view import DemoModel
 from prolab_hf.demo.session import DemoSession
 from prolab_hf.demo.visitors import Visitors, WorkQueue
 

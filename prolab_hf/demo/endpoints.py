@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from prolab_hf.demo.downloads import Attachment
-from prolab_hf.demo.fields import Fields
+from prolab_hf.demo.fields import read_arguments
 from prolab_hf.demo.gallery import ImageGoneError
 from prolab_hf.demo.session import DemoSession
 from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES
@@ -29,59 +29,20 @@ MAX_HELD_BYTES = 8 * MAX_UPLOAD_BYTES
 """Of bodies in memory, of all requests together; what would exceed it is refused."""
 
 Answer: TypeAlias = dict[str, Any] | Attachment
-Question: TypeAlias = Callable[[DemoSession, Fields], Answer]
 
-
-def _explain(session: DemoSession, fields: Fields) -> Answer:
-    return session.explain(
-        fields.text("image"),
-        model=fields.whole("model", 0),
-        point=(fields.whole("x"), fields.whole("y")) if "x" in fields else None,
-        outline=fields.points("outline"),
-        class_name=fields.text("class", "") or None,
-        rival=fields.text("rather_than", "") or None,
-        mode=fields.text("mode", "whole"),
-    )
-
-
-def _download(session: DemoSession, fields: Fields) -> Answer:
-    return session.download(
-        fields.text("image"),
-        fields.text("kind"),
-        model=fields.whole("model", 0),
-        mode=fields.text("mode", "whole"),
-    )
-
-
-def _result(session: DemoSession, fields: Fields) -> Answer:
-    return session.result(
-        fields.text("image"), model=fields.whole("model", 0), mode=fields.text("mode", "whole")
-    )
-
-
-QUESTIONS: dict[str, Question] = {
-    "state": lambda session, fields: session.state(),
-    "sample": lambda session, fields: session.add_sample(fields.whole("number")),
-    "image": lambda session, fields: session.shown(fields.text("image")),
-    "forget": lambda session, fields: session.remove_image(fields.text("image")),
-    "result": _result,
-    "explain": _explain,
-    "property": lambda session, fields: session.property_map(
-        fields.text("image"), fields.whole("property"), model=fields.whole("model", 0)
-    ),
-    "download": _download,
-    "edit": lambda session, fields: session.edit(
-        fields.objects("edits"),
-        key=fields.text("image", ""),
-        model=fields.whole("model", 0),
-        mode=fields.text("mode", "whole"),
-    ),
-    "preview": lambda session, fields: session.preview(
-        fields.objects("edits"), key=fields.text("image", ""), model=fields.whole("model", 0)
-    ),
-    "edited": lambda session, fields: session.edited_model(
-        fields.text("kind"), model=fields.whole("model", 0)
-    ),
+QUESTIONS: dict[str, Callable[..., Answer]] = {
+    "state": DemoSession.state,
+    "sample": DemoSession.add_sample,
+    "image": DemoSession.shown,
+    "forget": DemoSession.remove_image,
+    "result": DemoSession.result,
+    "explain": DemoSession.explain,
+    "intervene": DemoSession.intervene,
+    "property": DemoSession.property_map,
+    "download": DemoSession.download,
+    "edit": DemoSession.edit,
+    "preview": DemoSession.preview,
+    "edited": DemoSession.edited_model,
 }
 """What can be asked with a JSON object, by the last part of the address."""
 
@@ -145,11 +106,11 @@ async def _upload(request: Request) -> Response:
     return await _asked(request, lambda session: session.add_upload(content, name))
 
 
-def _endpoint(question: Question) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(question: Callable[..., Answer]) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         _require_type(request, "application/json")
-        fields = Fields(await _body(request))
-        return await _asked(request, lambda session: question(session, fields))
+        arguments = read_arguments(question, await _body(request))
+        return await _asked(request, lambda session: question(session, **arguments))
 
     return answer
 

@@ -6,31 +6,37 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS
 from prolab_hf.demo.answers import at_size, explanation_answer, label_runs, polygon_mask
+from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.gallery import GalleryImage
 from prolab_hf.demo.uploads import data_uri, heat_layer
 from prolab_hf.editing.editable_model import EditableModel
 from prolab_hf.editing.editor import SpaceEditor
 from prolab_hf.editing.edits import Edit
-from prolab_hf.editing.encoder_on_hand import EncoderOnHand
 from prolab_hf.editing.patches import edit_from_dict
-from prolab_hf.editing.response_cache import ResponseCache
-from prolab_hf.evaluation.inference import Segmentation, inference_state, model_output, prepare, segment
+from prolab_hf.evaluation.inference import (
+    Segmentation,
+    class_names_of,
+    inference_state,
+    model_output,
+    segment,
+)
 from prolab_hf.evaluation.settings import InferenceOptions, recorded_window
 from prolab_hf.explanation.contributions import RunnerUp, explain
+from prolab_hf.explanation.interventions import intervene
 from prolab_hf.explanation.overlays import class_colors
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
-from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.model.modeling_prolab import ProLabSemanticSegmenterOutput
+from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.protocols import ImageProcessor
 
-MAX_CACHED_BYTES = 512 * 2**20
-"""Of what the network said about images, of all visitors together."""
 MAX_HISTORY = 40
 MAX_ADDED = 40
 """Classes, and properties, that a visitor may have more than the model."""
@@ -41,43 +47,6 @@ NAMES = ("name", "new", "phrase")
 
 SLIDE_CROP = 512
 """Window where the processor names none."""
-
-
-class DemoModel:
-    """What all visitors share of a model.
-
-    Args:
-        model: A `ProLabForSemanticSegmentation`. It stays as it is.
-        processor: Its image processor.
-        name: What the page calls it.
-        encoder: Text encoder of its property space, in any form that `TextEncoder.load` takes. By default the
-            one that the space names, if it is in the local cache. Nothing is downloaded.
-
-    Raises:
-        ValueError: If the model is no ProLab model or has no classes.
-        FileNotFoundError: If the text encoder is not on this machine.
-    """
-
-    def __init__(
-        self, model: nn.Module, processor: ImageProcessor, *, name: str = "", encoder: object = None
-    ) -> None:
-        if not isinstance(model, ProLabForSemanticSegmentation):
-            raise ValueError(
-                f"{type(model).__name__} has no properties to show; the demo needs a ProLab model "
-                "(prolab train, prolab quickstart or prolab convert make one)."
-            )
-        try:
-            self.space: PropertySpace = model.property_space
-        except RuntimeError as error:
-            raise ValueError(f"The model has no classes to show: {error}") from error
-        # What the network says about an image is kept once, for all visitors.
-        self.model = EditableModel.sharing_weights(model, ResponseCache(MAX_CACHED_BYTES))
-        self.processor = processor
-        self.name = name or "model"
-        solved = model.config.similarity == "linear_cosine"
-        self.encoder = EncoderOnHand(encoder, self.space, may_be_absent=solved)
-        if encoder is not None:
-            self.encoder.loaded()  # said now if it is not there
 
 
 class ModelView:
@@ -173,8 +142,13 @@ class ModelView:
         Raises:
             ValueError: If one does not fit.
         """
-        effect = self.editor.preview(*map(self._edit, contents))
+        edits = [self._edit(content) for content in contents]
+        effect = self.editor.preview(*edits)
         answer: dict[str, Any] = effect.to_dict()
+        kinds = [edit.kind for edit in edits[:-1]]
+        if "add_class" in kinds:  # where its sentences went is told by its own edit
+            first = edits[: kinds.index("add_class") + 1]
+            answer["placements"] = self.editor.preview(*first).to_dict()["placements"]
         if image is not None:
             found = segment(effect.after, self.shared.processor, image.image)
             names = found.class_names
@@ -220,16 +194,20 @@ class ModelView:
             image: The image.
             mode: `"whole"` or `"slide"`.
         """
-        found = self.segmentation(image, mode)
-        names = found.class_names
-        means = self._property_maps(image).flatten(1).mean(dim=1)
+        output, size = self._output(image), (image.image.height, image.image.width)
+        if mode == "whole":  # as `segment` does, of the output that is there already
+            found = Segmentation(resize_argmax(output.logits, size)[0].cpu(), class_names_of(self.model))
+        else:
+            found = self.segmentation(image, mode)
+        names, means = found.class_names, self._property_maps(output).flatten(1).mean(dim=1)
+        spoken = self.model.spoken_share(output.property_logits, output.unspoken_logits)
         return {
             "version": self.version,
             "mode": mode,
-            "runs": label_runs(at_size(found.labels, (image.image.height, image.image.width))),
+            "runs": label_runs(at_size(found.labels, size)),
             "shares": [[names.index(name), share] for name, share in found.shares()],
             "property_means": [round(value, 4) for value in means.tolist()],
-            "spoken_share": self._spoken_share(image),
+            "spoken_share": float(spoken.mean()),
         }
 
     def explain(
@@ -237,7 +215,7 @@ class ModelView:
         image: GalleryImage,
         *,
         point: tuple[int, int] | None = None,
-        outline: Sequence[tuple[float, float]] = (),
+        outline: Sequence[tuple[float, float]] | None = None,
         class_name: str | None = None,
         rival: str | None = None,
         mode: str = "whole",
@@ -259,7 +237,6 @@ class ModelView:
             ValueError: If the point or a class does not exist.
         """
         pixels, processor, options = self._way(image, mode)
-        across, down = pixels.width / image.image.width, pixels.height / image.image.height
         place: dict[str, Any] = {}
         if point is not None:
             shown = image.image.size
@@ -267,15 +244,55 @@ class ModelView:
                 raise ValueError(
                     f"The point {point} lies outside of the image of {shown[0]} x {shown[1]} pixels."
                 )
-            place["point"] = int((point[0] + 0.5) * across), int((point[1] + 0.5) * down)
-        elif outline or class_name is None:
-            corners = [(x * across, y * down) for x, y in outline]
-            place["region"] = polygon_mask(corners, (pixels.height, pixels.width))
+            place["point"] = tuple(
+                int((at + 0.5) * new / old) for at, new, old in zip(point, pixels.size, shown)
+            )
+        elif outline is not None or class_name is None:
+            place["region"] = self._region(outline or (), image, pixels)
         found = explain(self.model, processor, pixels, **place, class_name=class_name, rival=rival, **options)
         answer = explanation_answer(found, self._words_of(found.runner_up))
         if point is not None:
             answer["point"] = list(point)
         return answer | {"version": self.version}
+
+    def intervene(
+        self,
+        image: GalleryImage,
+        changes: Mapping[int, float],
+        *,
+        outline: Sequence[tuple[float, float]] | None = None,
+        mode: str = "whole",
+    ) -> dict[str, Any]:
+        """What the image would be called if properties were seen otherwise, JSON-ready.
+
+        Args:
+            image: The image.
+            changes: Number of the property -> its score, in [0, 1].
+            outline: Corners of the region where; everywhere by default.
+            mode: `"whole"` or `"slide"`.
+
+        Raises:
+            ValueError: If a property does not exist or a score is out of range.
+        """
+        pixels, processor, options = self._way(image, mode)
+        region = self._region(outline, image, pixels) if outline is not None else None
+        found = intervene(self.model, processor, pixels, dict(changes), region=region, **options)
+        names = found.after.class_names
+        size = (image.image.height, image.image.width)
+        return {
+            "version": self.version,
+            "runs": label_runs(at_size(found.labels, size)),
+            "shares": [[names.index(name), share] for name, share in found.after.shares()],
+            "changed": float(found.changed.float().mean()),
+            "flows": [[old, new, count / found.changed.numel()] for old, new, count in found.flows()[:5]],
+        }
+
+    def _region(
+        self, outline: Sequence[tuple[float, float]], image: GalleryImage, pixels: Image.Image
+    ) -> np.ndarray:
+        """A region drawn on the image as it is shown, on the pixels that are asked about."""
+        across, down = pixels.width / image.image.width, pixels.height / image.image.height
+        return polygon_mask([(x * across, y * down) for x, y in outline], (pixels.height, pixels.width))
 
     def _words_of(self, rival: RunnerUp | None) -> dict[str, str]:
         """The rival's own phrases by property."""
@@ -308,7 +325,7 @@ class ModelView:
         names = self.editor.space.property_names
         if not 0 <= index < len(names):
             raise ValueError(f"There is no property {index}; the model has numbers 0 to {len(names) - 1}.")
-        scores = self._property_maps(image)[index]
+        scores = self._property_maps(self._output(image))[index]
         return {
             "property": index,
             "name": names[index],
@@ -317,21 +334,18 @@ class ModelView:
             "max": float(scores.max()),
         }
 
-    def _output(self, image: GalleryImage) -> Any:
+    def _output(self, image: GalleryImage) -> ProLabSemanticSegmenterOutput:
         with inference_state(self.model):
-            return model_output(self.model, prepare(self.shared.processor, image.image))
+            output: ProLabSemanticSegmenterOutput = model_output(self.model, self.shared.prepared(image))
+            return output
 
-    def _property_maps(self, image: GalleryImage) -> Tensor:
+    def _property_maps(self, output: ProLabSemanticSegmenterOutput) -> Tensor:
         """Low-resolution scores `(num_properties, height, width)` in [0, 1]."""
-        logits = self._output(image).property_logits
+        logits = output.property_logits
+        assert logits is not None  # noqa: S101  # every ProLab model gives them
         if self.model.config.similarity == "cosine":  # compares logits themselves, which have no end
             return torch.sigmoid(logits[0] / self.model.config.temperature)
         return self.model.property_scores(logits)[0].clamp(max=1)
-
-    def _spoken_share(self, image: GalleryImage) -> float:
-        """Mean part of the scores that named properties make up."""
-        output = self._output(image)
-        return float(self.model.spoken_share(output.property_logits, output.unspoken_logits).mean())
 
 
 def _colors(number: int) -> list[str]:
@@ -376,4 +390,4 @@ def refuse_excess(content: Mapping[str, object]) -> None:
                 raise ValueError(f"A text has {len(text)} characters; at most {MAX_TEXT_LENGTH} are read.")
 
 
-__all__ = ["DemoModel", "ModelView"]
+__all__ = ["ModelView"]

@@ -1,17 +1,20 @@
 """What one visitor of the demo sees: a few images, the models with the visitor's own words, questions about them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from PIL import Image
 
 from prolab_hf.data.scenes import DrawnScenes
+from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.downloads import Attachment, labels_coco, labels_png, painted, patch_file, zipped_model
 from prolab_hf.demo.gallery import Gallery, GalleryImage
-from prolab_hf.demo.model_view import DemoModel, ModelView
+from prolab_hf.demo.model_view import ModelView
 from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES, data_uri, heat_scale, read_upload
 
 NUM_SAMPLES = 60
+MAX_EDITS = 50
+"""At once: a class whose sentences become properties of their own takes some."""
 
 
 class DemoSession:
@@ -31,6 +34,13 @@ class DemoSession:
     def nbytes(self) -> int:
         """Bytes that only this session holds."""
         return self.gallery.nbytes + sum(view.nbytes for view in self.views)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether there is nothing in it that its visitor would miss."""
+        return not len(self.gallery) and not any(
+            view.editor.can_undo or view.editor.can_redo for view in self.views
+        )
 
     def view(self, number: int) -> ModelView:
         """A model with the words of this visitor.
@@ -78,122 +88,113 @@ class DemoSession:
             GalleryImage(image, image, f"Drawn scene {place}.", f"scene {number % NUM_SAMPLES + 1}")
         )
 
-    def remove_image(self, key: str) -> dict[str, Any]:
+    def remove_image(self, image: str) -> dict[str, Any]:
         """Forgets an image. Returns the state.
 
         Raises:
             ImageGoneError: If it is not kept any more.
         """
-        self.gallery.remove(key)
+        self.gallery.remove(image)
         return self.state()
 
-    def shown(self, key: str) -> dict[str, Any]:
+    def shown(self, image: str) -> dict[str, Any]:
         """An image again, with what is known of it.
 
         Raises:
             ImageGoneError: If it is not kept any more.
         """
-        image = self.gallery[key]
-        return self._facts(image) | {"photo": data_uri(image.image, "jpeg")}
+        kept = self.gallery[image]
+        return self._facts(kept) | {"photo": data_uri(kept.image, "jpeg")}
 
-    # ---- questions about an image --------------------------------------------------------------------------
+    # ---- questions: `image` is the key of an image, `model` the number of a model, `mode` "whole" or "slide" ----
 
-    def result(self, key: str, *, model: int = 0, mode: str = "whole") -> dict[str, Any]:
+    def result(self, image: str, model: int = 0, mode: str = "whole") -> dict[str, Any]:
         """The image segmented with the present words; see `ModelView.result`."""
-        return self.view(model).result(self.gallery[key], mode)
+        return self.view(model).result(self.gallery[image], mode)
 
-    def explain(self, key: str, *, model: int = 0, **place: Any) -> dict[str, Any]:
-        """Why a place has its class; see `ModelView.explain`.
+    def explain(
+        self,
+        image: str,
+        model: int = 0,
+        mode: str = "whole",
+        point: tuple[int, int] | None = None,
+        outline: list[tuple[float, float]] | None = None,
+        class_name: str | None = None,
+        rival: str | None = None,
+    ) -> dict[str, Any]:
+        """Why a place has its class; see `ModelView.explain`."""
+        return self.view(model).explain(
+            self.gallery[image], point=point, outline=outline, class_name=class_name, rival=rival, mode=mode
+        )
 
-        Args:
-            key: Of the image.
-            model: Number of the model.
-            **place: Of `ModelView.explain`.
-        """
-        return self.view(model).explain(self.gallery[key], **place)
+    def intervene(
+        self,
+        image: str,
+        changes: list[tuple[int, float]],
+        model: int = 0,
+        mode: str = "whole",
+        outline: list[tuple[float, float]] | None = None,
+    ) -> dict[str, Any]:
+        """What the image would be called if properties were seen otherwise; see `ModelView.intervene`."""
+        return self.view(model).intervene(self.gallery[image], dict(changes), outline=outline, mode=mode)
 
-    def property_map(self, key: str, index: int, *, model: int = 0) -> dict[str, Any]:
-        """Where a property is seen in an image; see `ModelView.property_map`."""
-        return self.view(model).property_map(self.gallery[key], index)
+    def property_map(self, image: str, index: int, model: int = 0) -> dict[str, Any]:
+        """Where a property is seen in the image; see `ModelView.property_map`."""
+        return self.view(model).property_map(self.gallery[image], index)
 
-    def download(self, key: str, kind: str, *, model: int = 0, mode: str = "whole") -> Attachment:
-        """The labels or the painted image as a file.
-
-        Args:
-            key: Of the image.
-            kind: `"labels.png"`, `"labels.json"` or `"overlay.png"`.
-            model: Number of the model.
-            mode: `"whole"` or `"slide"`.
+    def download(self, image: str, kind: str, model: int = 0, mode: str = "whole") -> Attachment:
+        """The labels (`"labels.png"`, `"labels.json"`) or the painted image (`"overlay.png"`) as a file.
 
         Raises:
             ValueError: If there is no such file.
         """
-        image = self.gallery[key]
-        found = self.view(model).segmentation(image, mode)
+        kept = self.gallery[image]
+        found = self.view(model).segmentation(kept, mode)
         if kind == "labels.png":
             return labels_png(found)
         if kind == "labels.json":
-            return labels_coco(found, image.name or "image")
+            return labels_coco(found, kept.name or "image")
         if kind == "overlay.png":
-            return painted(found, image.full if mode == "slide" else image.image)
+            return painted(found, kept.full if mode == "slide" else kept.image)
         raise ValueError(f"There is no file {kind!r}; there are labels.png, labels.json and overlay.png.")
 
     # ---- words ---------------------------------------------------------------------------------------------
 
     def edit(
         self,
-        contents: Sequence[Mapping[str, object]],
-        *,
-        key: str = "",
+        edits: list[dict[str, object]],
+        image: str | None = None,
         model: int = 0,
         mode: str = "whole",
     ) -> dict[str, Any]:
         """Makes edits one after the other, or none if one does not fit; see `ModelView.edit`.
 
-        Args:
-            contents: The edits.
-            key: Of the image to segment afterwards.
-            model: Number of the model.
-            mode: `"whole"` or `"slide"`.
-
         Returns:
             The `state` of the model, the `effect` of the last edit, and the `result` of the image.
         """
-        view, image = self.view(model), self.gallery[key] if key else None
-        if not contents:
-            raise ValueError("There is no edit.")
+        view, kept = self.view(model), self.gallery[image] if image is not None else None
+        _check_number(edits)
         done = 0
         try:
-            for content in contents:
+            for content in edits:
                 effect = view.edit(content)
                 done += 1
         except ValueError:
             for _ in range(done):
                 view.edit({"edit": "undo"})
             raise
-        result = None if image is None else view.result(image, mode)
+        result = None if kept is None else view.result(kept, mode)
         return {"state": view.state(), "effect": effect, "result": result}
 
     def preview(
-        self, contents: Sequence[Mapping[str, object]], *, key: str = "", model: int = 0
+        self, edits: list[dict[str, object]], image: str | None = None, model: int = 0
     ) -> dict[str, Any]:
-        """What edits would do; see `ModelView.preview`.
+        """What edits would do, and what the image would be; see `ModelView.preview`."""
+        _check_number(edits)
+        return self.view(model).preview(edits, self.gallery[image] if image is not None else None)
 
-        Args:
-            contents: The edits.
-            key: Of the image to show as it would be.
-            model: Number of the model.
-        """
-        if not contents:
-            raise ValueError("There is no edit.")
-        return self.view(model).preview(contents, self.gallery[key] if key else None)
-
-    def edited_model(self, kind: str, *, model: int = 0) -> Attachment:
-        """The model with its edits as a file.
-
-        Args:
-            kind: `"patch.json"` or `"model.zip"`.
-            model: Number of the model.
+    def edited_model(self, kind: str, model: int = 0) -> Attachment:
+        """The edits (`"patch.json"`), or the model with its edits (`"model.zip"`), as a file.
 
         Raises:
             ValueError: If there is no such file, or the model is too large for it.
@@ -223,6 +224,12 @@ class DemoSession:
             "full": [image.full.width, image.full.height],
             "thumbnail": data_uri(image.thumbnail(), "jpeg"),
         }
+
+
+def _check_number(edits: Sequence[object]) -> None:
+    """Refuses what would keep everybody else waiting."""
+    if not 1 <= len(edits) <= MAX_EDITS:
+        raise ValueError(f"There are {len(edits)} edits; 1 to {MAX_EDITS} can be made at once.")
 
 
 __all__ = ["DemoSession"]

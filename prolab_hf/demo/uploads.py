@@ -22,6 +22,7 @@ MAX_FULL_PIXELS = 6_000_000
 """Of what is kept for sliding windows, some fifty of them; larger images are reduced to this."""
 
 MIN_SIDE = 16
+MAX_HEAT_SIDE = 480
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """What browsers show. Formats that call other programs or hold documents are not decoded."""
 
@@ -100,7 +101,7 @@ def data_uri(image: Image.Image, kind: str) -> str:
     if kind == "jpeg":
         image.save(buffer, "JPEG", quality=92, subsampling=0)
     else:
-        image.save(buffer, "PNG")
+        image.save(buffer, "PNG", compress_level=1)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
@@ -112,9 +113,11 @@ def heat_layer(scores: Tensor, size: tuple[int, int]) -> Image.Image:
         size: Height and width of the image it will lie on.
 
     Returns:
-        An RGBA image of that size.
+        An RGBA image of that size, reduced to `MAX_HEAT_SIDE` pixels: it is smooth.
     """
-    spread = F.interpolate(scores[None, None].float(), size=size, mode="bilinear", align_corners=False)
+    factor = min(1.0, MAX_HEAT_SIDE / max(size))
+    shape = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    spread = F.interpolate(scores[None, None].float(), size=shape, mode="bilinear", align_corners=False)
     values = spread[0, 0].clamp(0, 1).cpu().numpy()
     layer = HEAT(0.12 + 0.83 * values)
     layer[..., 3] = 0.9 * values**0.5

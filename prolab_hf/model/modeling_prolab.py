@@ -4,6 +4,7 @@ Source of the method: "A Semantic Space is Worth 256 Language Descriptions" (ECC
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,6 +209,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
         labels: Tensor | None = None,
         output_hidden_states: bool | list[int] | None = None,
         output_attentions: bool | None = None,
+        feature_maps: Sequence[Tensor] | None = None,
         **kwargs: Any,
     ) -> ProLabSemanticSegmenterOutput:
         """Segments a batch of images.
@@ -219,26 +221,26 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
             output_hidden_states: Return the backbone's hidden states; from transformers 5.24 on, or a list of
                 indices (`None` stands for the others).
             output_attentions: Return its attentions, if it has any.
+            feature_maps: What the backbone gave for the images before, `(batch_size, channels, height, width)` each;
+                it is not run then, and `pixel_values` are not needed.
             kwargs: `return_dict=False` gives a tuple.
 
         Raises:
             RuntimeError: The configuration has no `class_properties`.
             ValueError: `pixel_values` is missing, or a label is outside the classes.
         """
-        if pixel_values is None:
-            raise ValueError("pixel_values is missing; pass a tensor (batch_size, 3, height, width).")
         self._require_classes()
         output_hidden_states = _first(output_hidden_states, self.config.output_hidden_states)
         output_attentions = _first(output_attentions, self.config.output_attentions)
-        # Several timm networks cannot give all layers at once (transformers then picks maps by wrong indices).
-        is_timm = self.backbone.config.model_type == "timm_backbone"
-        outputs = self.backbone.forward_with_filtered_kwargs(
-            pixel_values,
-            output_hidden_states=False if is_timm else output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        features = outputs.feature_maps
-        all_states = _selected(features, output_hidden_states) if is_timm else outputs.hidden_states
+        all_states = attentions = None
+        if feature_maps is not None:
+            features = tuple(feature_maps)
+        elif pixel_values is None:
+            raise ValueError("pixel_values is missing; pass a tensor (batch_size, 3, height, width).")
+        else:
+            features, all_states, attentions = self._run_backbone(
+                pixel_values, output_hidden_states, output_attentions
+            )
         pyramid = features if self.feature_pyramid is None else self.feature_pyramid(features)
         raw, embeddings = self.decode_head(self.property_embeddings, *pyramid)
         unspoken = None
@@ -253,15 +255,30 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
             loss = self._head_loss(raw, embeddings, labels, class_logits)
             for head, weight in zip(auxiliary_heads(self), auxiliary_weights(self.config)):
                 logits, embeddings = head(self.property_embeddings, *pyramid)
-                loss = loss + weight * self._head_loss(logits, embeddings, labels)
+                loss = loss + self._auxiliary_loss(logits, embeddings, labels, weight=weight)
         return ProLabSemanticSegmenterOutput(
             loss=loss,
             logits=class_logits,
             property_logits=property_logits,
             unspoken_logits=unspoken,
             hidden_states=all_states,
-            attentions=outputs.attentions,
+            attentions=attentions,
         )
+
+    def _run_backbone(
+        self, pixel_values: Tensor, output_hidden_states: bool | list[int], output_attentions: bool
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...] | None, tuple[Tensor, ...] | None]:
+        """Feature maps, hidden states and attentions."""
+        # Several timm networks cannot give all layers at once (transformers then picks maps by wrong indices).
+        is_timm = self.backbone.config.model_type == "timm_backbone"
+        outputs = self.backbone.forward_with_filtered_kwargs(
+            pixel_values,
+            output_hidden_states=False if is_timm else output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        features = outputs.feature_maps
+        states = _selected(features, output_hidden_states) if is_timm else outputs.hidden_states
+        return features, states, outputs.attentions
 
     def last_layer_maps(self, pixel_values: Tensor) -> list[Tensor]:
         """The maps that the last layer sees, the one with the size of the result first.

@@ -22,9 +22,19 @@ CLASS_CROSS_ENTROPY_LOSS = {"streamed": class_cross_entropy_loss, "plain": plain
 
 
 class ObjectiveMixin(nn.Module):
-    """The training objective of a model, as its configuration says; every head is trained on the same."""
+    """The training objective of a model, as its configuration says; every head is trained on the same.
+
+    Attributes:
+        loss_parts: Who wants to watch the parts of the loss sets an empty dictionary: every forward pass with labels
+            then adds what `property`, `class` and `auxiliary` losses, with their weights, contribute to the loss.
+    """
 
     config: ProLabConfig
+    loss_parts: dict[str, Tensor] | None = None
+
+    def _note_part(self, name: str, value: Tensor) -> None:
+        if self.loss_parts is not None:
+            self.loss_parts[name] = self.loss_parts.get(name, 0) + value.detach()
 
     def pixel_weights(self, labels: Tensor) -> Tensor | None:
         """What the loss of each pixel is multiplied by `(batch_size, label_height, label_width)`; `None` = 1.
@@ -85,8 +95,22 @@ class ObjectiveMixin(nn.Module):
         config = self.config
         return bool(config.class_loss_weight or config.dice_loss_weight or config.lovasz_loss_weight)
 
+    def _auxiliary_loss(
+        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, *, weight: float
+    ) -> Tensor:
+        """What an auxiliary head adds to the loss."""
+        loss = weight * self._head_loss(logits, embeddings, labels, noted=False)
+        self._note_part("auxiliary", loss)
+        return loss
+
     def _head_loss(
-        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits: Tensor | None = None
+        self,
+        logits: Tensor,
+        embeddings: Tensor | None,
+        labels: Tensor,
+        class_logits: Tensor | None = None,
+        *,
+        noted: bool = True,
     ) -> Tensor:
         """Weighted property and class losses of one head (equation 3 of the paper, and the optional class terms).
 
@@ -119,11 +143,16 @@ class ObjectiveMixin(nn.Module):
                 regression_loss = PROPERTY_REGRESSION_LOSS[config.loss_implementation]
                 value = regression_loss(logits, labels, rows, kind=config.property_loss, **shared)
             loss = loss + config.property_loss_weight * value
+            if noted:
+                self._note_part("property", loss)
         if self._has_class_loss():
             if class_logits is None:
                 class_logits = model.class_logits(normalized_logits(logits, embeddings))
             scaled = class_logits / config.class_temperature
-            loss = loss + self.class_loss(scaled, labels, pixel_weights=weights)
+            of_classes = self.class_loss(scaled, labels, pixel_weights=weights)
+            loss = loss + of_classes
+            if noted:
+                self._note_part("class", of_classes)
         return loss
 
 

@@ -32,6 +32,14 @@ from prolab_hf.training.checkpoints import (
     write_checkpoint,
 )
 from prolab_hf.training.engines.engine import Engine
+from prolab_hf.training.frozen.lora import (
+    ADAPTER_FOLDER,
+    adapted_layers,
+    merged_state,
+    save_adapted_weights,
+    save_adapter,
+    with_adapted_weights,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +56,7 @@ class Progress:
 
     Attributes:
         step: Optimizer steps done.
-        num_images: Length of the training set.
+        num_images: Length of the training set; 0 for a stream.
         effective_batch_size: Images per step over all devices.
         train_seconds: Time in steps.
         wait_seconds: Of these, time spent waiting for data.
@@ -56,6 +64,7 @@ class Progress:
         identity: Data and classes, see `run_identity`; `None` in runs of earlier versions.
         evaluations: Those so far, undefined scores as `None`.
         loss_window: Per process, the sum of the losses since the last log line and their number.
+        stream: Per process, where the readers of a stream are (`StreamState`); empty for other data sets.
     """
 
     step: int = 0
@@ -67,6 +76,7 @@ class Progress:
     identity: dict[str, Any] | None = None
     evaluations: list[dict[str, float | None]] = field(default_factory=list)
     loss_window: list[tuple[float, int]] = field(default_factory=list)
+    stream: list[dict[str, Any]] = field(default_factory=list)
 
 
 # ---- files of a checkpoint --------------------------------------------------------------------------------
@@ -169,6 +179,7 @@ def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = F
     state: dict[str, Tensor] = {}
     for name in names:
         state.update(load_file(checkpoint / name))
+    state = with_adapted_weights(state, checkpoint)
     if averaged:
         state.update(load_averaged(checkpoint) or {})
     expected = {name: value.shape for name, value in model.state_dict().items()}
@@ -295,6 +306,7 @@ class RunStorage:
         self.check_weights(progress.step, engine)
         random_states = gather_object([random_state()])
         progress.loss_window = gather_object(progress.loss_window)
+        progress.stream = gather_object(progress.stream)
         engine.gather()
         optimizer, averaged = engine.optimizer_state(), engine.averaged_tensors()
         seconds = None
@@ -303,6 +315,7 @@ class RunStorage:
 
             def fill(folder: Path) -> None:
                 self.write_model(folder)
+                save_adapted_weights(self.model, folder)
                 save_state(
                     folder,
                     progress,
@@ -352,15 +365,22 @@ class RunStorage:
         else:
             engine.gather(averaged=True)
         if self.accelerator.is_main_process:
-            export_into(self.output_dir, self.write_model)
+            export_into(self.output_dir, self.write_export)
         self.accelerator.wait_for_everyone()
         return step
 
+    def write_export(self, folder: Path) -> None:
+        """Writes what people load: adapters merged into the model, and beside it on their own."""
+        self.write_model(folder)
+        if adapted_layers(self.model):
+            backbone = getattr(getattr(self.model, "config", None), "backbone_config", None)
+            save_adapter(self.model, folder / ADAPTER_FOLDER, base=getattr(backbone, "_name_or_path", None))
+
     def write_model(self, folder: Path) -> None:
-        """Writes model and processor into a folder."""
+        """Writes model and processor into a folder, adapters merged."""
         model: Any = self.model
         # safetensors holds contiguous tensors only; a channels-last model has others.
-        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        state = {name: value.contiguous() for name, value in merged_state(model).items()}
         with without_foreign_bars():
             model.save_pretrained(folder, state_dict=state)
         if self.processor is not None:

@@ -50,7 +50,7 @@ def test_a_class_comes_and_goes_without_training(visitor, model, processor, imag
     labels = labels_of(answer["result"], facts)
     np.testing.assert_array_equal(labels, expected.numpy())
     y, x = np.argwhere(labels == 5)[0].tolist()
-    assert visitor.ask("explain", image=facts["key"], x=x, y=y)["class"] == name
+    assert visitor.ask("explain", image=facts["key"], point=[x, y])["class"] == name
     back = visitor.edit({"edit": "undo"}, image=facts["key"])
     assert back["result"]["runs"] == before["runs"] and "bus" not in names(visitor)
     assert back["state"]["undone"] and not back["state"]["history"]
@@ -89,6 +89,13 @@ def test_edits_come_together_or_not_at_all(visitor):
     assert status == 400 and "'cow'" in message
     assert names(visitor) == ["sky", "road", "tree", "car", "person"]
     assert visitor.ask("state")["models"][0]["history"] == []
+
+
+def test_too_many_edits_at_once_are_refused(visitor):
+    for path in ("edit", "preview"):
+        for number in (0, 51):
+            status, message = visitor.refusal(path, edits=[BUS] * number)
+            assert status == 400 and f"There are {number} edits" in message
 
 
 def test_a_preview_changes_nothing_and_shows_the_image_as_it_would_be(visitor, image):

@@ -16,6 +16,7 @@ from prolab_hf.demo.session import NUM_SAMPLES
 from prolab_hf.evaluation.inference import segment
 from prolab_hf.explanation.contributions import explain
 from prolab_hf.explanation.figures import HEAT
+from prolab_hf.explanation.interventions import intervene
 
 
 def opened(uri):
@@ -61,7 +62,7 @@ def test_slide_mode_sees_all_pixels(processor, make_model, image):
     centres = expected.labels.numpy()[(rows + 700 / 466).astype(int)[:, None], columns + 1]
     np.testing.assert_array_equal(labels, centres)
     assert found["runs"] != facts["result"]["runs"]
-    answer = visitor.ask("explain", image=facts["key"], x=100, y=50, mode="slide")
+    answer = visitor.ask("explain", image=facts["key"], point=[100, 50], mode="slide")
     there = explain(model, plain, large, point=(301, int(50.5 * 700 / 233)), mode="slide", crop_size=512)
     assert answer["class"] == there.class_name and answer["score"] == pytest.approx(there.score, abs=1e-9)
     assert answer["point"] == [100, 50]
@@ -81,7 +82,7 @@ def test_contributions_sum_to_the_score(make_model, processor, image, similarity
     model = make_model(similarity)
     visitor = Visitor(demo_app([DemoModel(model, processor)]))
     key = visitor.upload(as_file(image))["key"]
-    found = visitor.ask("explain", image=key, x=60, y=40)
+    found = visitor.ask("explain", image=key, point=[60, 40])
     expected = explain(model, processor, image, point=(60, 40))
     assert found["class"] == expected.class_name and found["text"] == expected.to_text()
     assert found["score"] == pytest.approx(expected.score, abs=1e-9)
@@ -98,17 +99,15 @@ def test_contributions_sum_to_the_score(make_model, processor, image, similarity
 
 def test_a_class_can_be_explained_rather_than_any_other(visitor, image):
     key = visitor.upload(as_file(image))["key"]
-    found = visitor.ask("explain", image=key, x=60, y=40)
+    found = visitor.ask("explain", image=key, point=[60, 40])
     others = [one["name"] for one in visitor.ask("state")["models"][0]["classes"]]
     others.remove(found["class"])
     for rival in others:
-        answer = visitor.ask("explain", image=key, x=60, y=40, rather_than=rival)
+        answer = visitor.ask("explain", image=key, point=[60, 40], rival=rival)
         assert answer["runner_up"]["class"] == rival and answer["runner_up"]["margin"] > 0
-        back = visitor.ask(
-            "explain", image=key, x=60, y=40, **{"class": rival, "rather_than": found["class"]}
-        )
+        back = visitor.ask("explain", image=key, point=[60, 40], class_name=rival, rival=found["class"])
         assert back["runner_up"]["margin"] == pytest.approx(-answer["runner_up"]["margin"])
-    status, message = visitor.refusal("explain", image=key, x=60, y=40, rather_than="cow")
+    status, message = visitor.refusal("explain", image=key, point=[60, 40], rival="cow")
     assert status == 400 and "no class 'cow'" in message
 
 
@@ -122,7 +121,7 @@ def test_a_drawn_region_and_a_whole_class_are_explained(visitor, model, processo
     assert found["region_pixels"] == region.sum() and found["class"] == expected.class_name
     assert found["score"] == pytest.approx(expected.score, abs=1e-9)
     name = segment(model, processor, image).shares()[0][0]
-    whole = visitor.ask("explain", image=facts["key"], **{"class": name})
+    whole = visitor.ask("explain", image=facts["key"], class_name=name)
     assert (
         whole["is_whole_class"]
         and whole["region_pixels"] == (segment(model, processor, image).mask(name)).sum()
@@ -138,7 +137,7 @@ def test_the_words_of_a_class_and_the_spoken_share_are_told(solved, scenes_proce
     facts = visitor.ask("sample", number=0)
     assert 0 < facts["result"]["spoken_share"] < 1
     classes = {one["name"]: one for one in visitor.ask("state")["models"][0]["classes"]}
-    answer = visitor.ask("explain", image=facts["key"], x=10, y=10)
+    answer = visitor.ask("explain", image=facts["key"], point=[10, 10])
     assert 0 < answer["spoken_share"] < 1
     phrases = classes[answer["class"]]["phrases"]
     own = [one for one in answer["contributions"] if one["own"]]
@@ -148,7 +147,7 @@ def test_the_words_of_a_class_and_the_spoken_share_are_told(solved, scenes_proce
 
 def test_property_map_shows_the_scores(visitor, model, processor, image):
     facts = visitor.upload(as_file(image))
-    found = visitor.ask("property", image=facts["key"], property=3)
+    found = visitor.ask("property", image=facts["key"], index=3)
     with torch.no_grad():
         logits = model(**processor(images=image, return_tensors="pt")).property_logits
     low = torch.sigmoid(logits / model.config.temperature)[:, 3:4]
@@ -159,21 +158,15 @@ def test_property_map_shows_the_scores(visitor, model, processor, image):
     np.testing.assert_allclose(layer[..., 3], 255 * 0.9 * scores**0.5, atol=0.6)
     color = 255 * np.array(HEAT(0.12 + 0.83 * scores[40, 60])[:3])
     np.testing.assert_allclose(layer[40, 60, :3], color, atol=1)
-    status, message = visitor.refusal("property", image=facts["key"], property=8)
+    status, message = visitor.refusal("property", image=facts["key"], index=8)
     assert status == 400 and "numbers 0 to 7" in message
 
 
 def test_points_outside_of_the_image(visitor, image):
     key = visitor.upload(as_file(image))["key"]
-    for point in (
-        {"x": 131, "y": 0},
-        {"x": 0, "y": -1},
-        {"x": 0},
-        {"x": "0", "y": 0},
-        {"x": 10**30, "y": 0},
-        {},
-    ):
-        assert visitor.refusal("explain", image=key, **point)[0] == 400
+    for point in ([131, 0], [0, -1], [0], ["0", 0], [10**30, 0], [0, 0, 0], [0.5, 0], {}, 7):
+        assert visitor.refusal("explain", image=key, point=point)[0] == 400
+    assert visitor.refusal("explain", image=key)[0] == 400
 
 
 def test_the_network_runs_once_for_each_image_whatever_is_asked(visitor, model, image):
@@ -182,8 +175,8 @@ def test_the_network_runs_once_for_each_image_whatever_is_asked(visitor, model, 
     keys = [visitor.upload(as_file(image.rotate(7 * k)))["key"] for k in range(3)]
     for key in keys:
         visitor.ask("result", image=key)
-        visitor.ask("property", image=key, property=0)
-        visitor.ask("explain", image=key, x=3, y=3)
+        visitor.ask("property", image=key, index=0)
+        visitor.ask("explain", image=key, point=[3, 3])
     visitor.edit(
         {"edit": "add_class", "name": "bus", "properties": ["property 0", "property 3"]}, image=keys[0]
     )
@@ -214,7 +207,7 @@ def test_two_models_answer_beside_each_other(make_model, processor, image):
     assert [model["name"] for model in visitor.ask("state")["models"]] == ["one", "two"]
     second = visitor.ask("result", image=facts["key"], model=1)
     np.testing.assert_array_equal(labels_of(second, facts), segment(two, processor, image).labels.numpy())
-    assert visitor.ask("explain", image=facts["key"], x=5, y=5, model=1)["score"] == pytest.approx(
+    assert visitor.ask("explain", image=facts["key"], point=[5, 5], model=1)["score"] == pytest.approx(
         explain(two, processor, image, point=(5, 5)).score
     )
     visitor.edit({"edit": "rename_class", "old": "sky", "new": "air"}, model=1)
@@ -240,3 +233,22 @@ def test_a_failing_model_is_answered_and_logged(visitor, model, image, caplog):
 def test_a_model_without_properties_is_refused(processor):
     with pytest.raises(ValueError, match="Linear has no properties to show"):
         DemoModel(torch.nn.Linear(1, 1), processor)
+
+
+def test_the_map_follows_a_property_that_is_set(visitor, model, processor, image):
+    facts = visitor.upload(as_file(image))
+    found = visitor.ask("intervene", image=facts["key"], changes=[[0, 1.0], [3, 0]])
+    expected = intervene(model, processor, image, {0: 1.0, 3: 0.0})
+    np.testing.assert_array_equal(labels_of(found, facts), expected.labels.numpy())
+    assert found["changed"] == pytest.approx(float(expected.changed.float().mean())) and found["changed"] > 0
+    old, new, share = found["flows"][0]
+    assert (old, new, round(share * image.width * image.height)) == expected.flows()[0]
+    outline = [[0, 0], [40, 0], [40, 40], [0, 40]]
+    inside = labels_of(
+        visitor.ask("intervene", image=facts["key"], changes=[[0, 1.0]], outline=outline), facts
+    )
+    before = labels_of(facts["result"], facts)
+    assert (inside[:, 80:] == before[:, 80:]).all() and (inside != before).any()
+    assert visitor.ask("result", image=facts["key"]) == facts["result"], "nothing stays changed"
+    for changes in ([], [[8, 0.5]], [[0, 2]], [[0, -1]], [[0]], [0, 1]):
+        assert visitor.refusal("intervene", image=facts["key"], changes=changes)[0] == 400

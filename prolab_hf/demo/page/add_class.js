@@ -16,11 +16,13 @@ function labelled(text, input) {
 export function addClassForm({ apply, preview }) {
   const form = make("form"), name = make("input", undefined, "input"), start = make("select", undefined, "input");
   const suggest = button("", "button small", fillSuggestion), sentences = make("textarea", undefined, "input");
-  const byWords = button("Write sentences", "", () => setWay(true)), byTicks = button("Tick properties", "", () => setWay(false));
-  const ways = make("div", undefined, "segments field"), budget = make("input"), budgetText = make("span", "", "number");
+  const byWords = button("Write sentences", "", () => setWay(true));
+  const byTicks = button("Tick properties", "", () => setWay(false));
+  const ways = make("div", undefined, "segments field");
+  const budget = make("input"), budgetText = make("span", "", "number");
   const outcome = make("div", undefined, "outcome"), problem = make("p", "", "problem"), hint = make("p", "", "soft");
   const picker = new Picker("Its properties", changed), submit = make("button", "Add the class", "button primary");
-  let writes = false;
+  let writes = false, made = new Set();  // sentences that become properties of their own
   Object.assign(name, { id: "new-name", maxLength: 80, autocomplete: "off", required: true, oninput: changed });
   Object.assign(sentences, { id: "sentences", rows: 5, oninput: changed });
   Object.assign(budget, { id: "budget", type: "range", min: 0, max: BUDGETS.length - 1, value: 3, oninput: changed });
@@ -37,7 +39,8 @@ export function addClassForm({ apply, preview }) {
   const writing = labelled("What can be seen of it, one sentence per line", sentences);
   const share = make("label", undefined, "field budget");
   share.append(make("span", "How much it may take from known classes"), budget, budgetText);
-  form.append(suggest, labelled("Name", name), ways, starting, picker.node, writing, hint, share, outcome, problem, submit);
+  form.append(suggest, labelled("Name", name), ways, starting, picker.node, writing, hint, share, outcome, problem,
+              submit);
   form.onsubmit = event => { event.preventDefault(); add(); };
 
   function setWay(isWriting) {
@@ -47,12 +50,16 @@ export function addClassForm({ apply, preview }) {
   }
 
   const lines = () => sentences.value.split("\n").map(text => text.trim()).filter(Boolean);
-  const described = () => writes ? { sentences: lines() } : { properties: picker.chosen };
+  const described = () => writes ? { sentences: lines().filter(text => !made.has(text)) }
+    : { properties: picker.chosen };
+  const newPhrases = () => writes ? lines().filter(text => made.has(text)) : [];
   const isDescribed = () => writes ? lines().length > 0 : picker.chosen.length > 0;
   const share_ = () => BUDGETS[Number(budget.value)];
   function edits() {
-    const edit = { edit: "add_class", name: name.value.trim() || "new class", ...described() };
-    return model().measured && share_() !== model().budget ? [{ edit: "set_claim_budget", budget: share_() }, edit] : [edit];
+    const title = name.value.trim() || "new class", list = [{ edit: "add_class", name: title, ...described() }];
+    for (const phrase of newPhrases()) list.push({ edit: "add_property", phrase, classes: [title] });
+    const isOther = model().measured && share_() !== model().budget;
+    return isOther ? [{ edit: "set_claim_budget", budget: share_() }, ...list] : list;
   }
 
   const look = steadily(async () => {
@@ -76,57 +83,70 @@ export function addClassForm({ apply, preview }) {
   }
 
   function drawOutcome(answer) {
-    outcome.replaceChildren(...answer.placements.map(placement));
+    outcome.replaceChildren(...answer.placements.map(placement), ...newPhrases().map(newProperty));
     const title = name.value.trim() || "new class", found = answer.shown && answer.shown.shares
       .find(([id]) => answer.shown.classes[id].name === title);
     if (answer.shown) {
-      outcome.append(make("p", found ? `It would cover ${percent(found[1])} of this image.` : "It is not found in this image."));
+      outcome.append(make("p", found ? `It would cover ${percent(found[1])} of this image.`
+                                     : "It is not found in this image."));
     }
     const claim = answer.claims.find(one => one.class === title);
     if (claim) {
       const taken = claim.takes_from.slice(0, 4).map(one => `${one.class} (${percent(one.share)})`);
-      outcome.append(make("p", taken.length ? `It takes pixels from ${taken.join(", ")}.` : "It takes no pixel of a known class.", "soft"));
+      outcome.append(make("p", taken.length ? `It takes pixels from ${taken.join(", ")}.`
+                                            : "It takes no pixel of a known class.", "soft"));
     }
     outcome.append(...answer.notes.filter(text => !text.includes("was left out")).map(text => make("p", text, "soft")));
     if (answer.shown && !found) outcome.append(...nextSteps(claim));
   }
 
   function placement(one) {  // where a sentence went, and how sure that is
-    const node = make("div", undefined, `placement ${one.sureness === "sure" || one.sureness === "known" ? "sure" : one.used ? "unsure" : "unfit"}`);
-    const words = make("div");
-    words.append(make("span", one.sentence, "name"), make("span", one.used ? ` → ${one.property}` : ` is nearest to ${one.property}`, "soft"));
+    const kind = !one.used ? "unfit" : one.sureness === "unsure" ? "unsure" : "sure";
+    const node = make("div", undefined, `placement ${kind}`), words = make("div");
+    words.append(make("span", one.sentence, "name"),
+                 make("span", one.used ? ` → ${one.property}` : ` is nearest to ${one.property}`, "soft"));
     node.append(words, make("span", `${SURENESS[one.sureness]} ${one.cosine.toFixed(2)}`, "number"));
-    if (!one.used) node.append(button("Make a property of it", "button small", () => newProperty(one), "Only the new class has it"));
+    if (!one.used) node.append(makes("Make a property of it", one.sentence, true));
     return node;
   }
 
-  // A class that nothing else describes needs the property first: it is added together with the class.
-  async function newProperty(one) {
-    const rest = lines().filter(text => text !== one.sentence), title = name.value.trim();
-    if (!title) { problem.textContent = "Give the class a name first."; name.focus(); return; }
-    if (!rest.length) { problem.textContent = "Describe the class by at least one known property, too."; return; }
-    const answer = await apply([{ edit: "add_class", name: title, sentences: rest },
-                                { edit: "add_property", phrase: one.sentence, classes: [title] }], problem);
-    if (answer) clear();
+  function newProperty(text) {
+    const node = make("div", undefined, "placement sure"), words = make("div");
+    words.append(make("span", text, "name"), make("span", " becomes a property that only this class has", "soft"));
+    node.append(words, makes("Not a property", text, false));
+    return node;
   }
+
+  const makes = (label, text, on) => button(label, "button small", () => {
+    if (on) made.add(text); else made.delete(text);
+    look();
+  });
 
   function nextSteps(claim) {
     const steps = ["What to do next:"];
     if (claim && !claim.can_be_told_apart) steps.push(`describe what sets it apart from ${claim.nearest};`);
-    if (share_() < BUDGETS.at(-1) && model().measured) steps.push("let it take more from known classes (the slider above);");
+    if (share_() < BUDGETS.at(-1) && model().measured) {
+      steps.push("let it take more from known classes (the slider above);");
+    }
     steps.push("look at the maps of its properties in this image: one that is dark where it stands is not seen there;");
     steps.push("or try an image that shows it.");
     return [make("p", steps.join(" "), "next")];
   }
 
   async function add() {
-    if (!isDescribed()) { problem.textContent = writes ? "Describe the class in sentences." : "Tick its properties."; return; }
+    if (!isDescribed()) {
+      problem.textContent = writes ? "Describe the class in sentences." : "Tick its properties.";
+      return;
+    }
     submit.disabled = true;
+    clearTimeout(timer);
+    await look.settle();  // a preview of what was just added would be refused
     try { if (await apply(edits(), problem)) clear(); } finally { submit.disabled = false; }
   }
 
   function clear() {
     name.value = sentences.value = "";
+    made = new Set();
     picker.set(model().properties);
     outcome.replaceChildren();
     fill();
@@ -148,9 +168,9 @@ export function addClassForm({ apply, preview }) {
     starting.hidden = picker.node.hidden = writes;
     writing.hidden = !writes;
     share.hidden = !measured;
-    hint.textContent = writes ? "Each sentence goes to the property that is nearest to it."
-      : encoder.available ? ""
-      : `To describe classes in sentences, start the demo with --encoder (${encoder.name || "the text encoder of the property space"}).`;
+    const which = encoder.name || "the text encoder of the property space";
+    hint.textContent = writes ? "Each sentence goes to the property that is nearest to it." : encoder.available ? ""
+      : `To describe classes in sentences, start the demo with --encoder (${which}).`;
     start.replaceChildren(option("", "no class"), ...classes.map(one => option(one.name, one.name)));
     start.value = classes.some(one => one.name === chosen) ? chosen : "";
     suggest.hidden = !suggestion;

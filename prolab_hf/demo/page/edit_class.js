@@ -5,7 +5,8 @@ import { model } from "./store.js";
 
 export function classForm({ apply }) {
   const node = make("div"), list = make("div", undefined, "list classes"), form = make("div", undefined, "editing");
-  const problem = make("p", "", "problem"), name = make("input", undefined, "input"), sentences = make("textarea", undefined, "input");
+  const problem = make("p", "", "problem"), name = make("input", undefined, "input");
+  const sentences = make("textarea", undefined, "input");
   const merged = make("select", undefined, "input"), picker = new Picker("Its properties");
   let open = "";
   problem.setAttribute("role", "alert");
@@ -62,7 +63,8 @@ export function classForm({ apply }) {
     picker.set(properties, one.properties.map(k => properties[k]));
     sentences.value = one.sentences.join("\n");
     words.hidden = describe.hidden = !one.sentences.length && !encoder.available;
-    merged.replaceChildren(...classes.filter(other => other.name !== open).map(other => option(other.name, other.name)));
+    const others = classes.filter(other => other.name !== open);
+    merged.replaceChildren(...others.map(other => option(other.name, other.name)));
     merge.disabled = remove.disabled = classes.length < 2;
   }
   return { node, fill };

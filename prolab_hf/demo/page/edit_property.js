@@ -5,25 +5,32 @@ import { model } from "./store.js";
 
 export function propertyForm({ apply }) {
   const node = make("div"), chosen = make("select", undefined, "input"), name = make("input", undefined, "input");
-  const merged = make("select", undefined, "input"), problem = make("p", "", "problem"), part = make("input", undefined, "input");
+  const merged = make("select", undefined, "input"), part = make("input", undefined, "input");
+  const problem = make("p", "", "problem");
   const phrases = new Picker("Phrases that leave it"), owners = new Picker("Classes that show it");
-  const phrase = make("input", undefined, "input"), form = make("div", undefined, "editing"), adding = make("div", undefined, "editing");
+  const phrase = make("input", undefined, "input");
+  const form = make("div", undefined, "editing"), adding = make("div", undefined, "editing");
   problem.setAttribute("role", "alert");
   chosen.id = "property-choice";
-  for (const [input, label] of [[chosen, "Property to change"], [name, "Name of the property"], [merged, "Property to merge it with"],
-                                [part, "Name of the part that is split off"], [phrase, "What can be seen"]]) {
+  for (const [input, label] of [
+    [chosen, "Property to change"], [name, "Name of the property"], [merged, "Property to merge it with"],
+    [part, "Name of the part that is split off"], [phrase, "What can be seen"],
+  ]) {
     input.setAttribute("aria-label", label);
     if (input.tagName === "INPUT") Object.assign(input, { maxLength: 80, autocomplete: "off", placeholder: label });
   }
   const act = edits => apply(edits, problem);
   const row = (...nodes) => { const one = make("div", undefined, "row action"); one.append(...nodes); return one; };
   const now = () => model().properties[Number(chosen.value)];
-  const rename = button("Rename", "button small", async () => act([{ edit: "rename_property", old: now(), new: name.value.trim() }]));
-  const merge = button("Merge", "button small", () => act([{ edit: "merge_properties", name: name.value.trim() || now(),
-    properties: [now(), merged.value] }]));
-  const split = button("Split", "button small", () => act([{ edit: "split_property", property_name: now(), phrases: phrases.chosen,
-    name: part.value.trim() || phrases.chosen[0] || "" }]));
-  const remove = button("Remove the property", "button small", () => act([{ edit: "remove_properties", properties: [now()] }]));
+  const rename = button("Rename", "button small", () =>
+    act([{ edit: "rename_property", old: now(), new: name.value.trim() }]));
+  const merge = button("Merge", "button small", () =>
+    act([{ edit: "merge_properties", name: name.value.trim() || now(), properties: [now(), merged.value] }]));
+  const split = button("Split", "button small", () =>
+    act([{ edit: "split_property", property_name: now(), phrases: phrases.chosen,
+           name: part.value.trim() || phrases.chosen[0] || "" }]));
+  const remove = button("Remove the property", "button small", () =>
+    act([{ edit: "remove_properties", properties: [now()] }]));
   const add = button("Add the property", "button small", async () => {
     const done = await act([{ edit: "add_property", phrase: phrase.value.trim(), classes: owners.chosen }]);
     if (done) { phrase.value = ""; owners.set(model().classes.map(one => one.name)); }
@@ -38,8 +45,9 @@ export function propertyForm({ apply }) {
 
   function fill() {
     const { properties, phrases: known, classes, encoder } = model(), before = chosen.value;
-    chosen.replaceChildren(...properties.map((text, k) => [text, k]).sort((a, b) => a[0].localeCompare(b[0], "en", { numeric: true }))
-      .map(([text, k]) => option(String(k), text)));
+    const order = properties.map((text, k) => [text, k])
+      .sort((a, b) => a[0].localeCompare(b[0], "en", { numeric: true }));
+    chosen.replaceChildren(...order.map(([text, k]) => option(String(k), text)));
     chosen.value = Number(before) < properties.length && before !== "" ? before : chosen.options[0].value;
     name.value = now();
     merged.replaceChildren(...[...chosen.options].filter(one => one.value !== chosen.value)

@@ -20,7 +20,9 @@ export function connectGallery(showImage) {
     over(false);
     takeFiles([...event.dataTransfer.files]);
   });
-  addEventListener("paste", event => takeFiles([...event.clipboardData.files].filter(one => one.type.startsWith("image/"))));
+  addEventListener("paste", event => {
+    takeFiles([...event.clipboardData.files].filter(one => one.type.startsWith("image/")));
+  });
 }
 
 function problemOf(file) {
@@ -85,6 +87,6 @@ export function drawGallery() {
 
 async function forget(key) {
   store.images = (await call("forget", { image: key })).images;
-  if (store.image && store.image.key === key && store.images.length) await look(await call("image", { image: store.images.at(-1).key }));
-  else { emit("image"); }
+  const isShown = store.image && store.image.key === key && store.images.length;
+  if (isShown) await look(await call("image", { image: store.images.at(-1).key })); else emit("image");
 }

@@ -2,10 +2,12 @@
 import { ask, busy, call, download, guarded, recover } from "./api.js";
 import { $, button, isNarrow, make, percent, reveal, swatch, track } from "./dom.js";
 import { connectGallery, drawGallery, drawSample } from "./gallery.js";
+import { connectMini } from "./mini.js";
 import { connectProperties, showProperty } from "./properties.js";
 import { Frame } from "./stage.js";
-import { emit, model, on, painted, store } from "./store.js";
+import { emit, model, on, painted, result, store } from "./store.js";
 import { connectWords } from "./words.js";
+import { connectWhatIf } from "./what_if.js";
 import * as why from "./why.js";
 
 const TABS = ["why", "seen", "words"];
@@ -20,6 +22,7 @@ async function refresh() {
     store.frames = store.models.map((_, number) => new Frame(number, { onPlace, onHover }));
     $("frames").replaceChildren(...store.frames.map(frame => frame.node));
     $("frames").classList.toggle("two", store.frames.length > 1);
+    connectMini();
   }
   emit("models");
 }
@@ -76,13 +79,18 @@ async function edited(answer) {
 // The same place with other words, or by another model; the same class where it is still there.
 async function explainAgain() {
   if (!store.place) return;
-  const names = model().classes.map(one => one.name), asked = store.answer, isWhole = !("x" in store.place || store.place.outline);
-  const kept = asked && names.includes(asked.class) && (isWhole || asked.class !== asked.predicted_class) ? asked.class : "";
+  const names = model().classes.map(one => one.name), asked = store.answer;
+  const isWhole = !("x" in store.place || store.place.outline);
+  const stays = asked && names.includes(asked.class) && (isWhole || asked.class !== asked.predicted_class);
+  const kept = stays ? asked.class : "";
   if (isWhole && !kept) { Object.assign(store, { place: null, answer: null }); emit("answer"); return; }
   await explain(kept, names.includes(store.rival) ? store.rival : "");
 }
 
-const namesOf = frame => { const names = frame.classes.map(one => one.name); return Array.from(frame.ids, id => names[id]); };
+function namesOf(frame) {
+  const names = frame.classes.map(one => one.name);
+  return Array.from(frame.ids, id => names[id]);
+}
 
 function moves(before, after) {  // [from, to, share], most first
   const counts = new Map();
@@ -104,7 +112,9 @@ function onPlace(frame, place) {
 function explain(name, rival) {
   return guarded(async () => {
     const { place, image } = store;
-    const fields = { image: image.key, model: store.active, mode: store.mode, ...place, ...(name && { class: name }), ...(rival && { rather_than: rival }) };
+    const where = "x" in place ? { point: [place.x, place.y] } : place;
+    const fields = { image: image.key, model: store.active, mode: store.mode, ...where,
+                     ...(name && { class_name: name }), ...(rival && { rival }) };
     const answer = await ask("why", () => call("explain", fields));
     if (!answer) return;
     store.answer = answer;
@@ -119,7 +129,8 @@ function onHover(frame, spot) {
 }
 
 function say(text) {
-  $("where").textContent = text || (store.view === "property" && store.heat ? `${store.heat.name}: bright where it is seen.`
+  $("where").textContent = text || (
+    store.view === "property" && store.heat ? `${store.heat.name}: bright where it is seen.`
     : store.override ? store.override.about
     : store.image ? `${store.image.note} Click a pixel to see why it got its class, or drag around a region.`.trim() : "");
   if (!text && store.view === "classes" && store.lit && store.lit !== "differ" && !store.override) {
@@ -161,13 +172,18 @@ function setActive(number) {
 }
 
 function drawLegend() {
-  const entries = shares().map(([name, share, color]) => legendEntry(name, percent(share), share, color, name, "Show only this class"));
+  const entries = shares().map(([name, share, color]) =>
+    legendEntry(name, percent(share), share, color, name, "Show only this class"));
   if (store.models.length > 1 && store.frames.every(frame => frame.ids)) {
     const [one, two] = store.frames, names = store.frames.map(frame => frame.classes.map(entry => entry.name));
     const same = one.ids.reduce((sum, id, at) => sum + (names[0][id] === names[1][two.ids[at]]), 0) / one.ids.length;
-    entries.push(legendEntry("the two models differ", percent(1 - same), 1 - same, "var(--soft)", "differ", "Show only where they differ"));
+    entries.push(legendEntry("the two models differ", percent(1 - same), 1 - same, "var(--soft)", "differ",
+                             "Show only where they differ"));
   }
   $("legend").replaceChildren(...entries);
+  const spoken = result() && !store.override ? result().spoken_share : 1;
+  $("spoken").textContent = spoken >= .9995 ? ""
+    : `Words explain ${percent(Math.max(0, spoken))} of the scores in this image.`;
 }
 
 function legendEntry(label, value, share, color, lit, title) {
@@ -212,6 +228,7 @@ on("answer", () => { for (const frame of store.frames) frame.mark(); why.drawWhy
 on("view", drawView);
 why.connect(index => { openTab("seen"); return showProperty(index); }, explain);
 connectProperties();
+connectWhatIf();
 connectGallery(look);
 connectWords(edited);
 recover(refresh, async () => { await refresh(); store.image = null; await drawSample(); });

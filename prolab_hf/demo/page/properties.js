@@ -1,6 +1,6 @@
 // "Properties": where each is seen, several maps side by side.
 import { ask, call, guarded } from "./api.js";
-import { $, button, keepFocus, line, make, matching, reveal, track } from "./dom.js";
+import { $, button, isNarrow, keepFocus, line, make, matching, reveal, track } from "./dom.js";
 import { emit, model, on, result, store } from "./store.js";
 
 const MAX_PINNED = 8;
@@ -15,11 +15,11 @@ export function showProperty(index) {
     store.view = "property";
     store.lit = null;
     emit("view");
-    reveal($("stage"));
+    if (isNarrow()) reveal($("questions"), "start"); else reveal($("stage"));
   });
 }
 
-const fetchMap = index => call("property", { image: store.image.key, property: index, model: store.active });
+const fetchMap = index => call("property", { image: store.image.key, index, model: store.active });
 
 async function pin(index) {
   if (pinned.some(one => one.property === index)) pinned = pinned.filter(one => one.property !== index);

@@ -68,7 +68,8 @@ export class Frame {
     this.node.classList.toggle("answers", store.models.length > 1 && this.number === store.active);
     this.caption.textContent = store.models[this.number].name;
     this.caption.hidden = store.models.length < 2;
-    this.box.setAttribute("aria-label", `Image${store.models.length > 1 ? ` as ${this.caption.textContent} sees it` : ""}. ` +
+    const whose = store.models.length > 1 ? ` as ${this.caption.textContent} sees it` : "";
+    this.box.setAttribute("aria-label", `Image${whose}. ` +
       "Arrow keys move the marker, Enter explains the pixel under it.");
     const found = painted(this.number);
     this.ids = found ? classIds(found.runs, width * height) : null;
@@ -148,7 +149,8 @@ export class Frame {
     let start = null;
     this.box.onpointerdown = event => {
       if (event.button !== 0 || !store.image) return;
-      start = { at: [event.clientX, event.clientY], pixel: this.pixel(event), drags: event.pointerType === "mouse" || isDrawing() };
+      start = { at: [event.clientX, event.clientY], pixel: this.pixel(event),
+                drags: event.pointerType === "mouse" || isDrawing() };
       if (start.drags) this.box.setPointerCapture(event.pointerId);
     };
     this.box.onpointermove = event => {

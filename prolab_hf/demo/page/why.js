@@ -24,8 +24,6 @@ export function drawWhy() {
   }
   const rival = answer.runner_up, title = make("div", undefined, "row title");
   title.append(swatch(colorOf(answer.class)), make("h2", answer.class), make("span", number(answer.score), "number"));
-  const back = button("Back to the image", "button small narrow", () => $("stage").scrollIntoView({ block: "start" }));
-  title.append(back);
   panel.append(title, verdict(answer, rival), choices(answer, rival));
   drawShares(panel, answer);
   panel.append(spoken(answer));
@@ -44,8 +42,8 @@ function verdict(answer, rival) {
     : answer.is_whole_class ? `All ${answer.region_pixels.toLocaleString("en")} pixels that are called ${answer.class}.`
     : `Region of ${answer.region_pixels.toLocaleString("en")} pixels.`;
   const what = answer.class === answer.predicted_class ? "" : ` The model says ${answer.predicted_class}.`;
-  const lead = !rival ? "" : rival.margin >= 0 ? ` It leads ${rival.class} (${number(rival.score)}) by ${number(rival.margin)}.`
-    : ` It trails ${rival.class} (${number(rival.score)}) by ${number(-rival.margin)}.`;
+  const lead = !rival ? "" : ` It ${rival.margin >= 0 ? "leads" : "trails"} ${rival.class} (${number(rival.score)}) by ` +
+    `${number(Math.abs(rival.margin))}.`;
   return make("p", place + what + lead);
 }
 

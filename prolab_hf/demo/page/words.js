@@ -2,10 +2,11 @@
 // with one click.
 import { busy, call, download, guarded, ServerLost } from "./api.js";
 import { addClassForm } from "./add_class.js";
-import { $, button, make, number, percent } from "./dom.js";
+import { $, button, make, number, percent, reveal } from "./dom.js";
 import { classForm } from "./edit_class.js";
 import { propertyForm } from "./edit_property.js";
 import { emit, model, on, store } from "./store.js";
+import { reset as resetWhatIf } from "./what_if.js";
 
 const SECTIONS = { add: "Add a class", classes: "Classes", properties: "Properties" };
 let section = "add", effect = null, notes = "", onEdited = async () => {};
@@ -31,6 +32,7 @@ async function apply(edits, problem) {
     effect = answer.effect;
     notes = isBack ? `${edits[0].edit === "undo" ? "Taken back" : "Made again"}: ${effect.text}` : "";
     await onEdited(answer);
+    reveal($("history"));
     return answer;
   } catch (error) {
     if (error instanceof ServerLost || error.status === 410 || !problem) throw error;
@@ -42,6 +44,7 @@ async function apply(edits, problem) {
 // What edits would do, shown on the image; without edits the map of now comes back.
 async function preview(edits, about) {
   const had = store.override;
+  resetWhatIf();
   if (!edits) {
     store.override = null;
     if (had) emit("results");

@@ -106,7 +106,7 @@ def prepare_balance(
             if counted and counts is not None
             else weights_from_file(wanted.class_weights, names)
         )
-    balance = ClassBalance(names, weights, counts, _rare_crops(counts, wanted.rare_class_crops))
+    balance = ClassBalance(names, weights, counts, rare_crops_of(counts, wanted.rare_class_crops))
     if weights is not None:
         config.class_weights = list(weights)
         config.validate_property_fields()
@@ -115,7 +115,13 @@ def prepare_balance(
     return balance
 
 
-def _rare_crops(counts: ClassCounts | None, probability: float) -> RareCrops | None:
+def rare_crops_of(counts: ClassCounts | None, probability: float) -> RareCrops | None:
+    """Crops around rare classes, a class of a quarter of the pixels twice as often; `None` without any.
+
+    Args:
+        counts: Of the training masks.
+        probability: That a crop is laid around a class.
+    """
     if counts is None or not probability:
         return None
     shares = np.where(counts.pixels > 0, counts.shares, 1)

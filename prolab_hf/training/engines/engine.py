@@ -73,6 +73,11 @@ class Engine:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
+    @property
+    def computing_model(self) -> nn.Module:
+        """The module that computes in a training step, without what is wrapped around it."""
+        return self.plain_model
+
     # ---- steps --------------------------------------------------------------------------------------------
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:

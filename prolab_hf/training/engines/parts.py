@@ -25,6 +25,11 @@ class PartsEngine(Engine):
         self.working = self.placed(copy.deepcopy(model))
         return self.working
 
+    @property
+    def computing_model(self) -> nn.Module:
+        """The working copy."""
+        return self.working
+
     def whole_tensors(self, *, averaged: bool) -> Iterator[tuple[str, Tensor]]:
         """Name and content of every tensor of the model, one after the other, whole on every process.
 

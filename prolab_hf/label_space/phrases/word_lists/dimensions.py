@@ -1,0 +1,125 @@
+"""Word lists of `conflicts`: which words give a value on which dimension, and which values imply others.
+
+A dimension maps values to words (`|` between them); the values of one dimension exclude one another unless one
+implies the other (`IMPLIED`). Words may be phrases of several words; articles and plurals do not matter. Extend the
+lists for one build with `--conflicts FILE` (see `conflicts.ConflictRules.extended`), which has the form of
+`DIMENSIONS`.
+"""
+
+from prolab_hf.label_space.phrases.word_lists.kinds import KINDS
+from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
+from prolab_hf.label_space.phrases.word_lists.opposites import OPPOSITES
+from prolab_hf.label_space.phrases.word_lists.places import PLACES
+from prolab_hf.label_space.phrases.word_lists.states import STATES
+
+DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES | KINDS | OPPOSITES
+
+# A value implies the values behind it; two values conflict unless one implies the other.
+IMPLIED: dict[str, dict[str, str]] = {
+    "colour": {
+        "turquoise": "turquoise-blue green",
+        "turquoise-blue": "blue",
+        "silver": "gray",
+        "golden": "yellow brown",
+        "cream": "white tan",
+        "tan": "brown",
+        "many colours": "red orange yellow green blue turquoise purple pink golden",
+    },
+    "shape": {
+        "round": "curved",
+        "disc": "round curved",
+        "ring": "round curved",
+        "sphere": "round curved",
+        "oval": "curved round elongated",
+        "cylinder": "curved round elongated",
+        "cone": "round elongated",
+        "dome": "curved round",
+        "arch": "curved",
+        "spiral": "curved elongated",
+        "teardrop": "curved round elongated",
+        "horseshoe": "curved",
+        "bell": "curved round",
+        "kidney": "curved elongated",
+        "diamond": "angular rectangle",
+        "trapezoid": "angular",
+        "zigzag": "angular irregular elongated",
+        "cross": "angular",
+        "arrow": "angular triangle elongated",
+        "mushroom": "curved round",
+        "hourglass": "curved",
+        "fan": "curved",
+        "needle": "angular elongated",
+        "bowl": "curved round",
+        "crescent": "curved elongated",
+        "rectangle": "angular",
+        "square": "rectangle angular",
+        "box": "rectangle angular square elongated",
+        "triangle": "angular",
+        "pentagon": "angular",
+        "hexagon": "angular",
+        "octagon": "angular",
+        "star": "angular",
+    },
+    "pattern": {
+        "stripes": "patterned",
+        "spots": "patterned",
+        "checks": "patterned",
+        "floral": "patterned",
+        "patches": "patterned",
+        "bricks": "patterned",
+        "zigzag": "patterned",
+        "camouflage": "patterned",
+        "geometric": "patterned",
+        "honeycomb": "patterned geometric",
+        "swirl": "patterned",
+        "marks": "patterned",
+    },
+    "ends": {"erect": "pointed", "hooked": "curved pointed", "square": "blunt flat"},
+    "engine": {"rotor": "propeller"},
+    "slicing": {},
+    "age": {},
+    "material": {
+        "steel": "metal",
+        "iron": "metal",
+        "brass": "metal",
+        "bronze": "metal",
+        "aluminium": "metal",
+        "bamboo": "wood",
+        "marble": "stone",
+        "gravel": "stone",
+        "porcelain": "ceramic",
+        "terracotta": "ceramic",
+        "brick": "terracotta",
+        "cotton": "fabric",
+        "wool": "fabric",
+        "silk": "fabric",
+        "velvet": "fabric",
+        "canvas": "fabric",
+        "cardboard": "paper",
+        "wicker": "bamboo straw",
+    },
+    "kind": {"vehicle": "machine", "tool": "machine", "instrument": "tool", "weapon": "tool machine"},
+    "opening": {},
+    "support": {
+        "under table": "ground",
+        "middle of room": "ground",
+        "air": "ceiling",
+        "bed": "",
+        "on post": "air",
+    },
+    "locale": {
+        "waterside": "water",
+        "garden": "farm",
+        "sports field": "garden street",
+        "underground": "station",
+    },
+    "posture": {"riding": "sitting", "climbing": "standing"},
+}
+
+# Values that one thing may have at once although neither implies the other.
+TOGETHER: dict[str, frozenset[frozenset[str]]] = {
+    "shape": frozenset(
+        frozenset({"elongated", shape})
+        for shape in ("rectangle", "triangle", "curved", "irregular", "angular")
+    ),
+}
