@@ -12,8 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.study import records, smoke  # noqa: E402
-from benchmarks.study.questions.corruptions import CORRUPTIONS  # noqa: E402
-from benchmarks.study.questions.faithfulness import margins  # noqa: E402
 from benchmarks.study.heads import Words  # noqa: E402
 from benchmarks.study.measures import (  # noqa: E402
     class_ious,
@@ -25,6 +23,8 @@ from benchmarks.study.measures import (  # noqa: E402
     unseen_figures,
 )
 from benchmarks.study.pixels import Pixels, drawn_data, region_numbers  # noqa: E402
+from benchmarks.study.questions.corruptions import CORRUPTIONS  # noqa: E402
+from benchmarks.study.questions.faithfulness import margins  # noqa: E402
 from benchmarks.study.tables import HELD_OUT, mean_over_groups, wrong_labels  # noqa: E402
 
 
