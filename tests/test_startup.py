@@ -13,7 +13,8 @@ import pytest
 import prolab_hf
 
 HEAVY = {"torch", "transformers", "torchvision", "timm", "sklearn", "datasets", "accelerate", "matplotlib",
-         "evaluate", "scipy", "pandas", "numpy", "huggingface_hub", "safetensors", "jinja2", "PIL"}  # fmt: skip
+         "evaluate", "scipy", "pandas", "numpy", "huggingface_hub", "safetensors", "jinja2", "PIL", "starlette",
+         "uvicorn"}  # fmt: skip
 WHEN_USED = {"sklearn", "datasets", "matplotlib", "evaluate", "pandas", "timm"}
 REPORT = "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
 

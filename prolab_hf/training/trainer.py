@@ -239,7 +239,7 @@ def train(
         )
         with contextlib.closing(state.batches), trackers or contextlib.nullcontext():
             exported_step = loop.run()
-        if recipe.closed_form.finish == "solve" and eval_dataset is not None:
+        if recipe.closed_form.finish is not None and eval_dataset is not None:
             solve_after_training(loop, train_dataset, eval_dataset)
     return _result(loop, output_dir, exported_step)
 

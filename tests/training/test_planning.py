@@ -33,6 +33,8 @@ def test_counts_by_hand(recipe):
     rows = dict(result.rows())
     assert rows["steps"] == "1,000 (8.0 epochs)"
     assert rows["images per step"] == "4 = 2 device(s) x 2 x 1 accumulated"
+    assert result.exchanged_bytes == 216 * 4  # a ring of two sends half of the sums, and then the other half
+    assert rows["sent by each device"].endswith("MiB per step (gradients, plain data parallelism)")
     assert any("1 TFLOP/s" in line and "50%" in line for line in result.assumptions)
 
 
