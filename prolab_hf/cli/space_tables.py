@@ -52,7 +52,7 @@ def _print_finding(console: Console, finding: "Finding", space: str, encoder: st
 
 def print_shared(console: Console, space: "PropertySpace", rules: "ConflictRules", limit: int = 40) -> None:
     """The phrases that share a property with another wording, worst first, and the share kept."""
-    from prolab_hf.label_space.report.fidelity import fidelity_figures, shared_phrases
+    from prolab_hf.label_space.report.fidelity import UNRELATED_COSINE, fidelity_figures, shared_phrases
 
     shared = shared_phrases(space, rules)
     figures = fidelity_figures(space, shared)
@@ -71,10 +71,16 @@ def print_shared(console: Console, space: "PropertySpace", rules: "ConflictRules
             table.add_row(escape(item.phrase), escape(item.property_name), nearness, escape(against))
         console.print(table)
     more = f" The table leaves out {len(fell) - limit}." if len(fell) > limit else ""
+    strangers = sum(item.is_stranger for item in shared)
     console.print(
         f"{figures['phrases']} phrases in {space.num_properties} properties; {100 * figures['fidelity']:.1f} % kept "
-        f"what their author wrote.{more}"
+        f"what their author wrote (no contradiction, and near enough).{more}"
     )
+    if strangers:
+        console.print(
+            f"{strangers} of them fell in with something else (cosine below {UNRELATED_COSINE}): ask for more "
+            "properties (--num-properties auto merges only what means the same), or word the same idea alike."
+        )
 
 
 def print_placed(

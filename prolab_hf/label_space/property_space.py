@@ -28,8 +28,7 @@ class PropertySpace(SpaceContent):
             length are scaled to it.
         class_property_matrix: `(num_classes, num_properties)` of 0 and 1.
         descriptions: Class name -> the sentences it was described by; classes may be absent.
-        assignments: Class name -> property index of each of its descriptions; where given, they must make up
-            exactly the class's row.
+        assignments: Class name -> property index of each of its descriptions, together exactly the class's row.
         name: Short name of the space.
         encoder: Facts about the text encoder (JSON values).
         clustering: Facts about the clustering (JSON values).
@@ -421,6 +420,11 @@ class PropertySpace(SpaceContent):
         from prolab_hf.label_space.building import random_codes_space
 
         return random_codes_space(cls, class_names, num_properties, density, seed)
+
+    def _repr_html_(self) -> str:
+        from prolab_hf.label_space.views.notebook import space_html
+
+        return space_html(self)
 
     @classmethod
     def one_hot(cls, class_names: Sequence[str]) -> Self:

@@ -1,12 +1,15 @@
 """Which phrases contradict each other: pairs labelled by hand, and one test per rule."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules
-from prolab_hf.label_space.phrases.judges import chat_judge
+from prolab_hf.label_space.phrases.judges import chat_judge, cross_encoder_judge
 
 PAIRS = json.loads((Path(__file__).parent / "conflict_pairs.json").read_text("utf-8"))
 
@@ -149,3 +152,75 @@ def test_the_chat_judge_asks_once_for_each_pair():
     judge = chat_judge(chat)
     assert [judge("glonk", "blick"), judge("glonk", "blick"), judge("a", "b")] == [True, True, False]
     assert chat.asked == 2
+
+
+class StandInEncoder:
+    """Takes the place of sentence-transformers' CrossEncoder: contradiction where "blick" stands."""
+
+    labels = {0: "contradiction", 1: "entailment", 2: "neutral"}
+    asked = 0
+
+    def __init__(self, model):
+        self.config = SimpleNamespace(id2label=self.labels)
+
+    def predict(self, pairs):
+        type(self).asked += 1
+        return np.array(
+            [[3.0, 0, 1] if "blick" in first + second else [0, 1, 2.0] for first, second in pairs]
+        )
+
+
+def test_the_cross_encoder_judges_by_its_contradiction_label(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(CrossEncoder=StandInEncoder))
+    judge = cross_encoder_judge("made/up")
+    assert [judge("glonk", "blick"), judge("glonk", "blick"), judge("a", "b")] == [True, True, False]
+    assert StandInEncoder.asked == 2
+    monkeypatch.setattr(StandInEncoder, "labels", {0: "LABEL_0"})
+    with pytest.raises(ValueError, match="made/up judges label_0; a judge needs a model with a label"):
+        cross_encoder_judge("made/up")
+
+
+def test_a_cross_encoder_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ImportError, match=r'pip install "prolab_hf\[sentence-transformers\]"'):
+        cross_encoder_judge("made/up")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("long tail", "short legs"),
+        ("blue stripes", "white color"),
+        ("straight roads", "green fields"),
+        ("red jacket", "black trousers"),
+        ("two wheels", "two pedals"),
+        ("flat bottom", "round shape"),
+    ],
+)
+def test_what_is_said_of_other_parts_does_not_contradict(first, second):
+    assert BUILT_IN.conflict(first, second) is None and BUILT_IN.conflict(second, first) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("three pairs of legs", "four legs"),
+        ("four-legged animal", "six legs"),
+        ("small, black-tipped tail", "white-tipped tail"),
+        ("crosses over the river", "passes under the river"),
+        ("inside the penalty area", "outside the penalty area"),
+        ("headlights on", "headlights off"),
+        ("seat up", "seat down"),
+        ("in the left lung", "in the right lung"),
+        ("in a large group", "alone"),
+        ("legs cannot be seen", "four legs"),
+        ("seats one person", "seats several people"),
+        ("in flower", "not in flower"),
+        ("longish tail", "short tail"),
+        ("filled with sand", "filled with water"),
+        ("brown fur", "white coat"),
+        ("long, thin", "round shape"),
+    ],
+)
+def test_how_phrases_are_read(first, second):
+    assert BUILT_IN.conflict(first, second) is not None and BUILT_IN.conflict(second, first) is not None

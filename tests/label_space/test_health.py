@@ -292,3 +292,20 @@ def test_comparison_of_groupings(descriptions, encoder):
     assert result.changed_rows == {} and 0 < result.adjusted_rand <= 1
     rows = {label: (left, right) for label, left, right in result.rows()}
     assert rows["classes x properties"] == ("4 x 7", "4 x 6")
+
+
+def test_phrases_that_fell_in_with_something_else_are_named_once():
+    space = PropertySpace(
+        class_names=["bicycle", "road"],
+        property_names=["grey color", "flat"],
+        property_embeddings=np.eye(2, dtype="f4"),
+        class_property_matrix=np.array([[1, 0], [1, 1]]),
+        descriptions={"bicycle": ["two wheels"], "road": ["grey color", "flat"]},
+        assignments={"bicycle": [0], "road": [0, 1]},
+        clustering={"far_cosine": 0.4, "phrase_cosines": {"two wheels": 0.78, "grey color": 0.9}},
+    )
+    found = [item for item in space.check().findings if item.kind == "far_phrase"]
+    assert len(found) == 1 and "'two wheels' in 'grey color'" in found[0].message
+    assert found[0].command.endswith("--num-properties auto")
+    near = space.replace(clustering={"phrase_cosines": {"two wheels": 0.81, "grey color": 0.9}})
+    assert not [item for item in near.check().findings if item.kind == "far_phrase"]

@@ -138,3 +138,55 @@ def test_page_is_safe_for_any_name(space):
     assert text.count("</script>") == 2
     data = json.loads(re.search(r'id="space">(.*?)</script>', text, re.DOTALL)[1])
     assert data["classes"][0]["name"] == EVIL.strip() and data["properties"][0]["name"] == EVIL.strip()
+
+
+class _Cells(HTMLParser):
+    """The texts of a table's cells, and every tag."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self.tags, self.titles = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.titles += [value for name, value in attributes if name == "title"]
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cells:
+            self.cells[-1] += data
+
+
+def read_html(space):
+    reader = _Cells()
+    reader.feed(space._repr_html_())
+    return reader
+
+
+def test_a_notebook_shows_classes_and_their_own_phrases(space):
+    assert "toy: 5 classes, 8 properties" in space._repr_html_()
+    cells = read_html(space).cells
+    assert dict(zip(cells[::2], cells[1::2])) == {
+        "car": "wheels of rubber, painted metal, windows",
+        "bus": "wheels, windows, long box",
+        "cart": "wheels, metal",
+        "tree": "leaves, trunk",
+        "grass": "green leaves, flat",
+    }
+    assert (
+        "metal" in read_html(space).titles
+    )  # what the property is called stands behind the class's own words
+
+
+def test_a_notebook_shows_names_of_strangers_as_they_are(space):
+    evil = space.rename_classes({"car": EVIL})
+    reader = read_html(evil)
+    assert set(reader.tags) <= {"div", "strong", "table", "thead", "tbody", "tr", "th", "td", "span", "em"}
+    assert "<img" in reader.cells[0]
+
+
+def test_a_notebook_shows_no_endless_table():
+    space = PropertySpace.one_hot([f"class {number}" for number in range(100)])
+    cells = read_html(space).cells
+    assert len(cells) == 2 * 20 + 1 and cells[-1] == "and 80 more classes"

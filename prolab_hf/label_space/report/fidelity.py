@@ -8,6 +8,9 @@ from prolab_hf.label_space.phrases.wording import same_wording
 from prolab_hf.label_space.space_content import SpaceContent
 
 DEFAULT_COSINE = 0.5
+# Two phrases have this cosine to their common centre where their own is 0.28: about that of phrases that have nothing
+# to do with each other ("two wheels" and "grey color").
+UNRELATED_COSINE = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,16 @@ class SharedPhrase:
     against: str | None
     reason: str | None
     kept: bool
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether the phrase has little to do with the property it fell into, though it contradicts nothing there."""
+        return (
+            not self.is_name
+            and self.against is None
+            and self.cosine is not None
+            and self.cosine < UNRELATED_COSINE
+        )
 
     @property
     def is_name(self) -> bool:

@@ -58,12 +58,12 @@ _HARM = (
     "duplicate_rows",
     "empty_row",
     "conflicting_phrases",
+    "far_phrase",
     "nested_rows",
     "few_properties",
     "close_pair",
     "orphan_property",
     "merged_single_class",
-    "far_phrase",
     "common_property",
     "single_class_property",
 )
@@ -93,6 +93,7 @@ def find_problems(
         *_pair_findings(space, pairs),
         *_column_findings(space, matrix),
         *_phrase_findings(shared),
+        *_stranger_findings(shared),
     ]
     order = list(Severity)
     return sorted(findings, key=lambda finding: (order.index(finding.severity), _HARM.index(finding.kind)))
@@ -325,4 +326,23 @@ def _phrase_findings(shared: Sequence[SharedPhrase]) -> list[Finding]:
             _REBUILD,
         )
         for index in sorted(concerned, key=lambda index: (-len(concerned[index]), index))
+    ]
+
+
+def _stranger_findings(shared: Sequence[SharedPhrase]) -> list[Finding]:
+    """One finding about all phrases that fell in with something else."""
+    strangers = [item for item in shared if item.is_stranger]
+    if not strangers:
+        return []
+    examples = ", ".join(f"{item.phrase!r} in {item.property_name!r}" for item in strangers[:3])
+    number = "1 phrase" if len(strangers) == 1 else f"{len(strangers)} phrases"
+    return [
+        Finding(
+            Severity.WARNING,
+            "far_phrase",
+            list(dict.fromkeys(item.property_name for item in strangers)),
+            f"{number} fell in with something else, for example {examples}.",
+            "A model cannot tell them apart. Ask for more properties, or word the same idea alike.",
+            f"{_REBUILD} --num-properties auto",
+        )
     ]
