@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.study.questions.faithfulness import NUMBERS_REMOVED
-from benchmarks.study.records import Record, Table, interval
+from benchmarks.study.records import Record, Table, interval, paired
 from benchmarks.study.report import TITLES, arms_of, sets_of, total_seconds, values, write_tables
 from benchmarks.study.tables import mean_over_groups
 
@@ -61,27 +61,37 @@ def _band(
 
 
 def budget_curves(table: Table) -> None:
-    """Mean IoU over the number of steps."""
+    """Mean IoU minus that of the category baseline at the same budget and seed, over the number of steps."""
     sets = sets_of(table)
-    figure, panels = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), squeeze=False)
+    figure, panels = plt.subplots(1, len(sets), figsize=(4.4 * len(sets), 3.8), squeeze=False)
     for axes, (data, backbone) in zip(panels[0], sets):
         records = table.find({"data": data, "backbone": backbone})
         steps = sorted({int(str(each["budget"])) for each in records} - {0})
-        for arm in STYLES:
+        for arm in [*STYLES, *CLOSED_STYLES]:
             ours = [each for each in records if each["arm"] == arm]
-            if ours:
-                cells = [values([e for e in ours if e["budget"] == step], "miou") for step in steps]
-                _band(axes, steps, cells, arm)
-        for arm, (color, line) in CLOSED_STYLES.items():
-            closed = values([each for each in records if each["arm"] == arm], "miou")
-            if closed:
-                axes.axhline(float(np.mean(closed)), color=color, linestyle=line, linewidth=1, label=arm)
+            points = []
+            for step in steps:
+                now = [each for each in ours if each["budget"] in (step, 0)]
+                base = [each for each in records if each["arm"] == "category" and each["budget"] == step]
+                mean, half, number = paired(now, base, "miou")
+                if number:
+                    points.append((step, mean, half if number > 2 else 0.0))
+            if points:
+                x, mean_, half_ = np.array(points).T
+                color, marker, line = (
+                    STYLES[arm] if arm in STYLES else (CLOSED_STYLES[arm][0], "", CLOSED_STYLES[arm][1])
+                )
+                axes.plot(x, mean_, color=color, marker=marker, linestyle=line, label=arm, markersize=5)
+                axes.fill_between(x, mean_ - half_, mean_ + half_, color=color, alpha=0.15, linewidth=0)
         axes.set_xscale("log")
         axes.set_xticks(steps, [str(step) for step in steps])
         axes.minorticks_off()
+        axes.set_yscale("symlog", linthresh=0.05)
+        axes.set_yticks([-0.4, -0.2, -0.1, -0.05, -0.025, 0, 0.025, 0.05])
+        axes.set_yticklabels(["-0.4", "-0.2", "-0.1", "-0.05", "-0.025", "0", "+0.025", "+0.05"])
         axes.set_title(TITLES[data, backbone])
         axes.set_xlabel("steps of 512 pixels")
-        axes.set_ylabel("mean IoU")
+        axes.set_ylabel("mean IoU minus category's")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
@@ -190,11 +200,13 @@ def noise_and_corruptions(noise: Table, budgets: Table, corrupted: Table) -> Non
 def faithfulness_curves(table: Table) -> None:
     """Share of the margin that is left over the number of removed properties."""
     sets = sets_of(table)
-    figure, panels = plt.subplots(1, len(sets), figsize=(4.4 * len(sets), 3.4), squeeze=False, sharey=True)
+    figure, panels = plt.subplots(1, len(sets), figsize=(6.4 * len(sets), 3.6), squeeze=False, sharey=True)
     for axes, (data, backbone) in zip(panels[0], sets):
         records = table.find({"data": data, "backbone": backbone})
         for arm, color in (("property, closed form", GREEN), ("bce + class", BLUE), ("property", RED)):
             ours = [each for each in records if each["arm"] == arm]
+            if not ours:
+                continue
             for kind, line in (("decisive", "-"), ("strongest", "--"), ("random", ":")):
                 means = [1.0, *(float(np.mean(values(ours, f"left, {kind} {n}"))) for n in NUMBERS_REMOVED)]
                 axes.plot([0, *NUMBERS_REMOVED], means, color=color, linestyle=line, marker="o", markersize=3,
@@ -211,7 +223,7 @@ def faithfulness_curves(table: Table) -> None:
 def true_property_bars(table: Table) -> None:
     """Average precision of property maps on the drawn scenes."""
     sets = sets_of(table)
-    figure, panels = plt.subplots(1, len(sets), figsize=(4.6 * len(sets), 3.2), squeeze=False, sharey=True)
+    figure, panels = plt.subplots(1, len(sets), figsize=(7.5 * len(sets), 3.2), squeeze=False, sharey=True)
     for axes, (data, backbone) in zip(panels[0], sets):
         records = table.find({"data": data, "backbone": backbone})
         arms = arms_of(records)
@@ -249,10 +261,10 @@ def calibration_bars(table: Table) -> None:
     for place, arm in enumerate(chosen):
         ours = [each for each in records if each["arm"] == arm and each["budget"] in (0, longest)]
         for measure, color, shift in (("ece", "#999999", 0.2), ("ece_fitted", BLUE, -0.2)):
-            mean, half = interval(values(ours, measure))
+            mean, _ = interval(values(ours, measure))
             label = {"ece": "as delivered", "ece_fitted": "fitted temperature"}[measure]
             axes.barh(
-                place + shift, mean, height=0.38, color=color, xerr=np.nan_to_num(half), error_kw={"lw": 0.8},
+                place + shift, mean, height=0.38, color=color, 
                 label=None if place else label,
             )  # fmt: skip
             axes.text(mean + 0.01, place + shift, f"{mean:.3f}", va="center", fontsize=7)

@@ -20,7 +20,6 @@ from benchmarks.study.bundled_models import everyday
 from benchmarks.study.records import Table, Value
 from prolab_hf import ProLabForSemanticSegmentation
 from prolab_hf.bundled_models import bundled_model_folder
-from prolab_hf.explanation.attribution import compared_maps
 from prolab_hf.model.closed_form_prolab import class_rows
 
 BLOCK = 16
@@ -60,7 +59,10 @@ class Segment:
         """Class scores and what they are compared with, at the size of the image."""
         with torch.no_grad():
             output = self.model(**self.processor(image, return_tensors="pt"))  # type: ignore[operator]
-            properties = compared_maps(self.model, output)
+            properties = self.model.property_scores(output.property_logits)[0]
+            unspoken = getattr(output, "unspoken_logits", None)
+            if unspoken is not None:
+                properties = torch.cat([properties, self.model.unspoken_scores(unspoken)[0]])
 
         def enlarged(maps: Tensor) -> Tensor:
             return F.interpolate(maps[None], size=self.size, mode="bilinear", align_corners=False)[0]
