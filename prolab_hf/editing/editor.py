@@ -256,7 +256,9 @@ class SpaceEditor(EditMethods):
         """What all edits of the session together did on the calibration sample."""
         return measured_sample(self._start.model, self.model, self.successors)
 
-    def _successors(self) -> dict[str, str]:
+    @property
+    def successors(self) -> dict[str, str]:
+        """Class of the session's start -> class of now that goes on with it; removed classes are absent."""
         return {
             name: self._now.renamed[name] for name in self.base_space.class_names if name in self._now.renamed
         }
