@@ -48,6 +48,9 @@ def demo(
     embed_in: Annotated[
         str, typer.Option(help="Site that may show the page in a frame, such as https://huggingface.co.")
     ] = "",
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in this machine's browser.")
+    ] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Open a local web page: segment images, ask why, see properties, edit the words and watch the map follow.
@@ -84,4 +87,5 @@ def demo(
         max_side=max_side,
         public_name=public_name,
         embed_in=embed_in,
+        browser=browser,
     )

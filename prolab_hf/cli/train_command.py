@@ -80,7 +80,8 @@ def train(
     finish: Annotated[
         str | None,
         typer.Option(
-            help="solve: solve the last layer again after the last step; what scores higher is exported."
+            help="solve: solve the last layer again after the last step; what scores higher is exported. "
+            "auto: the same where it can be done."
         ),
     ] = None,
     max_minutes: Annotated[

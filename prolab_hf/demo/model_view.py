@@ -145,9 +145,10 @@ class ModelView:
         edits = [self._edit(content) for content in contents]
         effect = self.editor.preview(*edits)
         answer: dict[str, Any] = effect.to_dict()
-        for number, edit in enumerate(edits[:-1], start=1):  # where sentences went is told by their own edit
-            if edit.kind in ("add_class", "describe_class"):
-                answer["placements"] = self.editor.preview(*edits[:number]).to_dict()["placements"]
+        kinds = [edit.kind for edit in edits[:-1]]
+        if "add_class" in kinds:  # where its sentences went is told by its own edit
+            first = edits[: kinds.index("add_class") + 1]
+            answer["placements"] = self.editor.preview(*first).to_dict()["placements"]
         if image is not None:
             found = segment(effect.after, self.shared.processor, image.image)
             names = found.class_names

@@ -3,7 +3,9 @@
 import asyncio
 import ipaddress
 import socket
+import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -123,7 +125,13 @@ class DemoServer(uvicorn.Server):
 
 
 def serve(
-    models: Sequence[DemoModel], host: str, port: int, *, say: Callable[[str], None], **options: Any
+    models: Sequence[DemoModel],
+    host: str,
+    port: int,
+    *,
+    say: Callable[[str], None],
+    browser: bool = False,
+    **options: Any,
 ) -> None:
     """Serves the page until it is interrupted (Ctrl-C), then returns.
 
@@ -132,6 +140,7 @@ def serve(
         host: Address to listen at.
         port: Port; 0 takes a free one.
         say: Receives one line per event.
+        browser: Whether the page is opened in this machine's browser.
         **options: Of `DemoServer`.
 
     Raises:
@@ -141,10 +150,11 @@ def serve(
     say(f"The demo runs at {server.url}  (stop it with Ctrl-C)")
     if not server.is_local:
         say("Everybody who can reach this machine can use the page; --host 127.0.0.1 keeps it to yourself.")
-    try:
+    if browser:
+        webbrowser.open(server.url)  # the socket listens already; the page comes when the server runs
+    with suppress(KeyboardInterrupt):
         server.run()
-    except KeyboardInterrupt:
-        say("Stopping.")
+    say("Stopped.")
 
 
 def _listening(host: str, port: int) -> socket.socket:

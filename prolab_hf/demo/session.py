@@ -13,6 +13,8 @@ from prolab_hf.demo.model_view import ModelView
 from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES, data_uri, heat_scale, read_upload
 
 NUM_SAMPLES = 60
+MAX_EDITS = 50
+"""At once: a class whose sentences become properties of their own takes some."""
 
 
 class DemoSession:
@@ -32,6 +34,13 @@ class DemoSession:
     def nbytes(self) -> int:
         """Bytes that only this session holds."""
         return self.gallery.nbytes + sum(view.nbytes for view in self.views)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether there is nothing in it that its visitor would miss."""
+        return not len(self.gallery) and not any(
+            view.editor.can_undo or view.editor.can_redo for view in self.views
+        )
 
     def view(self, number: int) -> ModelView:
         """A model with the words of this visitor.
@@ -164,8 +173,7 @@ class DemoSession:
             The `state` of the model, the `effect` of the last edit, and the `result` of the image.
         """
         view, kept = self.view(model), self.gallery[image] if image is not None else None
-        if not edits:
-            raise ValueError("There is no edit.")
+        _check_number(edits)
         done = 0
         try:
             for content in edits:
@@ -182,8 +190,7 @@ class DemoSession:
         self, edits: list[dict[str, object]], image: str | None = None, model: int = 0
     ) -> dict[str, Any]:
         """What edits would do, and what the image would be; see `ModelView.preview`."""
-        if not edits:
-            raise ValueError("There is no edit.")
+        _check_number(edits)
         return self.view(model).preview(edits, self.gallery[image] if image is not None else None)
 
     def edited_model(self, kind: str, model: int = 0) -> Attachment:
@@ -217,6 +224,12 @@ class DemoSession:
             "full": [image.full.width, image.full.height],
             "thumbnail": data_uri(image.thumbnail(), "jpeg"),
         }
+
+
+def _check_number(edits: Sequence[object]) -> None:
+    """Refuses what would keep everybody else waiting."""
+    if not 1 <= len(edits) <= MAX_EDITS:
+        raise ValueError(f"There are {len(edits)} edits; 1 to {MAX_EDITS} can be made at once.")
 
 
 __all__ = ["DemoSession"]

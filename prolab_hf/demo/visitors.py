@@ -18,7 +18,9 @@ MAX_BYTES = 2**30
 
 
 class Visitors:
-    """Sessions by token; who was away for longest is forgotten first.
+    """Sessions by token. Who left nothing behind is forgotten first, then who was away for longest.
+
+    So somebody who asks a thousand times without a token does not push out those who work here.
 
     Args:
         new_session: Makes a session for somebody new.
@@ -59,7 +61,8 @@ class Visitors:
             self._sessions[token] = self._new_session()
         self._sessions.move_to_end(token)
         while len(self) > 1 and (len(self) > self.max_visitors or self.nbytes > self.max_bytes):
-            self._sessions.popitem(last=False)
+            others = [one for one in self._sessions if one != token]
+            del self._sessions[next((one for one in others if self._sessions[one].is_untouched), others[0])]
         return token, self._sessions[token]
 
 

@@ -4,6 +4,7 @@ The folder holds the model, the code of this very package and a Dockerfile, so t
 show, whatever is released later.
 """
 
+import importlib.resources
 import re
 import shutil
 import tempfile
@@ -14,7 +15,6 @@ import yaml
 from huggingface_hub.repocard import metadata_load
 from huggingface_hub.utils import validate_repo_id
 
-import prolab_hf
 from prolab_hf.files import read_json_object
 from prolab_hf.hub.pushing import stage
 from prolab_hf.markup import escape_markdown
@@ -101,9 +101,9 @@ def write_space_app(
     stage(folder, target / MODEL, model_id or MODEL, remote_code=False)
     config = read_json_object(target / MODEL / "config.json")
     shutil.copytree(
-        Path(prolab_hf.__file__).parent,
+        Path(str(importlib.resources.files("prolab_hf"))),
         target / "prolab_hf",
-        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "property_spaces"),
+        ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "property_spaces", "example_models"),
     )
     (target / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     (target / "Dockerfile").write_text(_dockerfile(config), encoding="utf-8")

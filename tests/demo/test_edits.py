@@ -91,6 +91,13 @@ def test_edits_come_together_or_not_at_all(visitor):
     assert visitor.ask("state")["models"][0]["history"] == []
 
 
+def test_too_many_edits_at_once_are_refused(visitor):
+    for path in ("edit", "preview"):
+        for number in (0, 51):
+            status, message = visitor.refusal(path, edits=[BUS] * number)
+            assert status == 400 and f"There are {number} edits" in message
+
+
 def test_a_preview_changes_nothing_and_shows_the_image_as_it_would_be(visitor, image):
     facts = visitor.upload(as_file(image))
     before = visitor.ask("state")

@@ -255,6 +255,20 @@ def test_visitors_are_forgotten_in_their_order(make_model, processor, image):
     assert found == [200, 200, 410] and len(kept) == 2
 
 
+def test_who_asks_without_a_token_pushes_nobody_out(make_model, processor, image):
+    models = [DemoModel(make_model(), processor)]
+    kept = Visitors(lambda: DemoSession(models), max_visitors=4)
+    app = demo_app(models, visitors=kept)
+    ann, ben = Visitor(app), Visitor(app)
+    key = ann.upload(as_file(image))["key"]
+    ben.edit({"edit": "rename_class", "old": "sky", "new": "air"})
+    for _ in range(30):
+        Visitor(app).ask("state")
+    assert len(kept) == 4
+    assert ann.ask("result", image=key)["runs"]
+    assert ben.ask("state")["models"][0]["classes"][0]["name"] == "air"
+
+
 def test_sessions_are_limited_in_bytes_together(make_model, processor):
     models = [DemoModel(make_model(), processor)]
     kept = Visitors(lambda: DemoSession(models), max_bytes=3 * 600 * 600 * 3)

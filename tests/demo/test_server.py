@@ -211,14 +211,18 @@ def test_the_command_serves_until_it_is_interrupted(saved, monkeypatch, capsys):
         server.socket.close()
         raise KeyboardInterrupt
 
+    opened = []
     monkeypatch.setattr(DemoServer, "run", interrupted)
+    monkeypatch.setattr(server_module.webbrowser, "open", opened.append)
     assert run(["demo", "--model", str(saved), "--port", "0"]) == 0
     printed = capsys.readouterr().out
     assert asked == [("127.0.0.1", True, ["tiny"])]
     assert re.search(r"http://127\.0\.0\.1:\d+/", printed) and "Everybody" not in printed
     assert run(["demo", "-m", str(saved), "-m", str(saved), "--port", "0", "--host", "0.0.0.0"]) == 0
     assert "Everybody who can reach this machine" in capsys.readouterr().out
-    assert len(asked[1][2]) == 2
+    assert len(asked[1][2]) == 2 and opened == []
+    assert run(["demo", "--model", str(saved), "--port", "0", "--browser"]) == 0
+    assert len(opened) == 1 and opened[0] in capsys.readouterr().out
 
 
 def test_only_the_public_name_and_this_machine_are_answered(models):

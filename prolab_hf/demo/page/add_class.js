@@ -139,6 +139,8 @@ export function addClassForm({ apply, preview }) {
       return;
     }
     submit.disabled = true;
+    clearTimeout(timer);
+    await look.settle();  // a preview of what was just added would be refused
     try { if (await apply(edits(), problem)) clear(); } finally { submit.disabled = false; }
   }
 

@@ -56,15 +56,23 @@ export async function ask(kind, question) {  // undefined if a newer question of
 
 // While a slider moves: one question at a time, and of those that wait only the newest.
 export function steadily(work) {
-  let running = false, waiting = null;
-  return async function next(...values) {
-    if (running) { waiting = values; return; }
-    running = true;
-    try { await work(...values); } finally {
-      running = false;
-      if (waiting) { const values = waiting; waiting = null; next(...values); }
-    }
+  let running = null, waiting = null;
+  async function run() {
+    try {
+      while (waiting) {
+        const values = waiting;
+        waiting = null;
+        await work(...values);
+      }
+    } finally { running = null; }
+  }
+  const next = (...values) => {
+    waiting = values;
+    running ||= run();
+    return running;
   };
+  next.settle = () => { waiting = null; return running; };  // until nothing is asked any more
+  return next;
 }
 
 let busyCount = 0;
