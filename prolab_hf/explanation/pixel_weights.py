@@ -18,6 +18,7 @@ from torch import Tensor
 from prolab_hf.evaluation.settings import InferenceSettings
 from prolab_hf.evaluation.sliding_window import window_starts
 from prolab_hf.model.resize_prolab import linear_axis
+from prolab_hf.protocols import ImageProcessor
 
 Size = tuple[int, int]
 
@@ -166,7 +167,7 @@ class Stream:
         source_size: Size,
         size: Size,
         settings: InferenceSettings,
-        processor: object,
+        processor: ImageProcessor | None,
     ) -> Self:
         """The passes that `segment` makes for these settings."""
         is_direct = settings.mode == "whole" and not settings.resize_twice

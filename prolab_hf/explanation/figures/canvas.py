@@ -67,7 +67,7 @@ def plain_axes(axes: Axes, *, grid: str | None = None) -> None:
 def literal(figure: Figure) -> Figure:
     """The figure with all its texts shown as they are."""
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]  # found by its type
+        text.set_parse_math(False)
     return figure
 
 

@@ -122,7 +122,7 @@ def _title(axes: Axes, text: str) -> None:
 
 def _legend(axes: Axes, rows: Sequence[LegendRow]) -> None:
     axes.set_axis_off()
-    handles = [Patch(facecolor=[channel / 255 for channel in row.color], label=row.name[:28]) for row in rows]
+    handles = [Patch(facecolor="#{:02x}{:02x}{:02x}".format(*row.color), label=row.name[:28]) for row in rows]
     axes.legend(handles=handles, ncols=5, frameon=False, fontsize=9, loc="upper left", borderaxespad=0)
 
 
@@ -154,12 +154,16 @@ def _draw_iou(axes: Axes, rows: Sequence[tuple[str, float | None, float | None]]
             color = SERIES[2] if new >= old else SERIES[4]
             axes.plot([old, new], [row, row], color=color, linewidth=3, alpha=0.55, solid_capstyle="round")
             axes.text(1.02, row, f"{new - old:+.3f}", va="center", fontsize=8.5, color=color)
-    for column, marker, face, label in ((1, "o", "white", "before"), (2, "o", INK_COLOR, "after")):
-        points = [(entry[column], row) for row, entry in enumerate(rows) if entry[column] is not None]
+    old_and_new = (
+        ([old for _, old, _ in rows], "white", "before"),
+        ([new for *_, new in rows], INK_COLOR, "after"),
+    )
+    for values, face, label in old_and_new:
+        points = [(value, row) for row, value in enumerate(values) if value is not None]
         axes.plot(
-            [point[0] for point in points],  # type: ignore[misc]  # what is missing was left out
-            [point[1] for point in points],
-            marker,
+            [value for value, _ in points],
+            [row for _, row in points],
+            "o",
             markersize=6,
             markerfacecolor=face,
             markeredgecolor=INK_COLOR,

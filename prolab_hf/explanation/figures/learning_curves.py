@@ -158,7 +158,7 @@ def _draw_classes_over_time(figure: Figure, axes: Axes, evaluations: Entries) ->
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=10.5, loc="left", color=INK_COLOR)
     bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.035, pad=0.02, aspect=30)
-    bar.outline.set_visible(False)  # type: ignore[operator]  # its stub says property
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=MUTED_COLOR)
 
 
