@@ -30,8 +30,11 @@ ENGINES = {
     "zero3": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
 }
 PASSES_OF_WEIGHTS = {"ddp": 2, "zero2": 2, "fsdp2": 3, "zero3": 3}
-"""What each engine exchanges per step, in sizes of the model: gradients are reduced and given back (2), or weights are
-gathered for the forward and for the backward pass, and gradients reduced (3)."""
+"""What each engine must exchange per step, in sizes of the model.
+
+Gradients are reduced and given back (2), or weights are gathered for the forward and for the backward pass, and
+gradients reduced (3). Backends that cannot reduce to parts (gloo) exchange one more.
+"""
 
 
 def loopback_bytes() -> int:

@@ -34,18 +34,25 @@ def check_stream(recipe: TrainingRecipe) -> None:
         ValueError: The recipe asks for it.
     """
     if recipe.schedule.max_iterations is None:
-        field = "epochs" if recipe.schedule.epochs is not None else "max_minutes"
+        length = {name: recipe[f"schedule.{name}"] for name in ("epochs", "max_minutes")}
+        given = next(
+            (f"{name} is {value:g}" for name, value in length.items() if value is not None), "unknown"
+        )
         raise ValueError(
-            f"schedule.{field} is {getattr(recipe.schedule, field):g}, but a stream has no length and no first steps "
-            "to repeat; say how long to train in steps with schedule.max_iterations (--max-iterations)."
+            f"schedule.{given}, but a stream has no length; say how long to train in steps with "
+            "schedule.max_iterations (--max-iterations)."
         )
     if recipe.features.cache:
-        raise ValueError("features.cache is true, but a stream gives no image twice; set it to false.")
+        raise ValueError(
+            "features.cache keeps the features of every training image, and a stream is not to be held; set it to "
+            "false."
+        )
     for name in ("init", "finish"):
-        if recipe[f"closed_form.{name}"] is not None:
+        value = recipe[f"closed_form.{name}"]
+        if value is not None:
             raise ValueError(
-                f"closed_form.{name} is 'solve', which reads the training images by number; a stream gives none. Leave "
-                "it out, or solve on a data set that is no stream first."
+                f"closed_form.{name} is {value!r}, which reads the training images by number; a stream gives none. "
+                "Leave it out, or solve on a data set that is no stream first."
             )
     if recipe.balance.class_weights in ("sqrt", "effective") or recipe.balance.rare_class_crops:
         raise ValueError(

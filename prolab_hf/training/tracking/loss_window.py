@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,8 +88,9 @@ def watched_parts(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     if not hasattr(model, "loss_parts"):
         yield parts
         return
-    model.loss_parts = parts
+    watched: Any = model
+    watched.loss_parts = parts
     try:
         yield parts
     finally:
-        model.loss_parts = None
+        watched.loss_parts = None
