@@ -44,6 +44,8 @@ EXTRAS["test"] = [
     "httpx2>=2.0",
     # The page in a real browser; without Debian's chromium those tests skip.
     "playwright>=1.49",
+    # Dice, focal and Lovasz losses, as an independent reference.
+    "segmentation-models-pytorch>=0.5",
     *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]

@@ -127,7 +127,7 @@ def repository_pages() -> Iterator[tuple[str, str]]:
 
 
 def relinked(text: str, source: Path, page: Path) -> str:
-    """Links to files that are pages of the site lead there; links to other files of the repository become plain text."""
+    """Links to files that are pages of the site lead there; links to other files become plain text."""
 
     def link(found: re.Match[str]) -> str:
         label, target = found[1], found[2]

@@ -14,11 +14,13 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from camvid import MEAN_STD, descriptions, efficientnet_lite0, read_split
 from closed_form import IN_COCO_STUFF
+from torch import Tensor, nn
 
 from prolab_hf import ProLabForSemanticSegmentation, ProLabImageProcessor, PropertySpace, evaluate, solve
 from prolab_hf.data.image_files import Sample, SegmentationSource
@@ -26,15 +28,17 @@ from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.sources import PairSource
 from prolab_hf.solving.claim_budget import calibrate
 from prolab_hf.solving.solve import solve_last_layer
-from prolab_hf.solving.statistics import STATISTICS_NAME, ClassStatistics
+from prolab_hf.solving.statistics import STATISTICS_NAME, ClassStatistics, read_tensors, write_tensors
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.trainer import train
 from property_spaces.build import load_encoder
 
 SPLIT_SEED = 0
+LARGE = 1024
+M = TypeVar("M", bound=nn.Module)
 KINDS = ("solved", "trained", "finished")
-NUM_COMPARED = 60
-"""Images on which models are compared with each other, and float16 with float32."""
+NUM_COMPARED, NUM_FINISH = 40, 240
+"""Images on which models are compared with each other and float16 with float32; and those of the last solution."""
 CONFIG = {"decoder": "segformer", "hidden_size": 64, "property_loss": "bce", "class_loss_weight": 1.0}
 
 
@@ -66,7 +70,7 @@ def street(data: Path) -> Task:
     """CamVid in its own split."""
     space = street_space()
     splits = {split: read_split(data, split, space.class_names) for split in ("train", "val", "test")}
-    return Task(space, dict(splits), epochs=3, crop_size=(192, 256))
+    return Task(space, dict(splits), epochs=2.5, crop_size=(160, 224))
 
 
 def everyday_classes(data: Path) -> tuple[list[str], dict[int, int | None]]:
@@ -139,7 +143,6 @@ def recipe(name: str, task: Task) -> TrainingRecipe:
         optimizer={"learning_rate": 6e-4, "weight_decay": 0.01, "ema_decay": 0.99},
         data={"crop_size": task.crop_size, "scale_range": (0.75, 1.5), "num_workers": 0},
         device={"mixed_precision": "no"},
-        evaluation={"every": 420},
         checkpoints={"every": 60},
         config=CONFIG,
     )
@@ -165,7 +168,7 @@ def main() -> None:
     solved_folder = options.out / "solved"
     if not (solved_folder / "config.json").exists():
         solved = solve(
-            efficientnet_lite0(), task.space, task.splits["train"], processor=processor, context=True,
+            rounded(efficientnet_lite0()), task.space, task.splits["train"], processor=processor, context=True,
             show_progress=True,
         )  # fmt: skip
         solved.save_pretrained(solved_folder)
@@ -183,9 +186,13 @@ def main() -> None:
         )
         print(f"trained: {result.step} steps in {result.train_seconds:.0f} s", flush=True)
     if not (options.out / "finished" / "config.json").exists():
-        trained = ProLabForSemanticSegmentation.from_pretrained(options.out / "trained").eval()
+        trained = rounded(ProLabForSemanticSegmentation.from_pretrained(options.out / "trained").eval())
         finished = solve_last_layer(
-            trained, task.splits["train"], processor, head_inputs="decoder_and_backbone", show_progress=True
+            trained,
+            Some(task.splits["train"], NUM_FINISH),
+            processor,
+            head_inputs="decoder_and_backbone",
+            show_progress=True,
         )
         finished.save_pretrained(options.out / "finished")
     choose_and_export(task, processor, options.out, options.export)
@@ -202,7 +209,7 @@ def choose_and_export(task: Task, processor: ProLabImageProcessor, out: Path, fo
         print(figures, flush=True)
     chosen = max(KINDS, key=lambda kind: float(figures[f"{kind}, val"]))
     model = models[chosen]
-    calibrate(model, task.splits["val"], processor)
+    calibrate(model, Some(task.splits["val"], 2 * NUM_COMPARED), processor)
     some = Some(task.splits["test"], NUM_COMPARED)
     figures |= {"chosen": chosen, "float32, some test images": evaluate(model, processor, some)["mean_iou"]}
     statistics_file = out / chosen / STATISTICS_NAME
@@ -241,15 +248,28 @@ class Some:
         return self.source[self.index[index]]
 
 
+def is_rounded(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is stored in half precision: what is small, the words and the sample are not."""
+    return tensor.dtype == torch.float32 and tensor.numel() > LARGE and "property" not in name
+
+
+def rounded(network: M) -> M:
+    """A network with its weights at what half precision keeps of them, in place: statistics are of what is stored."""
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if is_rounded(name, tensor):
+                tensor.copy_(tensor.half())
+    return network
+
+
 def save_in_half(model: ProLabForSemanticSegmentation, folder: Path) -> None:
-    """Weights in float16; what is small, the words and the sample stay as they are. Loads in float32."""
-    state = {
-        name: tensor.half()
-        if tensor.dtype == torch.float32 and tensor.numel() > 1024 and "property" not in name
-        else tensor
-        for name, tensor in model.state_dict().items()
-    }
+    """Weights in float16, moments of the statistics in float32; everything loads as it was made."""
+    state = model.state_dict()
+    state = {name: tensor.half() if is_rounded(name, tensor) else tensor for name, tensor in state.items()}
     model.save_pretrained(folder, state_dict=state)
+    if (folder / STATISTICS_NAME).exists():
+        tensors, facts = read_tensors(folder / STATISTICS_NAME)
+        write_tensors(folder / STATISTICS_NAME, {**tensors, "moments": tensors["moments"].float()}, facts)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     config["dtype"] = "float32"
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")

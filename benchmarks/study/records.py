@@ -1,5 +1,6 @@
 """Results on disk: one JSON file per table, one record per arm and seed, written as soon as it is measured."""
 
+import fcntl
 import json
 import math
 import platform
@@ -61,18 +62,23 @@ class Table:
         return None if self.find(key) else Entry(self, dict(key))
 
     def write(self) -> None:
-        """Replaces the file at once; a killed run leaves the last one."""
+        """Replaces the file at once; a killed run leaves the last one, several runs add to one file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        made_with = {
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-            "commit": _commit(),
-        }
-        head = json.dumps({"table": self.name, "made_with": made_with})[:-1]
-        lines = ",\n".join(json.dumps(each) for each in self.records)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(f'{head}, "records": [\n{lines}\n]}}\n', "utf-8")
-        partial.replace(self.path)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.path.exists():
+                others = json.loads(self.path.read_text("utf-8"))["records"]
+                self.records = others + [each for each in self.records if each not in others]
+            made_with = {
+                "python": platform.python_version(),
+                **{name: version(name) for name in PACKAGES},
+                "commit": _commit(),
+            }
+            head = json.dumps({"table": self.name, "made_with": made_with})[:-1]
+            lines = ",\n".join(json.dumps(each) for each in self.records)
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(f'{head}, "records": [\n{lines}\n]}}\n', "utf-8")
+            partial.replace(self.path)
 
 
 class Entry:

@@ -170,8 +170,10 @@ def edit(
         add_images(editor, images, masks, coding)
     if patch is not None:
         _apply(console, editor, patch, partly)
+    several = patch is not None or len(steps) > 1
     for step in steps:
-        print_effect(console, step(editor), len(editor.edits))
+        effect = step(editor)
+        print_effect(console, effect, len(editor.edits) if several else None)
     print_session(console, editor)
     places.write(console, editor, dry_run)
 
@@ -262,28 +264,39 @@ def print_session(console: Console, editor: "SpaceEditor") -> None:
         console: Where to.
         editor: The session.
     """
-    print_change(console, editor.overall_change(), "IoU on the calibration sample, all edits together")
+    together = ", all edits together" if len(editor.edits) > 1 else ""
+    print_change(console, editor.overall_change(), f"the calibration sample{together}")
     for name in editor.images.names:
-        change = editor.image_change(None, name).measured
-        print_change(console, change, f"IoU on {name}")
-        if not change.moves:
-            console.print(f"{escape(name)}: no pixel changed its class.", highlight=False)
+        print_change(console, editor.image_change(None, name).measured, name)
 
 
 def write_overlays(editor: "SpaceEditor", folder: Path) -> None:
-    """Two overlays of every image, `NAME_before.png` and `NAME_after.png`, with the same colors for the same classes.
+    """Two overlays of every image, `NAME_before.png` and `NAME_after.png`, in which a class keeps its color.
 
     Args:
         editor: The session.
         folder: Where to.
     """
+    import torch
+
     from prolab_hf.evaluation.segment_files import shown, write_image
     from prolab_hf.explanation.overlays import overlay
 
+    old, new = editor.base_space.class_names, editor.space.class_names
+    names, ids = list(old), []
+    for name in new:  # what goes on with an old class takes its color, new classes get further ones
+        formerly = [before for before, after in editor.successors.items() if after == name]
+        if formerly:
+            ids.append(old.index(formerly[0]))
+            names[ids[-1]] = name
+        else:
+            ids.append(len(names))
+            names.append(name)
     for image in editor.images:
         change = editor.image_change(None, image.name)
         drawn = shown(image.image, getattr(editor.processor, "value_range", None))
-        for text, found in (("before", change.before), ("after", change.after)):
+        after = torch.tensor(ids)[change.after.labels]
+        for text, labels, shown_names in (("before", change.before.labels, old), ("after", after, names)):
             target = folder / f"{image.name}_{text}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_image(target, overlay(drawn, found.labels, found.class_names))
+            write_image(target, overlay(drawn, labels, shown_names))

@@ -83,15 +83,15 @@ def print_effect(console: Console, effect: "EditEffect", number: int | None = No
     Args:
         console: Where to.
         effect: What it did.
-        number: Its place in the order.
+        number: Its place among several; the figures of a single edit stand in the table that follows.
     """
     head = effect.edit.to_text() if number is None else f"{number}. {effect.edit.to_text()}"
     console.print(f"[bold]{escape(head)}[/bold]", highlight=False)
     if effect.placements:
         print_placements(console, effect.after.property_space, effect.placements)
-    for line in effect.to_text().splitlines()[1:]:
-        if not any(line == str(item) for item in effect.placements):  # the table has just said it
-            console.print(f"   {escape(line)}", highlight=False, soft_wrap=True)
+    lines = [] if number is None else effect.sample.lines()
+    for line in [*lines, *(claim.to_text() for claim in effect.claims), *effect.notes]:
+        console.print(f"   {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def print_placements(console: Console, space: "PropertySpace", placements: "Sequence[Placement]") -> None:
@@ -110,20 +110,21 @@ def print_placements(console: Console, space: "PropertySpace", placements: "Sequ
     console.print(table)
 
 
-def print_change(console: Console, change: "Measured", title: str) -> None:
+def print_change(console: Console, change: "Measured", place: str) -> None:
     """The classes whose IoU changed, and where pixels went.
 
     Args:
         console: Where to.
         change: What was measured.
-        title: What it was measured on.
+        place: What it was measured on.
     """
     changed = [each for each in change.classes if abs(each.change) >= LEAST_CHANGE or each.formerly]
-    changed += [each for each in change.classes if (each.before is None) != (each.after is None)]
-    new = [each for each in change.classes if each.is_described and each not in changed]
-    rows = sorted(dict.fromkeys([*changed, *new]), key=lambda each: each.change)
+    others = [
+        each for each in change.classes if each.is_described or (each.before is None) != (each.after is None)
+    ]
+    rows = sorted(dict.fromkeys([*changed, *others]), key=lambda each: each.change)
     if rows:
-        table = Table("class", "before", "after", "change", title=escape(title))
+        table = Table("class", "before", "after", "change", title=escape(f"IoU on {place}"))
         for each in rows[:MOST_CLASSES]:
             name = each.name + (" (described)" if each.is_described else "")
             if each.formerly:
@@ -133,18 +134,15 @@ def print_change(console: Console, change: "Measured", title: str) -> None:
         console.print(table)
         if len(rows) > MOST_CLASSES:
             console.print(f"... and {len(rows) - MOST_CLASSES} more classes (--json).")
+    if not change.num_pixels:
+        return
     means = change.mean_iou
-    if means is not None:
-        console.print(
-            f"Mean IoU {means[0]:.3f} -> {means[1]:.3f} over {change.num_pixels} pixels, of which "
-            f"{change.share_moved:.2%} changed their class.",
-            highlight=False,
-        )
-    elif change.num_pixels:
-        console.print(f"{change.share_moved:.2%} of the pixels changed their class.", highlight=False)
+    text = "" if means is None else f"mean IoU {means[0]:.3f} -> {means[1]:.3f}; "
+    text = f"{place[0].upper()}{place[1:]}: {text}{change.share_moved:.2%} of {change.num_pixels} pixels changed class"
     shown = [f"{move.source} -> {move.target} {move.share:.2%}" for move in change.moves[:MOST_MOVES]]
-    if shown:
-        console.print(escape(f"Most: {', '.join(shown)}."), highlight=False, soft_wrap=True)
+    console.print(
+        escape(f"{text}{': ' if shown else ''}{', '.join(shown)}."), highlight=False, soft_wrap=True
+    )
 
 
 def _number(value: float | None) -> str:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STREAMED_LABELS = 16
+"""Examples of a stream whose labels are looked at before a run."""
+
 
 def train(
     data: Annotated[str | None, typer.Argument(help=DATA_HELP + " Not needed with --dry-run.")] = None,
@@ -77,7 +80,8 @@ def train(
     finish: Annotated[
         str | None,
         typer.Option(
-            help="solve: solve the last layer again after the last step; what scores higher is exported."
+            help="solve: solve the last layer again after the last step; what scores higher is exported. "
+            "auto: the same where it can be done."
         ),
     ] = None,
     max_minutes: Annotated[
@@ -120,6 +124,18 @@ def train(
             help="Any other field of the recipe, such as data.crop_size=384 or config.hidden_size=128; may be "
             "repeated.",
         ),
+    ] = None,
+    streaming: Annotated[
+        bool,
+        typer.Option(
+            "--streaming",
+            help="Read the training images as a stream, without downloading them: DATA is a `datasets` set, a folder "
+            "of Parquet or WebDataset (.tar) shards, or a pattern such as 'shards/train-*.tar'.",
+        ),
+    ] = False,
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Tracker to tell: tensorboard, trackio, wandb, mlflow or aim; may be repeated."),
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="With --dry-run: number of devices to plan for.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")] = False,
@@ -193,6 +209,7 @@ def train(
         "mask_suffix": mask_suffix,
         "value_range": read_value_range(value_range),
         "num_channels": len(chosen.data.image_mean or (0, 0, 0)),
+        "streaming": streaming,
     }
     if dry_run:
         _print_plan(data, train_split, chosen, opening, devices, pretrained=pretrained)
@@ -212,6 +229,7 @@ def train(
         **switches,
         skip_broken=skip_broken,
         quiet=quiet,
+        report_to=report_to or [],
     )
 
 
@@ -310,6 +328,7 @@ def _run(
     accept_changes: bool,
     skip_broken: bool,
     quiet: bool,
+    report_to: list[str],
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -318,12 +337,20 @@ def _run(
     from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, list_checkpoints
     from prolab_hf.training.from_recipe import backbone_statistics, build_model, image_processor
     from prolab_hf.training.run_folder import check_output_folder
+    from prolab_hf.training.stream_loading import check_stream
+    from prolab_hf.training.tracking.trackers import check_trackers
     from prolab_hf.training.trainer import train as train_model
 
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
+    check_trackers(report_to)
     space = _load_space(recipe)
-    sources = {name: _open(*place, space, opening) for name, place in splits.items()}
-    require_teaching_labels(sources["train"], name=splits["train"][0])
+    sources: dict[str, Any] = {name: _open(*place, space, opening) for name, place in splits.items()}
+    looked_at = sources["train"]
+    if opening["streaming"]:
+        check_stream(recipe)
+        sources |= {name: source.held() for name, source in sources.items() if name == "eval"}
+        looked_at = looked_at.first(STREAMED_LABELS)
+    require_teaching_labels(looked_at, name=splits["train"][0])
     train_names = sources["train"].class_names
     space = match_space(space, train_names, data=splits["train"][0])
     if "eval" in sources:
@@ -353,6 +380,7 @@ def _run(
         accept_changes=accept_changes,
         skip_broken=skip_broken,
         show_progress=not quiet,
+        report_to=report_to,
     )
     console = Console()
     if result.scores is not None:
@@ -391,7 +419,8 @@ def _print_plan(
     if backbone is not None and Path(backbone).is_dir() and not recipe.model.vit_adapter:
         check_backbone(backbone, pretrained=pretrained)
     space = _load_space(recipe)
-    num_images = None if data is None else len(_open(data, split, space, opening))
+    known = data is not None and not opening["streaming"]
+    num_images = len(_open(data, split, space, opening)) if known and data is not None else None
     with torch.device("meta"):
         model = build_model(recipe, space, pretrained=False)
     with Console(stderr=True).status("Measuring how fast this device is"):

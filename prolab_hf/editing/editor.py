@@ -237,7 +237,7 @@ class SpaceEditor(EditMethods):
             KeyError: The image is not there.
         """
         if effect is None:
-            start, now, successors = self._start, self._now, self._successors()
+            start, now, successors = self._start, self._now, self.successors
             models, renamed = (start.model, now.model), (start.renamed, now.renamed)
         else:
             models, renamed, successors = (effect.before, effect.after), effect.renamed, effect.successors
@@ -254,7 +254,7 @@ class SpaceEditor(EditMethods):
 
     def overall_change(self) -> Measured:
         """What all edits of the session together did on the calibration sample."""
-        return measured_sample(self._start.model, self.model, self._successors())
+        return measured_sample(self._start.model, self.model, self.successors)
 
     def _successors(self) -> dict[str, str]:
         return {

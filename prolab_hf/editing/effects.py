@@ -110,6 +110,30 @@ class Measured:
         """Part of the pixels that changed their class, in [0, 1]."""
         return sum(move.share for move in self.moves)
 
+    def lines(self) -> list[str]:
+        """What it did to IoU and where pixels went, a sentence each; nothing without pixels."""
+        if not self.num_pixels:
+            return []
+        lines, means = [], self.mean_iou
+        if means is not None:
+            lines.append(
+                f"Mean IoU on {self.num_pixels} calibration pixels: {means[0]:.3f} -> {means[1]:.3f}."
+            )
+        changed = [each for each in self.classes if abs(each.change) >= LEAST_CHANGE]
+        changed.sort(key=lambda each: -abs(each.change))
+        if changed:
+            shown = ", ".join(
+                f"{each.name} {each.before:.3f} -> {each.after:.3f}" for each in changed[:MOST_LISTED]
+            )
+            more = f" and {len(changed) - MOST_LISTED} more" if len(changed) > MOST_LISTED else ""
+            lines.append(f"IoU of {shown}{more}.")
+        if not self.moves:
+            return [*lines, "No pixel of the sample changed its class."]
+        shown = ", ".join(
+            f"{move.source} -> {move.target} {move.share:.2%}" for move in self.moves[:MOST_LISTED]
+        )
+        return [*lines, f"{self.share_moved:.2%} of the pixels changed their class: {shown}."]
+
     def to_dict(self) -> dict[str, object]:
         """JSON-ready."""
         means = self.mean_iou
@@ -326,7 +350,7 @@ class EditEffect:
 
     def to_text(self) -> str:
         """A few lines: what was done, what it did to IoU, where pixels went, what to watch out for."""
-        lines = [self.edit.to_text(), *_measured_lines(self.sample)]
+        lines = [self.edit.to_text(), *self.sample.lines()]
         lines += [claim.to_text() for claim in self.claims]
         lines += [str(item) for item in self.placements]
         lines += list(self.notes)
@@ -348,33 +372,6 @@ def claim_to_dict(claim: ClaimPreview) -> dict[str, object]:
         "can_be_told_apart": claim.can_be_told_apart,
         "text": claim.to_text(),
     }
-
-
-def _measured_lines(sample: Measured) -> list[str]:
-    if not sample.num_pixels:
-        return []
-    lines = []
-    means = sample.mean_iou
-    if means is not None:
-        lines.append(f"Mean IoU on {sample.num_pixels} calibration pixels: {means[0]:.3f} -> {means[1]:.3f}.")
-    changed = sorted(
-        (each for each in sample.classes if abs(each.change) >= LEAST_CHANGE),
-        key=lambda each: -abs(each.change),
-    )
-    if changed:
-        shown = ", ".join(
-            f"{each.name} {each.before:.3f} -> {each.after:.3f}" for each in changed[:MOST_LISTED]
-        )
-        more = f" and {len(changed) - MOST_LISTED} more" if len(changed) > MOST_LISTED else ""
-        lines.append(f"IoU of {shown}{more}.")
-    if sample.moves:
-        shown = ", ".join(
-            f"{move.source} -> {move.target} {move.share:.2%}" for move in sample.moves[:MOST_LISTED]
-        )
-        lines.append(f"{sample.share_moved:.2%} of the pixels changed their class: {shown}.")
-    else:
-        lines.append("No pixel of the sample changed its class.")
-    return lines
 
 
 def next_steps(claim: ClaimPreview, after: EditableModel) -> str | None:

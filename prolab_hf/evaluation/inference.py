@@ -28,6 +28,7 @@ from prolab_hf.evaluation.sliding_window import (
     slide_logits,
 )
 from prolab_hf.evaluation.unknown import DEFAULT_SHARE, UNKNOWN, unknown_threshold, with_unknown
+from prolab_hf.evaluation.views.segmentation_view import label_map_png, segmentation_html
 from prolab_hf.model.image_conversion_prolab import StandardImage, read_image
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.progress import Progress, progress
@@ -148,7 +149,9 @@ class Run:
                 max(1, round(n * scale / divisor)) * divisor for n in self.pixel_values.shape[-2:]
             )
             # From the original image: enlarging what was reduced before would lose detail.
-            self.pixel_values = prepare(processor, image, size={"height": height, "width": width})
+            # Also where the processor keeps sizes: the scale would be ignored in silence.
+            size = {"height": height, "width": width}
+            self.pixel_values = prepare(processor, image, size=size, do_resize=True)
 
 
 class StripedRun:
@@ -334,6 +337,14 @@ class Segmentation:
         counts = torch.bincount(self.labels.flatten(), minlength=len(self.class_names)) / self.labels.numel()
         order = torch.argsort(counts, descending=True, stable=True).tolist()
         return [(self.class_names[k], float(counts[k])) for k in order if counts[k] > 0]
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the map and a legend."""
+        return segmentation_html(self.labels, self.class_names, self.shares())
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks that show no HTML."""
+        return label_map_png(self.labels, len(self.class_names))
 
 
 @renamed_argument("show_progress_bar", "show_progress")

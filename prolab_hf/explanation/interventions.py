@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Unpack
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from prolab_hf.evaluation.inference import ImageLike, InferenceOptions, Segmentation
 from prolab_hf.explanation.attribution import EPSILON
 from prolab_hf.explanation.contributions import Region, as_region
-from prolab_hf.explanation.pixel_weights import Weights
+from prolab_hf.explanation.pixel_weights import RegionCells
 from prolab_hf.explanation.property_maps import PassMaps, PropertyMaps
 from prolab_hf.explanation.share_bars import bars_html
 from prolab_hf.protocols import ImageProcessor
@@ -185,7 +186,7 @@ def intervene_maps(
     _check_values(maps, wanted, how)
     before = maps.segmentation()
     where = _region(maps, before, region)
-    edit = _Edit(maps, wanted, how, where)
+    edit = _Edit(maps, wanted, how, _cells_of(maps, where))
     after = maps.segmentation(edit=edit.scores)
     names = maps.property_names
     return Intervention(
@@ -257,42 +258,41 @@ def _region(maps: PropertyMaps, before: Segmentation, region: Region | str | Non
 
 
 class _Edit:
-    """Class scores after a change, from those before it: only the changed properties are looked at.
+    """Class scores after a change, by the model's own formula.
 
     Args:
         maps: The image.
         wanted: Number of the property -> value, `None` to remove it.
         how: What is done with the value.
-        region: Bool `(height, width)`, `None` for everywhere.
+        cells: Where.
     """
 
     def __init__(
-        self, maps: PropertyMaps, wanted: Mapping[int, float | None], how: How, region: Tensor | None
+        self, maps: PropertyMaps, wanted: Mapping[int, float | None], how: How, cells: RegionCells
     ) -> None:
         self.maps, self.how = maps, how
         self.similarity = maps.network.config.similarity
         self.indices, self.values = list(wanted), list(wanted.values())
         self.removed = [index for index, value in wanted.items() if value is None]
-        self.region = region
-        self._inside: dict[tuple[int, int], Tensor | None] = {}
-        self._sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self.cells = cells
+        self._scores: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def scores(self, found: PassMaps, stream: int, window: int) -> Tensor:
         """Class scores `(num_labels, height, width)` of one pass after the change."""
         old = found.compared[self.indices]
         new = torch.stack([self._changed(channel, value) for channel, value in zip(old, self.values)])
-        rows = self.maps.rows(len(found.compared)).to(old.dtype)
-        offsets = self.maps.offsets
-        similarity = found.scores if offsets is None else found.scores - offsets.to(old)[:, None, None]
-        change = self._l2 if self.similarity == "sigmoid_l2" else self._cosine
-        scores = change(found, similarity, old, new, rows)
-        if offsets is not None:
-            scores = scores + offsets.to(scores)[:, None, None]
-        inside = self._cells_inside(stream, window, found)
-        if inside is not None:
-            scores = torch.lerp(found.scores, scores, inside)
-        self._sums[stream, window] = (found.scores, scores)
+        edited = found.compared.clone()
+        edited[self.indices] = new
+        scores: Tensor = self.maps.network.similarity_of_scores(edited[None])[0]
+        if self.removed:
+            scores = self._without_removed(scores, len(edited))
+        if self.maps.offsets is not None:
+            scores = scores + self.maps.offsets.to(scores)[:, None, None]
+        if self.cells.region is not None:
+            _, inside = self.cells.of(stream, window, found.size)
+            scores = torch.lerp(found.scores, scores, inside.to(scores))
+        self._scores[stream, window] = (found.scores, scores)
         return scores
 
     def _changed(self, channel: Tensor, value: float | None) -> Tensor:
@@ -307,72 +307,43 @@ class _Edit:
         top = None if self.similarity == "linear_cosine" else 1.0
         return changed.clamp(0.0, top)
 
-    def _cosine(self, found: PassMaps, similarity: Tensor, old: Tensor, new: Tensor, rows: Tensor) -> Tensor:
-        """`s . t / (|s| |t|)` with some `s` changed and some columns of `t` removed."""
-        before = found.lengths
-        lengths = torch.linalg.vector_norm(rows, dim=1).clamp_min(EPSILON)
-        dots = similarity * before * lengths[:, None, None]
-        dots = dots + torch.einsum("ck,khw->chw", rows[:, self.indices], new - old)
-        squared = before.square() + (new.square() - old.square()).sum(0)
-        after = squared.clamp_min(0).sqrt().clamp_min(EPSILON)
-        if self.removed:
-            rows = rows.clone()
-            rows[:, self.removed] = 0
-            lengths = torch.linalg.vector_norm(rows, dim=1).clamp_min(EPSILON)
-        return dots / (after * lengths[:, None, None])
+    def _without_removed(self, scores: Tensor, number: int) -> Tensor:
+        """Scores as if the rows of the classes lacked the removed properties, whose scores are 0 already.
 
-    def _l2(self, found: PassMaps, similarity: Tensor, old: Tensor, new: Tensor, rows: Tensor) -> Tensor:
-        """`1 - |s - t| / sqrt(K)` with some terms of the distance changed or removed."""
-        number = len(found.compared)
-        squared = ((1 - similarity) * number**0.5).square()
-        for place, index in enumerate(self.indices):
-            target = rows[:, index, None, None]
-            squared = squared - (old[place] - target).square()
-            if index not in self.removed:
-                squared = squared + (new[place] - target).square()
-        return 1 - squared.clamp_min(EPSILON**2).sqrt() / number**0.5
-
-    def _cells_inside(self, stream: int, window: int, found: PassMaps) -> Tensor | None:
-        """Part of every cell that lies inside of the region `(height, width)`; `None` for everywhere."""
-        if self.region is None:
-            return None
-        key = stream, window
-        if key not in self._inside:
-            inside = self._window_weights(self.region, stream, window, found)
-            whole = self._window_weights(torch.ones_like(self.region), stream, window, found)
-            self._inside[key] = (inside / whole.clamp_min(1e-12)).to(found.compared)
-        return self._inside[key]
-
-    def _window_weights(self, region: Tensor, stream: int, window: int, found: PassMaps) -> Tensor:
-        plan = self.maps.streams[stream]
-        result = torch.zeros(found.size, dtype=torch.float64)
-        on_window = plan.on_window(plan.on_source(Weights.of_region(region)), window)
-        if on_window is not None:
-            cells = plan.on_cells(on_window, found.size)
-            height, width = cells.values.shape[1:]
-            total = int(region.sum())
-            result[cells.top : cells.top + height, cells.left : cells.left + width] = cells.values[0] * total
-        return result
+        Args:
+            scores: `(num_labels, height, width)`.
+            number: Properties in all.
+        """
+        rows = self.maps.rows(number).to(scores.dtype)
+        before = rows.square().sum(1)[:, None, None]
+        gone = rows[:, self.removed].square().sum(1)[:, None, None]
+        if self.similarity == "sigmoid_l2":
+            squared = ((1 - scores) * number**0.5).square() - gone
+            return 1 - squared.clamp_min(0).sqrt() / number**0.5
+        # A class without any property left is like nothing.
+        left = before - gone
+        return torch.where(left > EPSILON, scores * (before / left.clamp_min(EPSILON)).sqrt(), 0.0)
 
     def mean_scores(self) -> list[tuple[str, float, float]]:
         """Mean class scores over the region before and after, by class."""
-        region = torch.ones(self.maps.size, dtype=torch.bool) if self.region is None else self.region
-        weights, runs = Weights.of_region(region), len(self.maps.streams)
-        names = self.maps.class_names
+        names, runs = self.maps.class_names, len(self.maps.streams)
         total = torch.zeros(2, len(names))
-        for stream, plan in enumerate(self.maps.streams):
-            on_source = plan.on_source(weights)
-            for window in range(len(plan.windows)):
-                part = plan.on_window(on_source, window)
-                if part is None:
-                    continue
-                for row, scores in enumerate(self._sums[stream, window]):
-                    cells = plan.on_cells(part, (int(scores.shape[-2]), int(scores.shape[-1])))
-                    height, width = cells.values.shape[1:]
-                    inside = scores[:, cells.top : cells.top + height, cells.left : cells.left + width]
-                    flat = cells.values.to(scores.device, scores.dtype).flatten()
-                    total[row] += (inside.flatten(1) @ flat).cpu() / runs
+        for (stream, window), pair in self._scores.items():
+            for row, scores in enumerate(pair):
+                weights, _ = self.cells.of(stream, window, (int(scores.shape[-2]), int(scores.shape[-1])))
+                total[row] += (scores.flatten(1) @ weights.to(scores).flatten()).cpu() / runs
         return [(name, float(old), float(new)) for name, old, new in zip(names, *total)]
+
+
+_LAST_CELLS: WeakKeyDictionary[PropertyMaps, RegionCells] = WeakKeyDictionary()
+"""A slider asks about one region many times, and its cells take longer than the answer."""
+
+
+def _cells_of(maps: PropertyMaps, region: Tensor | None) -> RegionCells:
+    found = _LAST_CELLS.get(maps)
+    if found is None or not found.is_of(region):
+        found = _LAST_CELLS[maps] = RegionCells(maps.streams, region)
+    return found
 
 
 __all__ = ["Changes", "Intervention", "find_properties", "intervene", "intervene_maps"]

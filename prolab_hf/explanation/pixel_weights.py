@@ -7,7 +7,8 @@ to weights of cells, so nothing of the size of the image has to be enlarged for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -207,6 +208,58 @@ class Stream:
         window = self.windows[0]
         target = self.size if self.is_direct else (window.height, window.width)
         return window_weights.before_resize(map_size, target)
+
+
+class RegionCells:
+    """How much every cell of every pass counts for the mean over a region, and how much of the cell lies inside of it.
+
+    Args:
+        streams: All passes over the image.
+        region: Bool `(height, width)`; `None` for the whole image.
+    """
+
+    def __init__(self, streams: Sequence[Stream], region: Tensor | None) -> None:
+        self.streams, self.region = streams, region
+        self._sources: dict[int, tuple[Weights, Weights]] = {}
+        self._cells: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def is_of(self, region: Tensor | None) -> bool:
+        """Whether it was made for this region."""
+        if region is None or self.region is None:
+            return region is self.region
+        return torch.equal(region, self.region)
+
+    def of(self, stream: int, window: int, map_size: Size) -> tuple[Tensor, Tensor]:
+        """Weights of the cells of one pass for the mean over the region, and the part of every cell inside of it.
+
+        Args:
+            stream: Index of the stream.
+            window: Index of its window.
+            map_size: Height and width of the map that the network gave.
+
+        Returns:
+            Two maps `(height, width)`, float32 on the CPU; the first sums to 1 over the windows of a stream.
+        """
+        key = stream, window
+        if key not in self._cells:
+            plan = self.streams[stream]
+            if stream not in self._sources:
+                everywhere = torch.ones(1, *plan.size, dtype=torch.float64)
+                pixels = everywhere if self.region is None else self.region[None].to(torch.float64)
+                self._sources[stream] = plan.on_source(Weights(pixels)), plan.on_source(Weights(everywhere))
+            inside, whole = (self._dense(part, stream, window, map_size) for part in self._sources[stream])
+            number = math.prod(plan.size) if self.region is None else int(self.region.sum())
+            self._cells[key] = (inside / number).float(), (inside / whole.clamp_min(1e-12)).float()
+        return self._cells[key]
+
+    def _dense(self, on_source: Weights, stream: int, window: int, map_size: Size) -> Tensor:
+        plan, result = self.streams[stream], torch.zeros(map_size, dtype=torch.float64)
+        on_window = plan.on_window(on_source, window)
+        if on_window is not None:
+            cells = plan.on_cells(on_window, map_size)
+            height, width = cells.values.shape[1:]
+            result[cells.top : cells.top + height, cells.left : cells.left + width] = cells.values[0]
+        return result
 
 
 def _coverage(spans: set[tuple[int, int]], length: int) -> Tensor:

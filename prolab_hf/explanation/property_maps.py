@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Unpack
 
 import torch
@@ -79,11 +78,6 @@ class PassMaps:
     compared: Tensor
     scores: Tensor
 
-    @cached_property
-    def lengths(self) -> Tensor:
-        """Euclidean norm of what is compared in every cell, `(height, width)`."""
-        return torch.linalg.vector_norm(self.compared, dim=0).clamp_min(1e-8)
-
     @property
     def size(self) -> Size:
         """Height and width of the maps."""
@@ -154,6 +148,7 @@ class PropertyMaps:
         self._kept_bytes = 0
         self._scored: OrderedDict[tuple[int, int], PassMaps] = OrderedDict()
         self._labels: Tensor | None = None
+        self._mean_maps: Tensor | None = None
         self._words = self._buffers()
 
     # ---- names ----------------------------------------------------------------------------------------------
@@ -298,7 +293,7 @@ class PropertyMaps:
         if all(old is new for old, new in zip(before, now)):
             return
         self._scored.clear()
-        self._labels = None
+        self._labels = self._mean_maps = None
         if not self.is_solved and not torch.equal(before[0], now[0]):
             self._kept.clear()
             self._kept_bytes = 0
@@ -391,10 +386,17 @@ class PropertyMaps:
             Float32 `(number, height, width)` on the CPU, at the resolution of the network's maps for one pass, else at
             most about 256 cells wide.
         """
-        number = int(self.network.class_property_matrix.shape[1])
-        chosen = list(range(number)) if indices is None else list(indices)
+        self._follow_words()
+        if indices is None:
+            if self._mean_maps is None:
+                number = int(self.network.class_property_matrix.shape[1])
+                self._mean_maps = self._averaged_maps(list(range(number)))
+            return self._mean_maps
+        return self._averaged_maps(list(indices))
+
+    def _averaged_maps(self, chosen: list[int]) -> Tensor:
         if len(self.streams) == 1 and len(self.streams[0].windows) == 1:
-            return self.maps(0, 0).compared[:number][chosen].float().cpu()
+            return self.maps(0, 0).compared[chosen].float().cpu()
         scale = min(1.0, 256 / max(self.size))
         size = max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale))
         total = torch.zeros(len(chosen), *size)
@@ -410,7 +412,7 @@ class PropertyMaps:
                     )
                 )
                 target = rows.stop - rows.start, columns.stop - columns.start
-                maps = found.compared[:number][chosen].float().cpu()
+                maps = found.compared[chosen].float().cpu()
                 sums[:, rows, columns] += F.interpolate(maps[None], target, mode="bilinear")[0]
                 counts[rows, columns] += 1
             mean = sums / counts.clamp_min(1)

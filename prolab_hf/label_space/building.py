@@ -18,7 +18,7 @@ from prolab_hf.label_space.clustering import (
 from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules
 from prolab_hf.label_space.constrained_clustering import TooFewProperties, identical_ideas, merge_anyway
 from prolab_hf.label_space.operations import equal_rows
-from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.phrases.wording import same_wording
 from prolab_hf.label_space.placement import FAR_COSINE
 from prolab_hf.label_space.space_content import (
     SpaceContent,

@@ -1,7 +1,7 @@
 """Which phrases contradict each other: two that give one thing different values on one dimension.
 
 Sentence encoders put opposites and siblings next to each other ("four wheels" beside "two wheels"), so nearness
-alone must not decide what becomes one property. The rules, all lexical (`phrases.words`, `phrases.parsing`):
+alone must not decide what becomes one property. The rules, all lexical (`phrases.word_lists`, `phrases.parsing`):
 
 1. Values of one dimension (colour, size, shape, material, place, state, ...) exclude one another unless one
    implies the other: red/green conflict, steel/metal and "grey or brown"/brown do not.
@@ -25,20 +25,26 @@ import numpy as np
 
 from prolab_hf.files import read_json_object
 from prolab_hf.label_space.phrases.contradictions import Conflict, contradiction, statements
+from prolab_hf.label_space.phrases.fragments import SELF
 from prolab_hf.label_space.phrases.judges import Judge
-from prolab_hf.label_space.phrases.parsing import SELF, Claims, Lexicon, parse, same_wording
-from prolab_hf.label_space.phrases.parts import OWNERS
-from prolab_hf.label_space.phrases.words import DIMENSIONS
+from prolab_hf.label_space.phrases.lexicon import Lexicon
+from prolab_hf.label_space.phrases.parsing import Claims, parse
+from prolab_hf.label_space.phrases.word_lists.dimensions import DIMENSIONS
+from prolab_hf.label_space.phrases.word_lists.parts import OWNERS
+from prolab_hf.label_space.phrases.wording import same_wording
 
 WHOLE = frozenset(
     {
         "vertical place", "nearness", "indoors", "locale", "support", "surroundings", "motion", "posture",
         "season", "daytime", "crowding", "covering", "kind", "temperature", "taste", "sound", "wildness", "access",
         "foliage", "cultivation", "density", "view", "weather", "health", "life", "bloom", "waking",
-        "expression", "evergreen", "drive", "edibility", "diet", "way up", "direction", "danger", "cost", "water kind",
+        "expression", "evergreen", "drive", "edibility", "diet", "way up", "direction", "danger", "cost",
+        "water kind",
         "part of body worn", "lighting", "permission", "dress", "fastening", "neckline", "garment length", "occasion",
-        "habit", "feet", "burner", "engine", "readout", "load space", "top", "pulled by", "stacking", "habitat", "waves",
-        "left or right corner", "facing", "lens", "tide", "manning", "angle", "content", "domesticity", "gathering", "sleeve length", "heel",
+        "habit", "feet", "burner", "engine", "readout", "load space", "top", "pulled by", "stacking",
+        "habitat", "waves",
+        "left or right corner", "facing", "lens", "tide", "manning", "angle", "content", "domesticity",
+        "gathering", "sleeve length", "heel",
     }
 )  # fmt: skip
 _INDOOR = frozenset(

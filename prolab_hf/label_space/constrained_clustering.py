@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from prolab_hf.label_space.conflicts import ConflictRules
-from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.phrases.wording import same_wording
 
 # Differently worded phrases with the same claims count as one idea from this cosine on. all-MiniLM-L6-v2 gives
 # paraphrases 0.88 to 0.98 ("newly planted" / "recently planted"); different ideas with equal claims reach 0.83.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from prolab_hf.label_space.conflicts import ConflictRules
-from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.phrases.wording import same_wording
 from prolab_hf.label_space.placement import FAR_COSINE, Placement, check_same_encoder, place_phrases
 from prolab_hf.label_space.space_content import (
     SpaceContent,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules
-from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.phrases.wording import same_wording
 from prolab_hf.label_space.space_content import SpaceContent
 from prolab_hf.label_space.text_encoder import TextEncoder
 

@@ -177,6 +177,17 @@ def cross_entropy(block: PixelBlock) -> PixelLoss:
     return PixelLoss(losses, direction, factor)
 
 
+def expected_target(block: PixelBlock) -> PixelLoss:
+    """Mean of the target row under the softmax over channels: any loss that is linear in probabilities."""
+    targets, product = block.targets(), block.buffer("product")
+    scores = torch.softmax(block.logits, dim=1, out=block.buffer("scores"))
+    losses = torch.mul(scores, targets, out=product).sum(dim=1)
+    factor = torch.ones_like(losses)
+    if not block.need_gradient:
+        return PixelLoss(losses, None, factor)
+    return PixelLoss(losses, targets.sub_(losses[:, None]).mul_(scores), factor)
+
+
 KERNELS: dict[str, Callable[[PixelBlock], PixelLoss]] = {
     function.__name__: function
     for function in (
@@ -186,5 +197,6 @@ KERNELS: dict[str, Callable[[PixelBlock], PixelLoss]] = {
         squared_error,
         sigmoid_binary_cross_entropy,
         cross_entropy,
+        expected_target,
     )
 }

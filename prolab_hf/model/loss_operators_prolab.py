@@ -228,6 +228,47 @@ def _empty_losses(
     return table.new_empty(rows.shape)
 
 
+@torch.library.custom_op(
+    free_operator_name("softmax_sums"),
+    mutates_args=(),
+    schema="(Tensor logits, Tensor rows) -> (Tensor, Tensor)",
+)
+def softmax_sums(logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over pixels of the softmax of upsampled logits, without a gradient.
+
+    One pass of the cross-entropy tells both: its gradient by the logits is softmax minus one-hot, whose sum over a
+    channel is the same before and after interpolation, and its value is minus the logarithm of a pixel's own class.
+
+    Args:
+        logits: `(batch_size, num_labels, height, width)`.
+        rows: `(label_height, batch_size, label_width)` from `class_rows`.
+
+    Returns:
+        Per class the summed probability of its own pixels, and of all labeled pixels, `(num_labels,)` each.
+    """
+    num_labels = logits.shape[1]
+    own, everywhere = _empty_sums(logits, rows)
+    losses = own.new_empty(rows.shape)
+    gradients = StreamGradients(torch.zeros_like(logits, dtype=own.dtype), None)
+    table = own.new_empty(num_labels + 1, 0)
+    if rows.numel():
+        inputs = StreamInputs(logits, rows, table, None, "cross_entropy", 1.0, False, None, 0.0, losses)
+        _stream(inputs, gradients)
+    labels = rows.flatten()
+    per_row = own.new_zeros(2, num_labels + 1)
+    per_row[0].index_add_(0, labels, torch.exp(-losses.flatten()))
+    per_row[1].index_add_(0, labels, own.new_ones(labels.shape[0]))
+    own.copy_(per_row[0, :num_labels])
+    everywhere.copy_(per_row[1, :num_labels] + gradients.logits.sum(dim=(0, 2, 3)))
+    return own, everywhere
+
+
+@softmax_sums.register_fake
+def _empty_sums(logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = compute_dtype(logits)
+    return logits.new_empty(logits.shape[1], dtype=dtype), logits.new_empty(logits.shape[1], dtype=dtype)
+
+
 # ---- 3. norm of upsampled embeddings -----------------------------------------------------------------
 
 _ALL, _FIRST, _LAST = slice(None), slice(None, -1), slice(1, None)

@@ -1,21 +1,18 @@
 """Losses of whole regions instead of single pixels: Dice and Lovasz, on the softmax of class logits.
 
 Both compare sets of pixels, class by class, so every class that occurs counts alike, however small. Class logits are
-upsampled to the labels; to keep the probabilities of all classes at that resolution out of memory, the Dice loss sums
-them over strips of label rows, which backward computes again, and the Lovasz loss takes one class at a time.
+upsampled to the labels. The Dice loss depends on sums of probabilities only, so it is streamed, in two passes. The
+Lovasz loss sorts the errors of each class that occurs: it keeps the upsampled logits, and takes by far the longest.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from .loss_operators_prolab import class_rows
+from .loss_operators_prolab import class_rows, softmax_sums, streamed_loss
 from .loss_prolab import check_class_loss
 from .loss_streaming_prolab import compute_dtype
-from .resize_prolab import LinearAxis, linear_axis
 
-STRIP_ELEMENTS = 2**22  # probabilities of one strip: 16 MiB in float32
 DICE_EPS = 1e-7  # of segmentation_models_pytorch
 
 
@@ -40,51 +37,20 @@ def dice_loss(
         ValueError: Shapes that do not fit, or labels outside the classes.
     """
     check_class_loss(class_logits, labels)
-    num_labels = class_logits.shape[1]
+    num_labels, dtype = class_logits.shape[1], compute_dtype(class_logits)
     rows = class_rows(labels, num_labels, ignore_index)
-    logits = class_logits.to(compute_dtype(class_logits))
-    height, width = logits.shape[2:]
-    axis = linear_axis(height, labels.shape[1], dtype=logits.dtype, device=logits.device)
-    per_row = max(1, labels.shape[0] * labels.shape[2] * num_labels)
-    step = max(1, STRIP_ELEMENTS // per_row)
-    columns = linear_axis(width, labels.shape[2], dtype=logits.dtype, device=logits.device)
-    overlap = logits.new_zeros(num_labels)
-    predicted = logits.new_zeros(num_labels)
-    with torch.autocast(logits.device.type, enabled=False):
-        for start in range(0, labels.shape[1], step):
-            strip = LinearAxis(*(part[start : start + step] for part in axis))
-            sums = checkpoint(
-                _strip_sums, logits, rows[start : start + step], strip, columns, use_reentrant=False
-            )
-            overlap, predicted = overlap + sums[0], predicted + sums[1]
-        occurring = torch.zeros(num_labels + 1, dtype=logits.dtype, device=logits.device)
-        occurring = occurring.index_add(0, rows.flatten(), occurring.new_ones(rows.numel()))[:num_labels]
-        score = (2 * overlap + smooth) / (predicted + occurring + smooth).clamp_min(DICE_EPS)
-        present = occurring > 0
-        return torch.where(present, 1 - score, 0).sum() / present.sum().clamp_min(1)
-
-
-def _strip_sums(logits: Tensor, rows: Tensor, strip: LinearAxis, columns: LinearAxis) -> Tensor:
-    """Per class the summed probability where it is the label, and where there is any label, in some label rows.
-
-    Args:
-        logits: `(batch_size, num_labels, height, width)`.
-        rows: `(label rows, batch_size, label_width)` classes; `num_labels` where void.
-        strip: Places of the label rows on the feature rows.
-        columns: Places of the label columns on the feature columns.
-
-    Returns:
-        `(2, num_labels)`.
-    """
-    tall = torch.lerp(logits[:, :, strip.lower], logits[:, :, strip.upper], strip.weight[:, None])
-    wide = torch.lerp(tall[..., columns.lower], tall[..., columns.upper], columns.weight)
-    num_labels = logits.shape[1]
-    probabilities = torch.softmax(wide, dim=1).permute(2, 0, 3, 1).reshape(-1, num_labels)
-    labels = rows.flatten()
-    valid = (labels != num_labels).to(probabilities.dtype)
-    picked = probabilities.gather(1, labels.clamp_max(num_labels - 1)[:, None])[:, 0] * valid
-    overlap = probabilities.new_zeros(num_labels + 1).index_add(0, labels, picked)[:num_labels]
-    return torch.stack([overlap, valid @ probabilities])
+    own, everywhere = softmax_sums(class_logits.detach(), rows)
+    number = torch.zeros(num_labels + 1, dtype=dtype, device=class_logits.device)
+    number = number.index_add(0, rows.flatten(), torch.ones_like(rows.flatten(), dtype=dtype))[:num_labels]
+    present = number > 0
+    above, below = 2 * own + smooth, (everywhere + number + smooth).clamp_min(DICE_EPS)
+    share = present / present.sum().clamp_min(1)
+    value = ((1 - above / below) * share).sum()
+    # Around these sums the loss is linear in the probabilities; its slopes are a row per class.
+    by_everywhere, by_own = share * above / below**2, -2 * share / below
+    table = torch.cat([by_everywhere + torch.diag(by_own), by_own.new_zeros(1, num_labels)])
+    linear = streamed_loss(class_logits, rows, table, kind="expected_target")
+    return value + (linear - linear.detach())
 
 
 def lovasz_loss(class_logits: Tensor, labels: Tensor, *, ignore_index: int = 255) -> Tensor:
@@ -106,19 +72,20 @@ def lovasz_loss(class_logits: Tensor, labels: Tensor, *, ignore_index: int = 255
     """
     check_class_loss(class_logits, labels)
     num_labels = class_logits.shape[1]
-    rows = class_rows(labels, num_labels, ignore_index).transpose(0, 1)
+    rows = class_rows(labels, num_labels, ignore_index).transpose(0, 1).flatten()
     logits = class_logits.to(compute_dtype(class_logits))
     with torch.autocast(logits.device.type, enabled=False):
         large = F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
-        normalizer = torch.logsumexp(large, dim=1)
-        valid = rows != num_labels
+        places = (rows != num_labels).nonzero()[:, 0]
+        targets = rows[places]
+        # Taken apart once: backward of one class after the other would fill all of them with zeros each time.
+        scores = large.movedim(1, 0).flatten(1).index_select(1, places).softmax(dim=0).unbind(0)
         # A loop over what occurs asks the device which classes these are, once.
-        present = torch.unique(rows[valid]).tolist()
-        total = logits.new_zeros(()) + 0 * large.sum() if not present else logits.new_zeros(())
+        present = torch.unique(targets).tolist()
+        total = torch.stack([score.sum() for score in scores]).sum() * 0  # a gradient where nothing occurs
         for label in present:
-            probability = torch.exp(large[:, label] - normalizer)[valid]
-            target = (rows[valid] == label).to(probability.dtype)
-            total = total + _lovasz_of_class((target - probability).abs(), target)
+            target = (targets == label).to(logits.dtype)
+            total = total + _lovasz_of_class((target - scores[label]).abs(), target)
         return total / max(len(present), 1)
 
 

@@ -223,6 +223,7 @@ def install(model: ProLabForSemanticSegmentation, collected: Collected, settings
     config.solution = {
         **choice.to_dict(),
         "num_images": total.num_images,
+        "num_pixels": int(total.counts.sum().round()),
         "num_features": total.num_features,
         "spoken_share": overall,
         "spoken_share_per_class": {name: share for name, share in zip(config.trained_classes, per_class)},

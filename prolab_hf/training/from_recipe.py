@@ -354,6 +354,8 @@ def solve_after_training(
         eval_dataset: Images that decide.
     """
     storage, processor = loop.storage, loop.storage.processor
+    if processor is None and loop.recipe.closed_form.finish == "auto":
+        return
     solving = _solving("finish", processor)
     if solving is None:
         return

@@ -126,6 +126,12 @@ class TrainingPlan:
         """Estimated memory of one device."""
         return self.state_bytes + self.activation_bytes * self.recipe.schedule.batch_size
 
+    @property
+    def exchanged_bytes(self) -> int:
+        """What a device sends per step in plain data parallelism: gradients in float32, summed in a ring."""
+        devices = self.num_processes
+        return 2 * (devices - 1) * 4 * self.num_trainable // devices
+
     def rows(self) -> list[tuple[str, str]]:
         """The plan as (what, how much)."""
         recipe = self.recipe
@@ -150,6 +156,7 @@ class TrainingPlan:
                 f"{self.images_per_step} = {self.num_processes} device(s) x {recipe.schedule.batch_size} x "
                 f"{self.accumulation} accumulated",
             ),
+            *self._exchange(),
             ("steps", f"{self.total_iterations:,}{epochs}"),
             ("learning rate", self._schedule()),
             (
@@ -163,6 +170,12 @@ class TrainingPlan:
             ("mixed precision", self.precision),
             *self._times(),
         ]
+
+    def _exchange(self) -> list[tuple[str, str]]:
+        if self.num_processes == 1:
+            return []
+        sent = f"{_three(self.exchanged_bytes / 2**20)} MiB per step (gradients, plain data parallelism)"
+        return [("sent by each device", sent)]
 
     def _times(self) -> list[tuple[str, str]]:
         text = f"{_three(self.gpu_hours)} GPU hours"

@@ -34,10 +34,13 @@ def check_stream(recipe: TrainingRecipe) -> None:
         ValueError: The recipe asks for it.
     """
     if recipe.schedule.max_iterations is None:
+        field = "epochs" if recipe.schedule.epochs is not None else "max_minutes"
         raise ValueError(
-            f"schedule.epochs is {recipe.schedule.epochs:g}, but a stream has no length; say how long to train in "
-            "steps with schedule.max_iterations (--max-iterations)."
+            f"schedule.{field} is {getattr(recipe.schedule, field):g}, but a stream has no length and no first steps "
+            "to repeat; say how long to train in steps with schedule.max_iterations (--max-iterations)."
         )
+    if recipe.features.cache:
+        raise ValueError("features.cache is true, but a stream gives no image twice; set it to false.")
     for name in ("init", "finish"):
         if recipe[f"closed_form.{name}"] is not None:
             raise ValueError(

@@ -43,6 +43,7 @@ from prolab_hf.training.from_recipe import (
 )
 from prolab_hf.training.frozen.adaptation import adapted_for_training
 from prolab_hf.training.frozen.feature_cache import cache_features
+from prolab_hf.training.length.early_stopping import check_early_stopping
 from prolab_hf.training.length.time_budget import plan_run, planned_before
 from prolab_hf.training.optimization import build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
@@ -167,6 +168,7 @@ def train(
     if isinstance(train_dataset, StreamingSource):
         check_stream(recipe)
     _check_datasets(model, train_dataset, eval_dataset)
+    check_early_stopping(recipe.evaluation, has_images=eval_dataset is not None)
     output_dir = Path(output_dir)
     check_output_folder(output_dir, resume=resume, overwrite=overwrite)
     accelerator = build_accelerator(recipe)
@@ -237,7 +239,7 @@ def train(
         )
         with contextlib.closing(state.batches), trackers or contextlib.nullcontext():
             exported_step = loop.run()
-        if recipe.closed_form.finish == "solve" and eval_dataset is not None:
+        if recipe.closed_form.finish is not None and eval_dataset is not None:
             solve_after_training(loop, train_dataset, eval_dataset)
     return _result(loop, output_dir, exported_step)
 

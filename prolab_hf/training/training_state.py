@@ -32,7 +32,14 @@ from prolab_hf.training.checkpoints import (
     write_checkpoint,
 )
 from prolab_hf.training.engines.engine import Engine
-from prolab_hf.training.frozen.lora import ADAPTER_FOLDER, adapted_layers, merged_state, save_adapter
+from prolab_hf.training.frozen.lora import (
+    ADAPTER_FOLDER,
+    adapted_layers,
+    merged_state,
+    save_adapted_weights,
+    save_adapter,
+    with_adapted_weights,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +179,7 @@ def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = F
     state: dict[str, Tensor] = {}
     for name in names:
         state.update(load_file(checkpoint / name))
+    state = with_adapted_weights(state, checkpoint)
     if averaged:
         state.update(load_averaged(checkpoint) or {})
     expected = {name: value.shape for name, value in model.state_dict().items()}
@@ -307,6 +315,7 @@ class RunStorage:
 
             def fill(folder: Path) -> None:
                 self.write_model(folder)
+                save_adapted_weights(self.model, folder)
                 save_state(
                     folder,
                     progress,
@@ -362,17 +371,16 @@ class RunStorage:
 
     def write_export(self, folder: Path) -> None:
         """Writes what people load: adapters merged into the model, and beside it on their own."""
-        self.write_model(folder, merged=True)
+        self.write_model(folder)
         if adapted_layers(self.model):
             backbone = getattr(getattr(self.model, "config", None), "backbone_config", None)
             save_adapter(self.model, folder / ADAPTER_FOLDER, base=getattr(backbone, "_name_or_path", None))
 
-    def write_model(self, folder: Path, *, merged: bool = False) -> None:
-        """Writes model and processor into a folder; a checkpoint holds adapters as they are, an export merges them."""
+    def write_model(self, folder: Path) -> None:
+        """Writes model and processor into a folder, adapters merged."""
         model: Any = self.model
-        weights = merged_state(model) if merged else model.state_dict()
         # safetensors holds contiguous tensors only; a channels-last model has others.
-        state = {name: value.contiguous() for name, value in weights.items()}
+        state = {name: value.contiguous() for name, value in merged_state(model).items()}
         with without_foreign_bars():
             model.save_pretrained(folder, state_dict=state)
         if self.processor is not None:

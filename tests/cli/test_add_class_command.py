@@ -49,7 +49,7 @@ def test_one_command_adds_a_class_beside_the_model(place, capsys, typed):
     assert add(place, *phrases(KIOSK), "--yes") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "Where the sentences go" in printed and "known" in printed
-    assert "kiosk would take pixels from" in printed and "Mean IoU" in printed
+    assert "kiosk would take pixels from" in printed and "mean IoU" in printed
     space = classes_of(place / "model-kiosk")
     assert space.class_names[-1] == "kiosk" and space.descriptions["kiosk"] == KIOSK
     assert typed.asked == []

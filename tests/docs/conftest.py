@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -82,6 +81,6 @@ def world(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """A working folder of a page's own, with the names of the Hub standing for local folders."""
     folder = tmp_path / "work"
     shutil.copytree(prepared, folder)
-    os.symlink(_encoder(), folder / "hub/encoder", target_is_directory=True)
+    (folder / "hub/encoder").symlink_to(_encoder(), target_is_directory=True)
     monkeypatch.chdir(folder)
     return folder

@@ -59,6 +59,17 @@ def test_no_path_of_a_machine_travels_with_a_model(name):
         assert "/work/" not in text and "site-packages" not in text and "/home/" not in text, file.name
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_travel_along_and_fit_the_model(name):
+    from prolab_hf.solving.statistics import ClassStatistics
+
+    config = json.loads((FOLDER / name / "config.json").read_text())
+    kept = ClassStatistics.load(FOLDER / name)
+    assert kept.moments.dtype == torch.float64
+    assert set(kept.class_names) == set(config["label2id"])
+    assert config["calibration_pixels"] > 4000
+
+
 def test_the_command_takes_the_name_and_finds_the_sky(tmp_path, monkeypatch):
     pytest.importorskip("timm")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -4,6 +4,8 @@ The reference is not the explanation's own arithmetic: class scores come from th
 averaged in plain torch, probabilities from `segment(..., return_scores=True)`.
 """
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -72,9 +74,8 @@ def class_scores(model, processor, image, options):
         pixels = plain
         if scale != 1.0:
             height, width = (max(1, round(n * scale / 32)) * 32 for n in plain.shape[-2:])
-            pixels = processor(images=image, return_tensors="pt", size={"height": height, "width": width})[
-                "pixel_values"
-            ]
+            size_of_scale = {"size": {"height": height, "width": width}, "do_resize": True}
+            pixels = processor(images=image, return_tensors="pt", **size_of_scale)["pixel_values"]
         for flip in flips:
             given = pixels.flip(-1) if flip else pixels
             if options.get("mode") == "slide":
@@ -109,8 +110,20 @@ def check(explanation, values, names):
     assert total(rival.deciding) == pytest.approx(float(values[own] - values[other]), abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", KINDS)
+# Every mode meets a model that was trained by gradient and a solved one, every kind a plain pass and an average of
+# probabilities; the rest takes half a minute more.
+QUICK = {("sigmoid_cosine", mode) for mode in MODES} | {
+    ("solved", mode) for mode in MODES if mode != "scales"
+}
+QUICK |= {(kind, mode) for kind in KINDS for mode in ("plain", "flip")}
+CASES = [
+    pytest.param(kind, mode, marks=() if (kind, mode) in QUICK else pytest.mark.slow)
+    for kind in KINDS
+    for mode in MODES
+]
+
+
+@pytest.mark.parametrize(("kind", "mode"), CASES)
 def test_contributions_sum_to_what_segment_reports(network, image, kind, mode):
     (model, processor), options = network(kind), MODES[mode]
     names = list(model.config.id2label.values())
@@ -201,3 +214,30 @@ def test_new_words_need_no_new_pass_of_a_solved_model(solved, scenes_processor, 
     finally:
         handle.remove()
         solved.set_property_space(before, claim_budget=0.02)
+
+
+def test_large_images_are_read_in_strips(network, image, monkeypatch):
+    model, processor = network("solved")
+    options = {"mode": "slide", "crop_size": 48, "stride": 30, "flip": True}
+    whole = explain(model, processor, image, point=(60, 40), **options)
+    monkeypatch.setattr("prolab_hf.evaluation.inference.STRIPED_PIXELS", 100)
+    strips = explain(model, processor, image, point=(60, 40), **options)
+    assert strips.class_name == whole.class_name
+    assert dict(strips.contributions) == pytest.approx(dict(whole.contributions), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sigmoid_cosine", "solved"])
+def test_half_precision(network, image, kind):
+    """Scores are computed in float32 of what the network gave, and so are their parts."""
+    model, processor = network(kind)
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    found = explain(half, processor, image, point=(60, 40), flip=True)
+    assert abs(found.residual) < TOLERANCE
+    result = segment(half, processor, image, return_scores=True, flip=True)
+    expected = float(result.scores[result.class_names.index(found.class_name), 40, 60])
+    assert total(found.contributions) == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_scales_count_also_where_the_processor_keeps_sizes(solved, scenes_processor, image):
+    maps = PropertyMaps(solved, scenes_processor, image, scales=(1.0, 2.0))
+    assert [stream.source_size for stream in maps.streams] == [(97, 131), (192, 256)]

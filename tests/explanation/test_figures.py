@@ -9,8 +9,10 @@ from PIL import Image
 from prolab_hf.explanation.confused_properties import ConfusedPair, PropertyConfusion
 from prolab_hf.explanation.contributions import explain
 from prolab_hf.explanation.correction_curves import CorrectionCurve
+from prolab_hf.explanation.dataset_contributions import ClassComparison, DecidingProperty
 from prolab_hf.explanation.figures import (
     before_after_figure,
+    comparison_figure,
     confusion_figure,
     contribution_chart,
     correction_figure,
@@ -147,11 +149,12 @@ def texts_of(figure):
     return [text for text in figure.findobj(Text) if text.get_text()]
 
 
-def saved(figure, folder):
-    """The figure as PNG; PDF and SVG can be written, too."""
-    for kind in ("pdf", "svg"):
+def saved(figure, folder, kinds=()):
+    """The figure as pixels; it can be written as PDF and SVG, too."""
+    for kind in kinds:
         figure.savefig(folder / f"figure.{kind}")
-    figure.savefig(folder / "figure.png")
+        assert (folder / f"figure.{kind}").stat().st_size > 1000
+    figure.savefig(folder / "figure.png", dpi=60)
     return np.asarray(Image.open(folder / "figure.png").convert("RGB"))
 
 
@@ -179,7 +182,7 @@ def test_correction_figure(tmp_path):
         lines = figure.axes[0].get_lines()
         assert [(line.get_ydata()[0], line.get_ydata()[-1]) for line in lines] == [ends, ends]
     assert "corrected properties per pixel (of 4)" in {text.get_text() for text in texts_of(figure)}
-    saved(figure, tmp_path)
+    saved(figure, tmp_path, kinds=("pdf", "svg"))
     with pytest.raises(ValueError, match="curves is empty"):
         correction_figure([])
     with pytest.raises(ValueError, match="metric is 'loss'"):
@@ -263,8 +266,7 @@ def test_learning_curves(tmp_path):
     several = learning_curves_figure({"one": log_of(0.9), "two": log_of(0.5, 5), "empty": []})
     shown = {text.get_text() for text in texts_of(several)}
     assert {"one", "two", "IoU by class, last evaluation"} <= shown
-    saved(several, tmp_path)
-    saved(learning_curves_figure({"only steps": log_of(0.9)[:30]}), tmp_path)
+    learning_curves_figure({"only steps": log_of(0.9)[:30]})
     for runs, message in (({}, "There are 0 runs"), ({"a": []}, "None of the runs has logged a step")):
         with pytest.raises(ValueError, match=message):
             learning_curves_figure(runs)
@@ -277,3 +279,21 @@ def test_a_point_of_which_only_some_windows_were_run_has_a_figure_without_maps(m
     without = explanation_figure(image, found)
     whole = explanation_figure(image, explain(model, processor, image, point=(60, 40)))
     assert without.width == whole.width and without.height < whole.height - 100
+
+
+def test_comparison_figure(tmp_path):
+    properties = [
+        DecidingProperty("$a$", "$its words$", 0.2, 0.66, 0.3, 0.1, 3, 0, 0.25),
+        DecidingProperty("b", "b", -0.1, 0.33, 0.0, 0.1, 0, 3, 0.0),
+        DecidingProperty("c", "words that decide nothing", 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0),
+    ]
+    compared = ClassComparison("sofa", "<i>chair", "labeled", 3, 4120, 0.3, 0.2, 0.9, properties)
+    figure = comparison_figure(compared)
+    shown = {text.get_text() for text in texts_of(figure)}
+    assert {"$its words$", "sofa   0.300", "<i>chair   0.200", "+0.200", "-0.100", "25%"} <= shown
+    assert "words that decide nothing" not in shown
+    assert any("4,120 pixels labeled as sofa" in text for text in shown)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.3, 0.0, 0.1, 0.1]
+    saved(figure, tmp_path)
+    with pytest.raises(ValueError, match="num_properties is 0"):
+        comparison_figure(compared, num_properties=0)

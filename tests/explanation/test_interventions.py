@@ -77,6 +77,14 @@ def test_a_removed_property_is_gone_from_image_and_rows(make_model, processor, i
     assert "“property 3” removed" in found.to_text()
 
 
+def test_a_class_without_any_property_left_is_like_nothing(model, processor, image):
+    found = intervene(model, processor, image, {"property 0": None, "property 1": None})
+    assert found.class_scores[0] == ("sky", pytest.approx(found.class_scores[0][1]), 0.0)
+    assert not (found.labels == 0).any() and found.class_scores[1][2] > 0
+    nothing = intervene(model, processor, image, {index: 0.0 for index in range(8)})
+    assert all(after == 0.0 for *_, after in nothing.class_scores), "nothing is seen, and nothing is made up"
+
+
 OPTIONS = [{}, {"flip": True}, {"mode": "slide", "crop_size": 48, "stride": 30, "scales": (1.0, 1.25)}]
 
 

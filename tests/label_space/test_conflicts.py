@@ -1,4 +1,4 @@
-"""Which phrases contradict each other: 832 pairs labelled by hand, and one test per rule."""
+"""Which phrases contradict each other: pairs labelled by hand, and one test per rule."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,28 @@ def precision_and_recall(pairs):
     return right / sum(found), right / sum(pair["conflict"] for pair in pairs)
 
 
-@pytest.mark.parametrize("source", ["bundled", "made", "all"])
-def test_labelled_pairs(source):
+@pytest.mark.parametrize(
+    ("source", "precision", "recall"),
+    [
+        ("bundled", 0.97, 0.93),
+        ("made", 0.97, 0.93),
+        ("blind A", 0.97, 0.93),
+        ("blind B", 0.95, 0.78),
+        ("blind C", 0.95, 0.84),
+        ("all", 0.97, 0.91),
+    ],
+)
+def test_labelled_pairs(source, precision, recall):
+    """What the rules reach on pairs that they were improved on, which says little about others.
+
+    The honest figures are those of the first look at each blind list, written without the rules' answers at hand
+    (precision / recall): list A 0.895 / 0.667 before this work; list B 0.958 / 0.523 after its errors were mended;
+    list C 0.927 / 0.679 after B's. The three lists are from different domains and of different difficulty.
+    """
     pairs = [pair for pair in PAIRS if source in ("all", pair["source"])]
-    assert len(pairs) >= 300
-    precision, recall = precision_and_recall(pairs)
-    assert precision >= 0.95 and recall >= 0.85, (precision, recall)
+    assert len(pairs) >= 240
+    reached = precision_and_recall(pairs)
+    assert reached[0] >= precision and reached[1] >= recall, reached
 
 
 def test_the_table_of_all_pairs_agrees_with_the_pairs():

@@ -12,6 +12,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from torch.distributed.fsdp import FSDPModule
+from transformers import ConvNextConfig
 
 from prolab_hf.training.engines.deepspeed import _part_of
 from prolab_hf.training.engines.engine import Engine
@@ -190,6 +192,25 @@ def test_parts_of_one_process_step_as_the_whole_and_give_each_other_their_state(
         for name, value in whole.plain_model.state_dict().items():
             found = engine.plain_model.state_dict()[name]
             torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_every_layer_of_the_backbone_is_a_unit_of_its_own(group, recipe, monkeypatch):
+    """With the policy of examples/accelerate/fsdp2.yaml."""
+    monkeypatch.setenv("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
+    stages = [f"stage{number}" for number in (1, 2, 3, 4)]
+    backbone = ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 2, 1, 1], out_features=stages)
+    models = [build_model(backbone_config=backbone, classifier_dropout_prob=0.0) for _ in range(2)]
+    engines = [kind(Accelerator(cpu=True), recipe) for kind in (Engine, FsdpEngine)]
+    for engine, model in zip(engines, models):
+        engine.start(model)
+        train_steps(engine, 1)
+        engine.gather()
+    units = [
+        type(module).__name__ for module in engines[1].working.modules() if isinstance(module, FSDPModule)
+    ]
+    assert units[0] == "FSDPProLabForSemanticSegmentation" and units.count("FSDPConvNextLayer") == 5
+    for name, value in models[0].state_dict().items():
+        torch.testing.assert_close(models[1].state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_a_weight_that_is_not_finite_is_found_in_its_part(group, recipe):

@@ -20,7 +20,7 @@ from prolab_hf.solving.solve import solve_last_layer
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.trainer import train
 
-STEPS = {"scenes": (60, 240), "camvid": (60, 180)}
+STEPS = {"scenes": (60, 180), "camvid": (60, 180)}
 NUM_TEST = 60
 CROP = {"scenes": (96, 96), "camvid": (160, 224)}
 RATE = {"scenes": 2e-3, "camvid": 6e-4}
@@ -29,6 +29,7 @@ OBJECTIVES: dict[str, dict[str, float | str]] = {
     "property": {"property_loss": "cosine", "class_loss_weight": 0.0},
     "property + class": {"property_loss": "cosine", "class_loss_weight": 1.0},
     "bce + class": {"property_loss": "bce", "class_loss_weight": 1.0},
+    "solved, then bce + class": {"property_loss": "bce", "class_loss_weight": 1.0},
 }
 
 
@@ -86,12 +87,13 @@ def fine_tuned(
                 entry = table.begin({"data": data, "arm": arm, "seed": seed, "steps": steps})
                 if entry is not None:
                     model = network(data, space, arm, seed)
-                    entry.finish(_trained(model, data, train_images, test, processor, steps, seed))
+                    init = "solve" if arm.startswith("solved") else None
+                    entry.finish(_trained(model, data, train_images, test, processor, steps, seed, init))
 
 
 def _trained(
     model: ProLabForSemanticSegmentation, data: str, train_images: SegmentationSource, test: Some,
-    processor: ProLabImageProcessor, steps: int, seed: int,
+    processor: ProLabImageProcessor, steps: int, seed: int, init: str | None,
 ) -> Mapping[str, Value]:  # fmt: skip
     recipe = TrainingRecipe(
         name="study",
@@ -100,6 +102,7 @@ def _trained(
         optimizer={"learning_rate": RATE[data], "weight_decay": 0.01, "max_gradient_norm": 5.0},
         data={"crop_size": CROP[data], "scale_range": (0.75, 1.5), "num_workers": 0},
         device={"mixed_precision": "no"},
+        closed_form={"init": init},
         checkpoints={"final_weights": "last"},
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from prolab_hf.explanation.figures.canvas import HEAT
 from prolab_hf.explanation.figures.dataset_figures import (
+    comparison_figure,
     confusion_figure,
     correction_figure,
     reliability_figure,
@@ -18,6 +19,7 @@ from prolab_hf.explanation.figures.learning_curves import learning_curves_figure
 __all__ = [
     "HEAT",
     "before_after_figure",
+    "comparison_figure",
     "confusion_figure",
     "contribution_chart",
     "correction_figure",

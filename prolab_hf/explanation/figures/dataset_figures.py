@@ -12,10 +12,13 @@ from matplotlib.ticker import PercentFormatter
 
 from prolab_hf.explanation.confused_properties import PropertyConfusion
 from prolab_hf.explanation.correction_curves import CorrectionCurve
+from prolab_hf.explanation.dataset_contributions import ClassComparison
 from prolab_hf.explanation.figures.canvas import (
+    CLASS_COLOR,
     INK_COLOR,
     MARKERS,
     MUTED_COLOR,
+    RIVAL_COLOR,
     SERIES,
     literal,
     new_figure,
@@ -76,6 +79,52 @@ def confusion_figure(confusion: PropertyConfusion, *, num_properties: int = 12) 
     plain_axes(right, grid="x")
     right.spines["left"].set_visible(False)
     right.tick_params(axis="y", length=0)
+    return literal(figure)
+
+
+def comparison_figure(comparison: ClassComparison, *, num_properties: int = 12) -> Figure:
+    """Which properties decide a class against its rival: mean shares of both, and how often each one tips the scales.
+
+    Args:
+        comparison: What `explain_dataset` gave.
+        num_properties: Bars, those with the largest differences.
+
+    Raises:
+        ValueError: The number is below 1.
+    """
+    if num_properties < 1:
+        raise ValueError(f"num_properties is {num_properties}; it must be at least 1.")
+    shown = [each for each in comparison.properties[:num_properties] if abs(each.difference) >= 0.0005]
+    shown = shown or comparison.properties[:1]
+    figure = new_figure(8.6, 1.5 + 0.44 * len(shown))
+    axes = figure.subplots()
+    rows = np.arange(len(shown))
+    for shift, color, name, score, field in (
+        (-0.2, CLASS_COLOR, comparison.class_name, comparison.score, "class_share"),
+        (0.2, RIVAL_COLOR, comparison.rival, comparison.rival_score, "rival_share"),
+    ):
+        values = [getattr(each, field) for each in shown]
+        axes.barh(rows + shift, values, 0.36, color=color, label=f"{plain_text(name)}   {score:.3f}")
+    beside = axes.get_yaxis_transform()
+    for row, each in zip(rows, shown):
+        tips = f"{each.pivotal:.0%}" if each.pivotal >= 0.005 else ""
+        axes.text(
+            1.02, row, f"{each.difference:+.3f}", transform=beside, va="center", fontsize=9, color=INK_COLOR
+        )
+        axes.text(1.12, row, tips, transform=beside, va="center", fontsize=9, color=MUTED_COLOR)
+    for x, text in ((1.02, "differ-\nence"), (1.12, "tips the\nscales")):
+        axes.text(x, -0.7, text, transform=beside, va="bottom", fontsize=8.5, color=MUTED_COLOR)
+    axes.set_yticks(rows, [wrapped(each.phrase, 38) for each in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.axvline(0, color=MUTED_COLOR, linewidth=0.8)
+    about = f"{comparison.num_pixels:,} pixels {comparison.over} as {comparison.class_name}"
+    axes.set_xlabel(
+        f"mean share of the class {comparison.quantity}, {plain_text(about)}", fontsize=9, color=MUTED_COLOR
+    )
+    axes.legend(frameon=False, fontsize=10.5, ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 1.0))
+    plain_axes(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     return literal(figure)
 
 
@@ -160,4 +209,4 @@ def reliability_figure(measured: Reliability | Mapping[str, Reliability]) -> Fig
     return literal(figure)
 
 
-__all__ = ["confusion_figure", "correction_figure", "reliability_figure"]
+__all__ = ["comparison_figure", "confusion_figure", "correction_figure", "reliability_figure"]

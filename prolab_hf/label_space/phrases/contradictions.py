@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from prolab_hf.label_space.phrases.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
-from prolab_hf.label_space.phrases.parsing import SELF, Claims, implied_values
-from prolab_hf.label_space.phrases.parts import ALTERNATIVES, PART_OF, PARTS
-from prolab_hf.label_space.phrases.words import TOGETHER
+from prolab_hf.label_space.phrases.fragments import SELF
+from prolab_hf.label_space.phrases.lexicon import implied_values
+from prolab_hf.label_space.phrases.parsing import Claims
+from prolab_hf.label_space.phrases.word_lists.dimensions import TOGETHER
+from prolab_hf.label_space.phrases.word_lists.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
+from prolab_hf.label_space.phrases.word_lists.nouns import SEATS
+from prolab_hf.label_space.phrases.word_lists.parts import ALTERNATIVES, PART_OF, PARTS
 
 # Where a part sits says nothing of its looks.
-_SEATS = {"side", "front", "level", "layer", "part of body worn"}
+_SEATS = SEATS | {"part of body worn"}
 Statement = frozenset[object]
 Differ = Callable[[Statement, Statement], bool]
 Said = dict[Statement, list[int]]
@@ -188,7 +191,7 @@ def _bare(claims: Claims) -> bool:
 
 
 def _value_conflict(one: Claims, two: Claims) -> Conflict | None:
-    for key in one.values.keys() & two.values.keys():
+    for key in [key for key in one.values if key in two.values]:
         if _exclusive(key[0])(_statement(one, key), _statement(two, key)):
             noun = "" if key[1] == SELF else f" of {key[1]}"
             sides = [" or ".join(sorted(claims.values[key])) for claims in (one, two)]
@@ -207,7 +210,7 @@ def _refusal_conflict(one: Claims, two: Claims) -> Conflict | None:
 
 
 def _count_conflict(one: Claims, two: Claims) -> Conflict | None:
-    for noun in one.counts.keys() & two.counts.keys():
+    for noun in [noun for noun in one.counts if noun in two.counts]:
         if _apart(frozenset(one.counts[noun]), frozenset(two.counts[noun])):
             return Conflict(f"number of {noun}", _number(one.counts[noun]), _number(two.counts[noun]))
     return None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules
-from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.phrases.wording import same_wording
 from prolab_hf.label_space.space_content import SpaceContent
 
 DEFAULT_COSINE = 0.5

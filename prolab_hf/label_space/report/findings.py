@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.phrases.wording import same_wording
 from prolab_hf.label_space.report.fidelity import SharedPhrase
 from prolab_hf.label_space.report.matrix_statistics import PairFigures
 from prolab_hf.label_space.space_content import SpaceContent

@@ -36,6 +36,11 @@ class DeepSpeedEngine(PartsEngine):
         accelerated = self.accelerator.state.deepspeed_plugins is not None
         plugin = self.accelerator.deepspeed_plugin if accelerated else DeepSpeedPlugin()
         config = self._configuration(plugin)
+        if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+            raise ValueError(
+                "The model is in parts already, because the launch configuration sets zero3_init_flag: true; set it to "
+                "false, or build the model before the Accelerator."
+            )
         working = self.working_copy(model)
         self._names = {parameter: name for name, parameter in working.named_parameters()}
         self.optimizer = build_optimizer(working, self.recipe)
@@ -61,11 +66,6 @@ class DeepSpeedEngine(PartsEngine):
         if self.stage not in (2, 3):
             raise ValueError(
                 f"The launch configuration asks for ZeRO stage {self.stage}; set zero_stage: 2 or 3."
-            )
-        if self.stage == 3 and plugin.zero3_init_flag:
-            raise ValueError(
-                "The launch configuration sets zero3_init_flag: true, which cuts models up before there is a whole one "
-                "to start from; set it to false."
             )
         for part in ("offload_optimizer", "offload_param"):
             device = (config["zero_optimization"].get(part) or {}).get("device", "none")
@@ -165,6 +165,7 @@ class DeepSpeedEngine(PartsEngine):
         from deepspeed.utils import safe_get_full_optimizer_state
 
         is_main = self.accelerator.is_main_process
+        self._link_moments()
         step = next((entry["step"] for entry in self._base().state.values()), torch.tensor(0.0))
         places = {name: place for place, name in enumerate(name for group in self._groups for name in group)}
         state: dict[int, dict[str, Tensor]] = {}
@@ -197,14 +198,23 @@ class DeepSpeedEngine(PartsEngine):
                 "step": torch.as_tensor(step, dtype=torch.float32).clone(),
                 **{key: torch.zeros_like(part) for key in MOMENTS},
             }
-        if self.stage == 2:
-            # DeepSpeed does this after its first step; before, its own setters know no moments.
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+        self._link_moments()
         names = [name for group in self._groups for name in group]
         parameters = dict(self.working.named_parameters())
         for place, entry in state["state"].items():
             for key in MOMENTS:
                 self._set_part(parameters[names[place]], entry[key], key)
+
+    def _link_moments(self) -> None:
+        """Tells DeepSpeed's getters and setters of ZeRO-2 where the moments are.
+
+        DeepSpeed does so itself, but in the step of the first parameter group, before the other groups have any.
+        """
+        if self.stage == 2:
+            from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+            for members, part in zip(self.engine.optimizer.bit16_groups, self._parts(), strict=True):
+                lazy_init_hp_params_optimizer_state(members, part, self._base().state)
 
     def _base(self) -> torch.optim.Optimizer:
         """The torch optimizer that DeepSpeed drives; its parameters are parts, not the model's."""

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
+from prolab_hf.training.checkpoints import STATE_FOLDER
 from prolab_hf.training.frozen.freezing import mark_frozen
 from prolab_hf.training.recipe import PeftFields
 
 ADAPTER_FOLDER = "adapter"
+ADAPTED_FILE = "adapted_weights.safetensors"
 _NAME = "default"  # of peft's only adapter
 # Layers of an attention that are no projections of queries, keys, values or results.
 _NOT_PROJECTIONS = ("relative_position", "cpb_mlp", "sampling_offsets", "position_bias")
@@ -157,6 +159,39 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
         weight = f"{name}.weight"
         state[weight] = state[weight] + layer.get_delta_weight(_NAME).to(state[weight])
     return state
+
+
+def save_adapted_weights(model: nn.Module, checkpoint: Path) -> None:
+    """Writes adapters and what they sit on beside a checkpoint's model, where they are merged.
+
+    Args:
+        model: With or without adapters; without any, nothing is written.
+        checkpoint: A checkpoint folder that is being filled.
+    """
+    layers = adapted_layers(model)
+    apart = {
+        name: value.contiguous()
+        for name, value in model.state_dict().items()
+        if any(name.startswith(f"{layer}.") for layer in layers)
+    }
+    if apart:
+        (checkpoint / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        save_file(apart, checkpoint / STATE_FOLDER / ADAPTED_FILE)
+
+
+def with_adapted_weights(state: dict[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint with its adapters apart from what they sit on, as the run trains them.
+
+    Args:
+        state: Of the checkpoint's model, with adapters merged.
+        checkpoint: A checkpoint folder.
+    """
+    path = checkpoint / STATE_FOLDER / ADAPTED_FILE
+    if not path.is_file():
+        return state
+    apart = load_file(path)
+    merged = {name.replace(".base_layer.", ".") for name in apart}
+    return {**{name: value for name, value in state.items() if name not in merged}, **apart}
 
 
 def merge_adapters(model: nn.Module) -> None:

@@ -1,12 +1,19 @@
 """`transformers.Trainer` for segmentation in properties."""
 
-from prolab_hf.training.hf_trainer.arguments import ProLabTrainingArguments, training_arguments_defaults
-from prolab_hf.training.hf_trainer.trainer import EpochCallback, ProLabTrainer, build_trainer
+import importlib
+from typing import Any
 
-__all__ = [
-    "EpochCallback",
-    "ProLabTrainer",
-    "ProLabTrainingArguments",
-    "build_trainer",
-    "training_arguments_defaults",
-]
+# Loaded when used: transformers' Trainer loads `datasets`, its arguments do not.
+_MODULES = {
+    "EpochCallback": "trainer",
+    "ProLabTrainer": "trainer",
+    "ProLabTrainingArguments": "arguments",
+    "build_trainer": "trainer",
+    "training_arguments_defaults": "arguments",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -24,7 +24,9 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
+from prolab_hf.data.image_files import Sample
 from prolab_hf.data.transforms import SegmentationDataset, collate
+from prolab_hf.evaluation.evaluate import as_sample
 from prolab_hf.evaluation.property_statistics import PropertyStatistics, has_property_scores
 from prolab_hf.evaluation.trainer_metrics import TrainerMetrics
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
@@ -245,12 +247,13 @@ class ProLabTrainer(Trainer):
                 statistics = statistics.reduce(self.accelerator)
             summary = statistics.summary()
             if summary is not None and output.metrics is not None:
-                output.metrics |= {
-                    f"{metric_key_prefix}_property_activation": summary.mean_activation,
-                    f"{metric_key_prefix}_expected_activation": summary.expected_activation,
-                    f"{metric_key_prefix}_dead_properties": len(summary.dead),
-                    f"{metric_key_prefix}_calibration_error": summary.calibration_error,
+                found = {
+                    "property_activation": summary.mean_activation,
+                    "expected_activation": summary.expected_activation,
+                    "dead_properties": len(summary.dead),
+                    "calibration_error": summary.calibration_error,
                 }
+                output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in found.items()})
         return output
 
     @contextlib.contextmanager
@@ -385,8 +388,8 @@ def _augmented(
         counts = count_classes(dataset, config.num_labels, ignore_index=ignore_index)
         crops = rare_crops_of(counts, recipe.balance.rare_class_crops)
     transform = training_transform(recipe, processor, ignore_index=ignore_index, rare_crops=crops)
-    source: Any = dataset
-    return SegmentationDataset(source, transform, seed=recipe.seed)
+    samples: Any = _Samples(dataset)
+    return SegmentationDataset(samples, transform, seed=recipe.seed)
 
 
 def _prepared(dataset: ImageMaskPairs | Examples, processor: ImageProcessor | None) -> Any:
@@ -395,8 +398,32 @@ def _prepared(dataset: ImageMaskPairs | Examples, processor: ImageProcessor | No
         return dataset
     if processor is None:
         raise ValueError("The data set gives images, which need an image processor; pass processor.")
-    source: Any = dataset
-    return SegmentationDataset(source, ProcessorTransform(processor))
+    samples: Any = _Samples(dataset, processor)
+    return SegmentationDataset(samples, ProcessorTransform(processor))
+
+
+class _Samples:
+    """Images and masks of any kind as the samples that a `SegmentationDataset` takes.
+
+    Args:
+        dataset: Samples, or pairs (image, mask).
+        processor: Declares value range and number of channels of the images.
+    """
+
+    def __init__(self, dataset: Any, processor: ImageProcessor | None = None) -> None:
+        self.dataset, self.processor = dataset, processor
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # pickle asks before there is one
+            raise AttributeError(name)
+        return getattr(self.dataset, name)  # class names, label coding and what else it knows
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = as_sample(self.dataset[index], index, self.processor)
+        return Sample(sample.image, sample.mask.astype(np.int32, copy=False), sample.name)
 
 
 class EpochOrder(Sampler[int]):

@@ -7,6 +7,23 @@ from prolab_hf.training.checkpoints import Evaluation
 from prolab_hf.training.recipe import EvaluationFields
 
 
+def check_early_stopping(fields: EvaluationFields, *, has_images: bool) -> None:
+    """Refuses to stop by evaluations that never take place.
+
+    Args:
+        fields: Of the recipe.
+        has_images: Whether there are evaluation images.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if fields.early_stopping is not None and not has_images:
+        raise ValueError(
+            f"evaluation.early_stopping is {fields.early_stopping}, but there are no evaluation images to decide by; "
+            "give some, or leave it out."
+        )
+
+
 def has_stalled(evaluations: Sequence[Evaluation], fields: EvaluationFields) -> bool:
     """Whether so many evaluations in a row were no better that the run should stop.
 

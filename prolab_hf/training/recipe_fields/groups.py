@@ -228,12 +228,13 @@ class ClosedFormFields(RecipeGroup):
     Attributes:
         init: `"solve"` starts training at the solution on the backbone's features; `None` = at random.
         finish: `"solve"` solves the last layer again on the trained features and keeps what scores higher on the
-            evaluation images; `None` = off.
+            evaluation images; `"auto"` does so where there are evaluation images and the data set gives images
+            instead of tensors, and is silent elsewhere; `None` = off.
     """
 
     group: ClassVar[str] = "closed_form"
     init: str | None = choice(None, "solve")
-    finish: str | None = choice(None, "solve")
+    finish: str | None = choice(None, "solve", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,6 +141,10 @@ def test_a_resumed_run_with_adapters_is_exact(tmp_path, recipe):
     train(whole, Stripes(), None, output_dir=tmp_path / "whole", **options)
     with pytest.raises(TrainingInterrupted):
         train(cut, Stripes(), None, output_dir=tmp_path / "cut", callbacks=[stop_at(3)], **options)
+    # A checkpoint is a model like any other: its adapters are merged, and kept apart beside it.
+    newest = sorted((tmp_path / "cut" / "checkpoints").glob("step-*"))[-1]
+    plain = AutoModelForSemanticSegmentation.from_pretrained(newest)
+    assert set(weights(plain)) == set(weights(build_model()))
     resumed = build_model(seed=5)  # nothing of it may count
     train(resumed, Stripes(), None, output_dir=tmp_path / "cut", resume=True, **options)
     assert_equal_weights(weights(resumed), weights(whole))

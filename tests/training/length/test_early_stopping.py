@@ -80,3 +80,11 @@ def test_a_resumed_run_stops_where_the_whole_one_does(tmp_path, stopping):
         )
         assert result.step == 6
         assert_equal_weights(weights(resumed), weights(whole))
+
+
+def test_without_evaluation_images_it_is_refused(tmp_path, stopping):
+    with pytest.raises(
+        ValueError, match=r"evaluation.early_stopping is 2, but there are no evaluation images"
+    ):
+        train(build_model(), Stripes(), None, recipe=stopping, output_dir=tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()

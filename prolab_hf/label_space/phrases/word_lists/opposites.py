@@ -2,19 +2,23 @@
 
 # Sides are parted by " / ", words of one side by "|".
 _OPPOSITES = (
-    "wired|corded|with cable|with cord / wireless|cordless|battery powered|without cable",
+    "powered by cord|mains powered|wired|corded|with cable|with cord / wireless|cordless|battery powered"
+    "|without cable",
     "lined|ruled|squared paper / blank|unlined|unruled",
     "polished|mirror polished / hammered|rough hewn|unpolished|chiselled|hewn",
-    "spiral bound|ring bound|ring binding / glued|glued spine|perfect bound / stapled / sewn|stitched|sewn spine / loose sheet|loose"
+    "spiral bound|ring bound|ring binding / glued|glued spine|perfect bound / stapled / sewn|stitched"
+    "|sewn spine / loose sheet|loose"
     "|unbound|loose page",
     "hard cover|hardback|hardcover / soft cover|paperback|softcover",
     "perforated|holed|with hole|full of hole|slotted|ventilated / without hole|unperforated|no hole|imperforate",
     "slatted|louvred|barred|lattice|netted|strung|mesh / solid panel|closed panel|solid wall|solid",
-    "inflated|air filled|blown up|fluid filled|filled with fluid|filled with air|water filled|gas filled / solid|massive",
+    "inflated|air filled|blown up|fluid filled|filled with fluid|filled with air|water filled"
+    "|gas filled / solid|massive",
     "overhead|above ground / underground|buried|below ground",
     "covered|roofed|sheltered / open to sky|uncovered|exposed to sky",
     "fenced|fenced in|walled|enclosed|hemmed in / unfenced|open on all sides|open plan|wide open",
-    "raised|lifted|held up|in air / lowered|held down / folded|crossed|tucked in / outstretched|stretched out|spread|spread out"
+    "raised|lifted|held up|in air / lowered|held down / folded|crossed|tucked in / outstretched|stretched out"
+    "|spread|spread out"
     "|extended / hanging|hung up|dangling",
     "curled|coiled|rolled up|curled up / uncurled|straight|stretched|unrolled|flat",
     "upturned|turned up|pointing up / downturned|turned down|pointing down|drooping",
@@ -56,12 +60,17 @@ _OPPOSITES = (
     "padded|cushioned|upholstered / unpadded|hard seat|bare seat|uncushioned",
     "adjustable|movable|variable / fixed|immovable|rigidly fixed",
     "folding|foldable|collapsible / one piece|fixed frame|not foldable",
-    "tracked|crawler|caterpillar track|on track / wheeled|on wheel / on runner|on skid|on sledge|on ski / on leg",
+    "moored|docked|anchored|at anchor|tied up / under way|sailing|out at sea|at sea|on open sea",
+    "unmade|unmade bed / made|neatly made|neatly made bed",
+    "screw top|screw cap / cork|corked / crown cap / flip top|hinged lid",
+    "tracked|crawler|caterpillar track|on track / wheeled|on wheel|on castor|on caster / on runner|on skid"
+    "|on sledge|on ski / on leg|on four leg|on three leg",
     "floating|afloat / sunk|sunken|submerged|wrecked",
     "sail set|sail up|full sail / sail furled|sail down|lowered sail",
     "threaded|screwed thread / unthreaded|smooth shank",
-    "embroidered|sequinned|beaded|jewelled|set with stone|studded|bejewelled / unadorned|plain|no stone|without stone|undecorated",
-    "pleated|ruffled|frilled|gathered / straight cut|smooth",
+    "embroidered|sequinned|beaded|jewelled|set with stone|studded|bejewelled / unadorned|plain|no stone"
+    "|without stone|undecorated",
+    "pleated|ruffled|frilled|gathered / straight|straight cut|smooth",
     "fringed|tasselled / without fringe|no fringe",
     "ironed|pressed|crisp|neatly pressed / wrinkled|creased|crumpled|unironed",
     "open toe|open toed|peep toe / closed toe|closed toed",
@@ -69,7 +78,8 @@ _OPPOSITES = (
     "high waisted / low waisted|low rise|hipster",
     "wide leg|wide legged|flared|bell bottom|baggy / skinny|straight leg|tapered leg|slim fit|tight",
     "double breasted / single breasted",
-    "iced|frosted|glazed|coated|topped|garnished|with topping|with icing|with frosting|dusted / uncoated|without topping|ungarnished"
+    "iced|frosted|glazed|coated|topped|garnished|with topping|with icing|with frosting|dusted / uncoated"
+    "|without topping|ungarnished"
     "|no topping|without icing|no icing|plain",
     "filled|stuffed|with filling / unfilled|without filling|no filling|hollow",
     "breaded|battered|crumbed / unbreaded|without breading",
@@ -84,11 +94,15 @@ _OPPOSITES = (
     "rain|falling rain|heavy rain|drizzle|rainfall / snow|falling snow|snowfall|snowflake / hail|hailstone",
     "vivid|bright|saturated|strong colour|intense colour|fresh paint"
     " / faded|washed out|bleached|discoloured|pale colour|dull colour|sun bleached",
-    "wall hung|wall mounted|hung on wall / on pedestal|pedestal / on leg|on foot|four footed / built in|fitted|inset|recessed",
-    "free standing|freestanding|stand alone / built in|built into wall|fitted|attached to wall|attached to building",
+    "wall hung|wall mounted|hung on wall / on pedestal|pedestal / on leg|on foot|four footed / built in|fitted"
+    "|inset|recessed",
+    "free standing|freestanding|stand alone / built in|built into wall|fitted|attached to wall"
+    "|attached to building",
     "working|at work|in operation|in use|running / parked|out of use|switched off|at rest|idle",
-    "switched on|lit screen|bright screen|glowing screen|showing picture / dark screen|black screen|blank screen|switched off",
-    "sharp|sharply focused|crisp|clear cut|well defined / blurred|blurry|fuzzy|ill defined|hazy|indistinct|soft focus",
+    "switched on|lit screen|bright screen|glowing screen|showing picture / dark screen|black screen"
+    "|blank screen|switched off",
+    "sharp|sharply focused|crisp|clear cut|well defined / blurred|blurry|fuzzy|ill defined|hazy|indistinct"
+    "|soft focus",
     "ballpoint|ball point / felt tip|felt / fountain|nib / brush tip / pencil lead",
     "multicellular|many celled / single celled|unicellular",
     "vertical stripe|vertical line / horizontal stripe|horizontal line / diagonal stripe|diagonal line",
@@ -117,17 +131,19 @@ _OPPOSITES = (
     "uphill / downhill / on level ground",
     "domed|vaulted|arched / flat",
     "stepped|terraced slope|tiered / smooth slope|ramp|ramped",
-    "cobbled|cobblestone|paving stone|flagstone / asphalt|tarmac|smooth asphalt",
+    "cobbled|cobblestone|paving stone|flagstone / asphalt|asphalted|tarmac|smooth asphalt",
     "urban|in city|in town|inner city / rural|in countryside|in village|in country",
     "historic|medieval|ancient|centuries old / contemporary|modern|modernist|futuristic",
     "residential / industrial / commercial / agricultural / administrative",
     "two dimensional|flat picture|drawn / three dimensional|sculpted",
     "photographed|photograph|photographic / drawn|painted|cartoon|hand drawn",
-    "black and white picture|black and white photo|grayscale|monochrome / colour picture|colour photo|full colour|in colour",
+    "black and white picture|black and white photo|grayscale|monochrome / colour picture|colour photo"
+    "|full colour|in colour",
     "close together|touching|overlapping / apart|separated|spaced apart|with gap|far apart",
     "overlapping|interlocking|intertwined|interwoven / separate|not touching|parallel",
     "identical|all alike|same size|uniform|matching / different|varied|of different size|assorted|mixed|mismatched",
-    "orderly|neat|tidy|arranged|aligned|in order|in grid|well ordered / disorderly|messy|untidy|jumbled|random|scattered|chaotic|tangled",
+    "orderly|neat|tidy|arranged|aligned|in order|in grid|well ordered / disorderly|messy|untidy|jumbled|random"
+    "|scattered|chaotic|tangled",
     "tangled|matted|knotted|unkempt / combed|groomed|neat|brushed|smooth",
     "attached|connected|joined|linked / detached|separate|disconnected|unattached|cut off",
     "pierced|with piercing|drilled / unpierced|undrilled",
@@ -144,12 +160,14 @@ _OPPOSITES = (
     "heavy duty|reinforced|armoured / light duty|lightweight|flimsy",
     "high quality|well made|fine quality / shoddy|poor quality|cheaply made",
     "luxurious|luxury|lavish|deluxe / modest|humble|basic|spartan|simple",
-    "dark haired|black haired|brunette / fair haired|blond|blonde|light haired / red haired|ginger / grey haired|white haired",
+    "dark haired|black haired|brunette / fair haired|blond|blonde|light haired / red haired"
+    "|ginger / grey haired|white haired",
     "dark skinned|brown skin|dark skin / fair skinned|light skinned|pale skin|pale skinned",
     "blue eyed / brown eyed / green eyed / dark eyed",
     "muscular|athletic|brawny / weak|frail|puny / overweight|fat|obese|plump / thin|skinny|slim|slender",
     "curly haired|curly|wavy|frizzy|permed / straight haired|straight|sleek|lank",
-    "straight edge|straight edged|smooth edge / wavy edge|scalloped|scalloped edge|lobed edge / jagged edge|serrated edge|toothed edge"
+    "straight edge|straight edged|smooth edge / wavy edge|scalloped|scalloped edge|lobed edge / jagged edge"
+    "|serrated edge|toothed edge"
     "|ragged edge",
     "pointed toe|pointy toe / round toe|rounded toe / square toe",
     "sharp corner|square corner|right angled corner / rounded corner|round corner|soft corner",
@@ -168,7 +186,8 @@ _OPPOSITES = (
     "single reed|reed / double reed / reedless",
     "tuned|in tune / untuned|out of tune",
     "indoor sport|indoor court|indoor hall / outdoor sport|grass court|outdoor court|grass pitch",
-    "grass court|grass pitch|turf / clay court|clay|red clay / hard court|asphalt court|concrete court / sand court|sandy court",
+    "grass court|grass pitch|turf / clay court|clay|red clay / hard court|asphalt court"
+    "|concrete court / sand court|sandy court",
     "team sport|in team|team of player / individual sport|single player",
     "offensive|attacking / defensive|defending",
     "winning|victorious / losing|defeated",

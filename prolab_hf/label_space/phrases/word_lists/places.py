@@ -4,12 +4,14 @@
 PLACES: dict[str, dict[str, str]] = {
     "vertical place": {
         "edge": "edge of image|corner of image|side of image|border of image|margin of image",
-        "top": "high in sky|high above|high up in sky|"
+        "top": "near ceiling|high up|"
+        "high in sky|high above|high up in sky|"
         "at top of hill|on top of hill|hilltop|on summit|"
         "top of image|upper half of image|upper part of image|upper edge of image|top edge of image"
         "|top of scene|upper half|upper part|at top of",
         "middle": "middle of image|center of image|centre of image|central in image|in middle of frame",
-        "bottom": "close to horizon|near horizon|low in sky|low over ground|just above ground|"
+        "bottom": "near floor|near ground|low down|close to ground|close to floor|"
+        "close to horizon|near horizon|low in sky|low over ground|just above ground|"
         "at bottom of|at foot of hill|in valley|down in valley|bottom of valley|at base of|"
         "bottom of image|lower half of image|lower part of image|lower edge of image"
         "|bottom edge of image|bottom of scene|lower half|lower part",
@@ -83,7 +85,9 @@ PLACES: dict[str, dict[str, str]] = {
         "sky": "in air|in sky|flying in air|high up in air|in sky above|up in air",
         "underground": "underground|below ground|mine|cave",
         "sports field": "playing field|sports field|stadium|sports arena|court|pitch",
-        "wild": "far from any town|far from town|far from city|away from town|wilderness|middle of nowhere|far from civilization|far from village",
+        "wild": "far from any town|far from town|far from city|away from town|wilderness|middle of nowhere"
+        "|far from civilization|far from village",
+        "tunnel": "in tunnel|inside tunnel",
     },
     "support": {
         "back": "on back|carried on back",
@@ -164,12 +168,18 @@ PLACES: dict[str, dict[str, str]] = {
     },
     "part of body worn": {
         "head": "on head|over head",
-        "neck": "around neck",
-        "wrist": "on wrist|around wrist",
+        "neck": "worn around neck|at neck|"
+        "around neck",
+        "wrist": "worn on wrist|worn around wrist|"
+        "on wrist|around wrist",
         "finger": "on finger",
         "feet": "on foot|worn on foot",
-        "waist": "around waist|around hip",
+        "waist": "worn around waist|at waist|on hip|"
+        "around waist|around hip",
         "ear": "in ear|on ear",
+        "shoulders": "over shoulder|on shoulder|around shoulder|across shoulder|worn over shoulder|worn on shoulder",
+        "hand": "worn on hand|on hand",
+        "legs": "worn on leg|on leg worn|around leg",
     },
     "angle": {
         "parallel": "parallel to|"
@@ -217,10 +227,12 @@ PLACES: dict[str, dict[str, str]] = {
     },
     "lighting": {
         "bright": "brightly lit|well lit|bright room|floodlit|brilliantly lit",
-        "dim": "dimly lit|poorly lit|unlit|gloomy|dark room|shadowy|shaded|in shadow|in shade",
+        "dim": "dim room|dark room|darkened|badly lit|"
+        "dimly lit|poorly lit|unlit|gloomy|dark room|shadowy|shaded|in shadow|in shade",
     },
     "arrangement": {
-        "single": "single file|one by one|isolated|solitary|standing alone|stand alone|detached house|detached"
+        "single": "singly|individually|one at time|"
+        "single file|one by one|isolated|solitary|standing alone|stand alone|detached house|detached"
         "|free standing|lone",
         "grouped": "in group|clustered|in cluster|grouped|in crowd|terraced|joined together|in pack|in flock"
         "|in herd|in swarm|in pair|in bunch|side by side in row",

@@ -46,7 +46,10 @@ NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enume
 GROUPS: dict[str, Interval] = {
     word: (3, INFINITY)
     for word in sorted(
-        _set("row stack pile heap school shoal pack group cluster crowd herd bunch set series bundle flock swarm line column collection")
+        _set(
+            "row stack pile heap school shoal pack group cluster crowd herd bunch set series bundle flock swarm "
+            "line column collection"
+        )
     )
 } | {
     "pair": (2, 2),
@@ -62,7 +65,8 @@ AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewe
 ARTICLES = _set(
     "a an the its their his her this that these those some any such as very quite almost more most "
     "rather slightly much enough other than too also each every else own yet still already does do did just only "
-    "really extra super ultra alike fully completely partly usually often always clearly all like vivid saturated rich pure"
+    "really extra super ultra alike fully completely partly usually often always clearly all like vivid "
+    "saturated rich pure"
 )
 JOINING = _set("and or and/or nor but to")
 # After these stand neighbours and landmarks, whose attributes are not the thing's own.
@@ -145,8 +149,27 @@ LACKED = {
     "toothless": "tooth",
     "footless": "foot",
 }
-HELD = {"coat": "hair", "fur": "hair", "furry": "hair", "haired": "hair", "coated": "hair", "wooded": "tree", "forested": "tree", "bearded": "beard", "boot": "shoe", "sandal": "shoe",
-        "sneaker": "shoe", "wired": "cable", "cap": "hat", "helmet": "hat", "haired": "hair", "curl": "hair", "braid": "hair"}
+HELD = {
+    "stripe": "marking",
+    "spot": "marking",
+    "line": "marking",
+    "coat": "hair",
+    "fur": "hair",
+    "furry": "hair",
+    "haired": "hair",
+    "coated": "hair",
+    "wooded": "tree",
+    "forested": "tree",
+    "bearded": "beard",
+    "boot": "shoe",
+    "sandal": "shoe",
+    "sneaker": "shoe",
+    "wired": "cable",
+    "cap": "hat",
+    "helmet": "hat",
+    "curl": "hair",
+    "braid": "hair",
+}
 
 # Adjectives that in-, im-, dis- and ir- deny.
 DENIED = _set(
@@ -165,8 +188,11 @@ JOINED = {
 
 IRREGULAR = {
     "levels": "levels", "nuclei": "nucleus", "antennae": "antenna", "vertebrae": "vertebra", "fungi": "fungus",
-    "bacteria": "bacterium", "cacti": "cactus", "stimuli": "stimulus", "larvae": "larva", "pupae": "pupa", "villi": "villus",
-    "calves": "calf", "lives": "live", "axes": "axe", "vertices": "vertex", "dice": "die", "oxen": "ox", "uprights": "uprights", "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot", "men": "man", "people": "person",
+    "bacteria": "bacterium", "cacti": "cactus", "stimuli": "stimulus", "larvae": "larva", "pupae": "pupa",
+    "villi": "villus",
+    "calves": "calf", "lives": "live", "axes": "axe", "vertices": "vertex", "dice": "die", "oxen": "ox",
+    "uprights": "uprights", "leaves": "leaf", "shelves": "shelf", "knives": "knife", "feet": "foot",
+    "men": "man", "people": "person",
     "pedestrian": "person", "pedestrians": "person", "player": "person", "players": "person", "rider": "person",
     "children": "child", "teeth": "tooth", "geese": "goose", "mice": "mouse", "hooves": "hoof", "scarves": "scarf",
     "halves": "half", "wolves": "wolf", "loaves": "loaf", "colors": "colour", "color": "colour",

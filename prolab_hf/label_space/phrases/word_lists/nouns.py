@@ -11,14 +11,15 @@ def _set(words: str) -> frozenset[str]:
 
 # What is described, by a general word: looks, forms, amounts.
 SELF_NOUNS = _set(
-    "colour coloured colouring colouration hue shade tone texture look appearance outline contour silhouette shape shaped "
+    "colour coloured colouring colouration hue shade tone texture look appearance outline contour silhouette "
+    "shape shaped "
     "form pattern finish design style kind type variety sort feel touch consistency build stature dimension size "
     "height width length breadth thickness weight area expanse extent space region section zone object thing overall "
     "item structure body exterior outside surface coating glaze glow grain layer covering cladding stain staining "
     "material substance matter piece part element component scene image print posture pose position stance "
     "bend course curve state condition animal creature beast organism vehicle building construction facade "
     "furniture plant garment device machine appliance instrument container person figure individual self it "
-    "livery bodywork paintwork bodyshell skin peel bark highlight contents content specimen example sample "
+    "livery bodywork paintwork bodyshell peel bark highlight contents content specimen example sample "
     "cover mesh beam tissue image plank panel board sheet slab block strip tile"
 )
 
@@ -29,27 +30,32 @@ THINGS = {
     for group, words in {
         "road": "road street avenue boulevard lane route track trail alley footpath walkway pathway path "
         "highway motorway pavement sidewalk carriageway runway",
-        "land": "ground terrain land soil earth field plot parcel meadow pasture lawn turf plain farmland acre garden",
+        "ground": "ground soil earth dirt",
+        "land": "terrain land field plot parcel meadow pasture lawn turf plain farmland acre garden",
         "water": "canal river stream creek brook channel lake pond sea ocean pool waterway water",
-        "hill": "hill mountain slope cliff valley peak ridge dune",
+        "hill": "gorge canyon ravine hill mountain slope cliff valley peak ridge dune",
         "forest": "forest wood grove orchard woodland canopy",
         "town": "settlement town village city suburb neighbourhood neighborhood district",
         "house": "house hut cabin shed cottage tower skyscraper mansion barn church castle temple hall warehouse "
         "factory station stadium greenhouse shelter kiosk booth stall bungalow villa dwelling",
         "room": "room chamber corridor hallway bathroom kitchen bedroom",
-        "vehicle": "car automobile truck lorry van bus coach train tram locomotive carriage tractor trailer wagon cart "
+        "vehicle": "car automobile truck lorry van bus coach train tram locomotive carriage tractor trailer "
+        "wagon cart "
         "bicycle bike motorbike motorcycle scooter",
         "vessel": "boat ship vessel ferry yacht barge canoe kayak dinghy",
         "aircraft": "plane airplane aeroplane aircraft helicopter glider",
-        "animal": "dog cat horse cow sheep goat pig bird fish snake lizard frog insect beetle spider bear mammal reptile",
+        "animal": "dog cat horse cow sheep goat pig bird fish snake lizard frog insect beetle spider bear "
+        "mammal reptile",
         "plant": "tree shrub bush herb vine fern cactus palm conifer weed crop mushroom fungus bushes",
         "fruit": "fruit vegetable berry nut apple tomato pepper melon",
         "baked": "bread loaf cake pie pastry biscuit cookie bun roll pizza",
-        "meal": "meat steak sausage egg soup stew pasta rice noodle salad dessert dish meal food fillet patty sandwich",
+        "meal": "meat steak sausage egg soup stew pasta rice noodle salad dessert dish meal food fillet patty "
+        "sandwich",
         "drink": "drink beverage liquid fluid juice wine beer",
-        "bowl": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase pitcher kettle tank "
-        "bin glassware beaker flask vial tub container",
-        "box": "box crate chest carton case packet parcel package bag sack",
+        "container": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase pitcher "
+        "kettle tank "
+        "bin glassware beaker flask vial tub container box crate chest carton case packet parcel package bag "
+        "sack pouch",
         "rod": "rod pole post pillar column tube pipe needle cylinder",
         "cord": "rope cord cable wire string chain thread",
         "disc": "disc disk ring ball sphere globe",
@@ -84,6 +90,11 @@ MARKS = {
 COVERS = frozenset({"fur", "feather", "scale", "plumage", "shell"})
 SKIN_DEEP = frozenset({"colour", "tone", "pattern"})
 
+# Words that say where something is, or what, and are things with looks of their own: "straight roads".
+PLACE_OR_KIND = frozenset({"locale", "kind", "support", "fastening"})
+# Where a part of a thing sits.
+SEATS = frozenset({"side", "front", "level", "layer"})
+
 # One part by several words; the first gives its name.
 _SAME_PART = (
     "fur coat pelt fleece haired",
@@ -102,13 +113,14 @@ _SAME_PART = (
     "leg limb foreleg",
     "entrance door doorway gate entry",
     "roof rooftop",
-    "window windowpane",
+    "window windowpane porthole",
     "hood bonnet",
     "cab cockpit",
     "deck decker",
     "handle grip knob handgrip",
     "claw talon nail",
     "horn antler",
+    "skin hide",
     "foot paw hoof",
     "belly underside underpart stomach abdomen",
     "light lamp",

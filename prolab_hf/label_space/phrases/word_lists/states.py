@@ -36,7 +36,8 @@ STATES: dict[str, dict[str, str]] = {
         "open": "open|opened|wide open door|uncovered|wide open|gaping|unfastened|opened up|unzipped"
         "|open topped|lidless|unsealed",
         "half open": "half open|half closed|ajar|partly open",
-        "closed": "closed|shut|sealed|covered by lid|fully closed|locked|fastened|zipped|zipped up|covered"
+        "closed": "drawn|pulled shut|pulled closed|"
+        "closed|shut|sealed|covered by lid|fully closed|locked|fastened|zipped|zipped up|covered"
         "|with lid|lidded|buttoned up|drawn shut|bolted|enclosed",
     },
     "filling": {
@@ -44,6 +45,7 @@ STATES: dict[str, dict[str, str]] = {
         "|stocked|crammed|stuffed full|bulging full",
         "empty": "empty|unfilled|vacant|nothing on it|nothing in it|unoccupied|unloaded|hollowed out|emptied"
         "|bare inside|with nothing in it|cleared|blank|depleted|unused seat",
+        "half full": "half full|half empty|partly filled|half filled",
     },
     "power": {
         "on": "switched on|turned on|lit|lit up|glowing|illuminated|powered on|burning|shining|lighted"
@@ -247,12 +249,14 @@ STATES: dict[str, dict[str, str]] = {
         "hidden": "hidden|concealed|covered up|out of sight|invisible|obscured|occluded|tucked away|buried",
     },
     "drive": {
-        "electric": "electric|battery powered|battery driven|electrically powered|motor driven|electric motor",
+        "electric": "electric engine|mains powered|"
+        "electric|battery powered|battery driven|electrically powered|motor driven|electric motor",
         "fuel": "diesel|petrol|gasoline|fuel powered|combustion engine|petrol engine|gas powered",
         "muscle": "hand operated|manual|pedal powered|hand powered|horse drawn|pulled by horse|muscle powered"
         "|rowed|pushed by hand|hand driven|pulled by animal",
         "wind": "wind powered|sail powered|wind driven|solar powered",
-        "steam": "steam powered|steam driven",
+        "steam": "steam engine|steam locomotive|"
+        "steam powered|steam driven",
     },
     "edibility": {
         "edible": "edible|eatable|safe to eat",
@@ -293,7 +297,8 @@ STATES: dict[str, dict[str, str]] = {
     "evergreen": {
         "evergreen": "green in winter|green all year round|evergreen foliage|"
         "evergreen|coniferous|conifer|green all year|keeps its leaves",
-        "deciduous": "bare branch in winter|bare in winter|leafless in winter|sheds leaf|loses leaf in autumn|sheds leaf in winter|bare winter branch|"
+        "deciduous": "bare branch in winter|bare in winter|leafless in winter|sheds leaf|loses leaf in autumn"
+        "|sheds leaf in winter|bare winter branch|"
         "deciduous|broadleaf|sheds its leaves|loses its leaves|broad leaved",
     },
     "handedness": {

@@ -59,9 +59,12 @@ PART_OF = {word: part for part, (words, _) in PARTS.items() for word in words.sp
 ALTERNATIVES = frozenset(
     frozenset(pair)
     for group in (
-        "beak snout", "beak nose", "beak tooth", "beak whisker", "hoof paw", "hoof claw", "hoof hand", "hoof fin", "paw hand",
-        "paw fin", "wing fin", "wing arm", "wing hand", "beak horn", "wheel leg", "wheel runner", "wheel track", "wheel hull",
-        "handlebar:steering wheel", "sail:engine", "rotor wing", "rotor sail", "tentacle leg", "fin leg", "horn comb", "tire track", "sail rotor", "oar engine",
+        "beak snout", "beak nose", "beak tooth", "beak whisker", "hoof paw", "hoof claw", "hoof hand", "hoof "
+        "fin", "paw hand",
+        "paw fin", "wing fin", "wing arm", "wing hand", "beak horn", "wheel leg", "wheel runner",
+        "wheel track", "wheel hull",
+        "handlebar:steering wheel", "sail:engine", "rotor wing", "rotor sail", "tentacle leg", "fin leg", "horn "
+        "comb", "tire track", "sail rotor", "oar engine",
     )
     for pair in [group.split(":") if ":" in group else group.split()]
 )  # fmt: skip

@@ -6,11 +6,11 @@ lists for one build with `--conflicts FILE` (see `conflicts.ConflictRules.extend
 `DIMENSIONS`.
 """
 
-from prolab_hf.label_space.phrases.kind_words import KINDS
-from prolab_hf.label_space.phrases.look_words import LOOKS
-from prolab_hf.label_space.phrases.opposites import OPPOSITES
-from prolab_hf.label_space.phrases.place_words import PLACES
-from prolab_hf.label_space.phrases.state_words import STATES
+from prolab_hf.label_space.phrases.word_lists.kinds import KINDS
+from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
+from prolab_hf.label_space.phrases.word_lists.opposites import OPPOSITES
+from prolab_hf.label_space.phrases.word_lists.places import PLACES
+from prolab_hf.label_space.phrases.word_lists.states import STATES
 
 DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES | KINDS | OPPOSITES
 
@@ -55,6 +55,8 @@ IMPLIED: dict[str, dict[str, str]] = {
         "square": "rectangle angular",
         "box": "rectangle angular square elongated",
         "triangle": "angular",
+        "pentagon": "angular",
+        "hexagon": "angular",
         "octagon": "angular",
         "star": "angular",
     },
@@ -117,6 +119,7 @@ IMPLIED: dict[str, dict[str, str]] = {
 # Values that one thing may have at once although neither implies the other.
 TOGETHER: dict[str, frozenset[frozenset[str]]] = {
     "shape": frozenset(
-        frozenset({"elongated", shape}) for shape in ("rectangle", "triangle", "curved", "irregular", "angular")
+        frozenset({"elongated", shape})
+        for shape in ("rectangle", "triangle", "curved", "irregular", "angular")
     ),
 }

@@ -51,7 +51,8 @@ KINDS: dict[str, dict[str, str]] = {
     "leaf": {
         "needles": "needle like leaf|needle leaf|needle shaped leaf|needle foliage|pine needle|leaf like needle",
         "broad": "broad leaf|wide leaf|broad leaved|broad flat leaf|large flat leaf",
-        "blades": "grass like leaf|strap like leaf|blade like leaf|sword shaped leaf|sword like leaf|strap shaped leaf",
+        "blades": "grass like leaf|strap like leaf|blade like leaf|sword shaped leaf|sword like leaf"
+        "|strap shaped leaf",
         "feathered": "feathery leaf|pinnate|feather like leaf|frond|feathery frond|fern like leaf",
         "palmate": "palmate|hand shaped leaf|fan shaped leaf",
         "heart": "heart shaped leaf",
@@ -59,7 +60,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "habit": {
         "climbing": "climbing vine|climber|twining|climbing stem|climbing plant|clinging to wall|vine like",
-        "creeping": "creeping|creeping along ground|ground hugging|prostrate|spreading along ground|trailing on ground"
+        "creeping": "creeping|creeping along ground|ground hugging|prostrate|spreading along ground"
+        "|trailing on ground"
         "|low growing|carpet forming|mat forming|creeper on ground",
         "upright": "growing upright|upright growth|free standing trunk|columnar|grow upright|growing tall|erect stem"
         "|upright stem|upright habit",
@@ -72,11 +74,14 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "flower heads": {
         "single": "single flower|solitary flower|one flower per stem",
-        "clustered": "flower cluster|flower in cluster|clustered flower|flower spike|in umbel|raceme|many small flower",
+        "clustered": "flower cluster|flower in cluster|clustered flower|flower spike|in umbel|raceme"
+        "|many small flower",
     },
     "feet": {
-        "webbed": "webbed foot|web footed|webbed toe|webbed",
-        "clawed": "clawed foot|taloned|clawed toe|with talon|sharp talon|clawed",
+        "webbed": "foot with web|with web|"
+        "webbed foot|web footed|webbed toe|webbed",
+        "clawed": "foot with talon|foot with claw|"
+        "clawed foot|taloned|clawed toe|with talon|sharp talon|clawed",
         "hoofed": "hoofed|cloven hoof|hoofed foot|cloven",
         "padded": "padded paw|soft pad|padded foot",
     },
@@ -122,12 +127,14 @@ KINDS: dict[str, dict[str, str]] = {
         "automatic": "automatic|automated|self acting|robotic|power operated",
     },
     "stacking": {
-        "stacked": "stacked|piled|in pile|piled up|heaped|in stack|in heap|stacked up|heap|stacked on top of each other",
+        "stacked": "stacked|piled|in pile|piled up|heaped|in stack|in heap|stacked up|heap"
+        "|stacked on top of each other",
         "laid out": "laid out|side by side|laid out separately|separately|individually|spread apart|one beside other"
         "|laid next to each other",
     },
     "packing": {
-        "wrapped": "wrapped|packaged|packed in foil|in foil|boxed|bagged|packed|in packaging|in wrapper|in bag|wrapped in foil",
+        "wrapped": "wrapped|packaged|packed in foil|in foil|boxed|bagged|packed|in packaging|in wrapper|in bag"
+        "|wrapped in foil",
         "unwrapped": "unwrapped|unpackaged|loose|unpacked|without packaging|without wrapper",
     },
     "state of matter": {
@@ -138,7 +145,8 @@ KINDS: dict[str, dict[str, str]] = {
         "gel": "jelly like|gelatinous|gel like|wobbly jelly",
     },
     "bite": {
-        "creamy": "creamy texture|smooth creamy|creamy smooth|creamy inside|velvety texture|silky texture|creamy consistency"
+        "creamy": "creamy texture|smooth creamy|creamy smooth|creamy inside|velvety texture|silky texture"
+        "|creamy consistency"
         "|smooth creamy texture|creamy sauce|smooth sauce",
         "crunchy": "crunchy|crispy|crisp|crunchy texture|crispy texture|brittle|crackling",
         "chewy": "chewy|rubbery|chewy texture|gummy",
@@ -158,61 +166,65 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "slicing": {
         "slices": "sliced|in slice|cut slice|thick slice|thin slice",
-        "cubes": "diced|in cube|cubed|cut into cube",
+        "cubes": "cut in cube|"
+        "diced|in cube|cubed|cut into cube",
         "shreds": "grated|shredded|julienned",
         "halves": "halved|in half|cut in half",
         "mash": "paste|smooth paste|thick paste|"
         "mashed|pureed|puree|ground meat|minced",
         "whole": "whole|uncut|in one piece",
+        "strips": "in strip|cut in strip|cut into strip|julienned",
     },
     "ground cover": {
         "snow": "snow covered|covered with snow|covered in snow|under snow|snowy|snow capped|blanketed in snow",
         "bare": "bare|barren|bare soil|exposed soil|uncovered ground|without vegetation|no vegetation",
         "grass": "grassy|grass covered|covered with grass|covered in grass|turfed|grass grown",
-        "trees": "tree covered|wooded|covered with tree|forested|forest covered|covered in tree",
-        "crops": "covered with crop|planted with crop|covered with green crop|cropped field",
-        "water": "flooded|under water|covered with water|waterlogged|inundated",
+        "trees": "covered in forest|forest grown|under forest|"
+        "tree covered|wooded|covered with tree|forested|forest covered|covered in tree",
+        "crops": "green crop|growing crop|"
+        "covered with crop|planted with crop|covered with green crop|cropped field",
+        "water": "open water|"
+        "flooded|under water|covered with water|waterlogged|inundated",
         "ice": "ice covered|frozen over|covered with ice|iced over",
         "sand": "sandy|sand covered|covered with sand",
         "stones": "stony|rocky|gravelly|covered with stone|pebbly|stone covered",
         "moss": "mossy|moss covered|covered with moss|overgrown with moss",
         "leaves": "leaf covered|covered with leaf|littered with leaf|covered in leaf",
-        "paving": "paved|asphalted|tarmacked|concreted|cobbled|tiled ground",
+        "paving": "paved",
     },
     "uniformity": {
         "uniform": "uniform|homogeneous|even colour|uniform texture|homogenous|evenly coloured|consistent throughout",
-        "mixed": "heterogeneous|inhomogeneous|nonuniform|non uniform|mixed texture|varied texture|uneven colour|variegated"
+        "mixed": "heterogeneous|inhomogeneous|nonuniform|non uniform|mixed texture|varied texture|uneven colour"
+        "|variegated"
         "|mixed composition",
     },
     "waves": {
         "calm": "calm|calm water|still water|glassy water|smooth water|mirror like water|flat water|calm sea",
-        "rough": "choppy|choppy water|with wave|rough water|wavy water|rough sea|rippling|foaming|turbulent|churning|white water"
+        "rough": "choppy|choppy water|with wave|rough water|wavy water|rough sea|rippling|foaming|turbulent"
+        "|churning|white water"
         "|breaking wave|stormy sea|high wave",
     },
     "habitat": {
-        "water": "aquatic|lives in water|water dwelling|swims in water|live in water|found in water|swim in water|marine"
+        "water": "aquatic|lives in water|water dwelling|swims in water|live in water|found in water"
+        "|swim in water|marine"
         "|lives in sea|lives in ocean|swims",
-        "land": "terrestrial|lives on land|on dry land|on land|land dwelling|live on land|walks on dry land|walks on land"
+        "land": "terrestrial|lives on land|on dry land|on land|land dwelling|live on land|walks on dry land"
+        "|walks on land"
         "|lives on ground|ground dwelling|walk on land",
         "trees": "arboreal|lives in tree|perches in tree|tree dwelling|live in tree|perch high in tree",
         "underground": "burrowing|lives underground|lives in burrow|digs burrow|live underground",
         "air": "flies in air|lives in air",
+        "wood": "growing on wood|grows on wood|grows on tree|growing on tree|growing on trunk",
+        "soil": "growing on soil|grows on soil|grows on ground|growing on ground|growing in soil",
     },
     "steadiness": {
         "flashing": "flashing|blinking|flickering|intermittent|strobing",
         "steady": "steady|constant light|steady light|steadily lit",
     },
-    "sides": {
-        "three": "three sided|triangular plate|triangular",
-        "four": "four sided|square|rectangular",
-        "five": "five sided|pentagonal|pentagon",
-        "six": "six sided|hexagonal|hexagon",
-        "eight": "eight sided|octagonal|octagon",
-        "round": "round|circular",
-    },
     "left or right corner": {
         "left": "left corner|upper left|top left|lower left|bottom left|left end|left half|left margin|far left",
-        "right": "right corner|upper right|top right|lower right|bottom right|right end|right half|right margin|far right",
+        "right": "right corner|upper right|top right|lower right|bottom right|right end|right half|right margin"
+        "|far right",
     },
     "facing": {
         "towards": "facing|facing towards|turned towards|looking towards",
@@ -228,7 +240,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "support kind": {
         "hanging": "suspended|dangling|suspended from|hanging from",
-        "standing": "floor standing|on leg|standing on floor|standing on leg|on tripod|standing on ground|standing on counter",
+        "standing": "floor standing|on leg|standing on floor|standing on leg|on tripod|standing on ground"
+        "|standing on counter",
         "wall": "wall mounted|fixed to wall|attached to wall|mounted on wall|bolted to wall|wall hung",
         "lying": "lying|laid down|lying on ground|lying on table",
     },
@@ -244,7 +257,8 @@ KINDS: dict[str, dict[str, str]] = {
         "varnished": "varnished|lacquered|stained wood",
     },
     "writing": {
-        "printed": "printed letter|printed text|with text|lettering|inscribed|written text|with writing|with lettering",
+        "printed": "printed letter|printed text|with text|lettering|inscribed|written text|with writing"
+        "|with lettering",
         "blank": "blank|without text|no text|without writing|no writing|empty page|without lettering|no lettering",
     },
     "manning": {
@@ -253,7 +267,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "body build": {
         "slim": "slim build|slender build|lean body|slender body|slim body|thin body|skinny",
-        "stocky": "stocky|stocky build|heavy build|thickset|bulky body|stout body|plump|fat body|muscular body|robust body"
+        "stocky": "stocky|stocky build|heavy build|thickset|bulky body|stout body|plump|fat body|muscular body"
+        "|robust body"
         "|barrel chested|heavyset",
     },
     "domesticity": {
@@ -265,7 +280,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "gathering": {
         "alone": "alone|solitary|on its own|by itself|lone|lives alone|isolated",
-        "together": "in group|in herd|in flock|in crowd|together with others|in pack|in swarm|lives in group|in school"
+        "together": "in group|in herd|in flock|in crowd|together with others|in pack|in swarm|lives in group"
+        "|in school"
         "|in line|in cluster|in row|in colony",
     },
     "tightness": {
@@ -274,7 +290,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "layers": {
         "single": "single layer|one layer|single layered|unlayered",
-        "several": "layered|many layer|multi layered|several layer|multiple layer|two layer|three layer|in layer|stratified|tiered|multi tiered",
+        "several": "layered|many layer|multi layered|several layer|multiple layer|two layer|three layer"
+        "|in layer|stratified|tiered|multi tiered",
     },
     "scent": {
         "fragrant": "fragrant|scented|sweet smelling|perfumed",

@@ -8,9 +8,11 @@ LOOKS: dict[str, dict[str, str]] = {
         "|wine red|brick red|blood red|tomato red|ginger",
         "orange": "rusty orange|carrot coloured|neon orange|fluorescent orange|fiery orange|"
         "orange|amber|apricot|tangerine|copper coloured|peach|coral|ochre",
-        "yellow": "wheat coloured|honey coloured|honey|straw yellow|canary|neon yellow|fluorescent yellow|hi vis|hi vis yellow|amber yellow|hay coloured|"
+        "yellow": "wheat coloured|honey coloured|honey|straw yellow|canary|neon yellow|fluorescent yellow"
+        "|hi vis|hi vis yellow|amber yellow|hay coloured|"
         "yellow|yellowish|lemon|mustard|sunny yellow|blond|blonde|straw coloured",
-        "green": "sage|moss green|sea green|leaf green|pea green|neon green|pine green|apple green|grassy green|verdant|"
+        "green": "sage|moss green|sea green|leaf green|pea green|neon green|pine green|apple green|grassy green"
+        "|verdant|"
         "green|greenish|emerald|lime|olive|jade|mint|forest green|bottle green|lime green|chartreuse"
         "|mossy green|grass green",
         "blue": "steel blue|ice blue|petrol blue|electric blue|denim blue|periwinkle|sapphire|cornflower blue|"
@@ -22,14 +24,16 @@ LOOKS: dict[str, dict[str, str]] = {
         "purple|purplish|violet|lilac|mauve|lavender|plum|magenta",
         "pink": "hot pink|rose coloured|salmon pink|blush|flamingo pink|"
         "pink|pinkish|rose|salmon|fuchsia",
-        "brown": "caramel|golden brown|rust brown|coffee coloured|wood coloured|cocoa|nut brown|russet brown|dun|toffee|"
+        "brown": "caramel|golden brown|rust brown|coffee coloured|wood coloured|cocoa|nut brown|russet brown"
+        "|dun|toffee|"
         "brown|brownish|terracotta|chestnut|chocolate|bronze|tawny|auburn|earthy|hazel|coffee"
         "|mahogany|sepia|umber|copper brown|rusty brown",
         "tan": "tan|beige|khaki|sandy|camel|buff|fawn|skin coloured|flesh coloured|sand coloured|taupe",
         "cream": "cream|creamy|ivory|off white|eggshell",
         "white": "whitewashed|snowy white|bone white|pearly|lily white|"
         "white|whitish|snow white|chalky|pearl|milky|milk white",
-        "gray": "gunmetal|pewter|stone coloured|smoky gray|smoke gray|ash coloured|steel gray|concrete coloured|leaden|iron gray|"
+        "gray": "gunmetal|pewter|stone coloured|smoky gray|smoke gray|ash coloured|steel gray|concrete coloured"
+        "|leaden|iron gray|"
         "gray|grey|grayish|greyish|ashen|charcoal|slate gray|asphalt|slate|lead gray|ash gray"
         "|silver gray",
         "black": "sooty|raven|charred|blackened|coal coloured|soot black|"
@@ -60,28 +64,35 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "tone": {
         "dark": "dark|darker|dim|black",
-        "light": "light|lighter|bright|pale|white",
+        "light": "faded|"
+        "light|lighter|bright|pale|white",
     },
     "size": {
-        "small": "size of fist|size of thumb|size of hand|size of finger|size of egg|size of mouse|size of matchbox|fit in palm|fit in hand|fit in pocket|handheld|hand held|finger sized|thumb sized|fist sized|egg sized|thumbnail sized|smaller than|lesser|size of phone|size of fingernail|size of insect|knee high tiny|dainty|diminutive|"
+        "small": "size of fist|size of thumb|size of hand|size of finger|size of egg|size of mouse"
+        "|size of matchbox|fit in palm|fit in hand|fit in pocket|handheld|hand held|finger sized|thumb sized"
+        "|fist sized|egg sized|thumbnail sized|smaller than|lesser|size of phone|size of fingernail"
+        "|size of insect|knee high tiny|dainty|diminutive|"
         "small|smaller|tiny|little|miniature|mini|minute|petite|hand sized|fit in one hand|compact"
         "|teeny|undersized|dwarf|pocket sized|bite sized|child sized|size of coin|size of pea"
         "|smallish|minuscule|microscopic|palm sized|enough to hold in one hand",
         "medium": "a4 size|letter size|a4 sized|normal sized|"
         "medium|medium sized|mid sized",
-        "large": "size of car|size of truck|size of bus|size of room|size of building|bus sized|building sized|as big as|monumental|substantial|hulking|outsized|mighty|sprawling|size of football field|"
+        "large": "size of car|size of truck|size of bus|size of room|size of building|bus sized|building sized"
+        "|as big as|monumental|substantial|hulking|outsized|mighty|sprawling|size of football field|"
         "large|larger|big|bigger|huge|massive|giant|enormous|great|vast|gigantic|oversized|bulky"
         "|immense|colossal|gigantic sized|extra large|full sized|king size|sizeable|room sized"
         "|size of house|house sized|man sized|life sized|car sized|big as car|long and wide"
         "|taller than|bigger than|larger than",
     },
     "height": {
-        "low": "waist high|shin high|below knee height|single level|one level|single storeyed|one floor|low rise|at knee height|"
+        "low": "waist high|shin high|below knee height|single level|one level|single storeyed|one floor"
+        "|low rise|at knee height|"
         "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
         "|wider than tall|flat heel|ground level|shallow height|dwarf|knee high|ankle high"
         "|one storey high|broader than it is high|low lying|squat",
         "tall": "taller than adult|taller than person|taller than man|"
-        "shoulder high|floor to ceiling|ceiling high|several storey|ten storey|multi level|skyscraping|many storey|several floor|many floor|three storey|four storey|"
+        "shoulder high|floor to ceiling|ceiling high|several storey|ten storey|multi level|skyscraping"
+        "|many storey|several floor|many floor|three storey|four storey|"
         "tall|taller than|taller|high|higher|towering|lofty|high rise|skyscraper height|multi storey"
         "|high heel|sky high|tall as house|many metre high|many meter high|head high|towering above"
         "|taller than wide",
@@ -143,12 +154,15 @@ LOOKS: dict[str, dict[str, str]] = {
         "|cubical|crate shaped",
         "triangle": "triangle|triangular|pyramid|wedge shaped|v shaped|cone outline|three cornered|delta shaped"
         "|tapering triangle",
-        "octagon": "octagon|octagonal|eight sided|hexagon|hexagonal|six sided|pentagon|polygon",
+        "pentagon": "pentagon|pentagonal|five sided",
+        "hexagon": "hexagon|hexagonal|six sided",
+        "octagon": "octagon|octagonal|eight sided|polygon|polygonal",
         "star": "star|star shaped",
         "heart": "heart shaped|in shape of heart|heart shape",
         "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless|spiky outline|lobed"
         "|lobulated|ragged edge|crooked outline|lopsided|amorphous|ill shaped",
-        "elongated": "elongated|elongate|long and thin|long and narrow|long and slim|long slender|long thin|long and slender",
+        "elongated": "elongated|elongate|long and thin|long and narrow|long and slim|long slender|long thin"
+        "|long and slender",
         "T": "t shaped",
         "S": "s shaped",
         "Y": "y shaped|forked shape",
@@ -200,7 +214,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "geometric": "geometric pattern|geometric",
         "camouflage": "camouflage",
         "zigzag": "zigzag pattern|herringbone|chevron",
-        "plain": "plain|smooth plain|uniform|unpatterned|single colour|one colour|solid colour|homogeneous"
+        "plain": "uniformly|evenly coloured|all over one colour|"
+        "plain|smooth plain|uniform|unpatterned|single colour|one colour|solid colour|homogeneous"
         "|monochrome|single coloured|one coloured|unmarked|unprinted|solid coloured|without pattern",
         "patterned": "multi coloured|multicoloured|two tone|bicoloured|two coloured|many bright colour|variegated|"
         "patterned|pattern|printed pattern|print|ornamented",
@@ -208,7 +223,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "|streaked",
         "spots": "spot|spotted|dot|dotted|speckled|speckle|polka dot|dappled|small dot|freckled|speckling"
         "|dotting|leopard|polka dot pattern|spotty|dalmatian",
-        "checks": "checkered|square pattern|pattern of square|chequered|check|plaid|tartan|grid|checkerboard|grid of square|checked|gingham"
+        "checks": "checkered|square pattern|pattern of square|chequered|check|plaid|tartan|grid|checkerboard"
+        "|grid of square|checked|gingham"
         "|chessboard|latticed|lattice",
         "floral": "floral|floral print|flower print|flowery|flower pattern|flowered|botanical",
         "patches": "patch|mottled|blotchy|blotch|patchy|marbled",
@@ -302,7 +318,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "scales": "scale|scaly|scaled|scale covered",
         "shell": "exoskeleton|armour plate|hard bodied|plated|"
         "shell|carapace|armoured|armored|hard shell",
-        "bare skin": "bare skin|naked|hairless|smooth skin",
+        "bare skin": "featherless|unfeathered|bare neck|"
+        "bare skin|naked|hairless|smooth skin",
     },
     "core": {
         "hollow": "hollow|hollow inside|empty inside|hollowed",
@@ -352,6 +369,7 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "form": {
         "flat": "flat|flattened|sheet like|leaf like body",
-        "bulky": "sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed|bulging|round body|rounded body|three dimensional",
+        "bulky": "sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed"
+        "|bulging|round body|rounded body|three dimensional",
     },
 }
