@@ -64,8 +64,9 @@ def _value(value: object, hint: Any, name: str) -> Any:
         if len(parts) == len(value):
             return kind(_value(one, part, name) for one, part in zip(value, parts))
     # bool is an int to Python, but true is no number to JSON; nan is larger and smaller than nothing.
-    elif kind in (int, float) and type(value) in (int, kind) and -MAX_NUMBER <= value <= MAX_NUMBER:
-        return kind(value)
+    elif kind in (int, float) and isinstance(value, int | float) and type(value) in (int, kind):
+        if -MAX_NUMBER <= value <= MAX_NUMBER:
+            return kind(value)
     elif kind in (str, dict) and isinstance(value, kind):
         return value
     raise HTTPException(400, f"The field {name!r} must be {WORDS[kind]}, or hold such, of a reasonable size.")
