@@ -32,6 +32,7 @@ def read_arguments(method: Callable[..., object], content: bytes) -> dict[str, A
     """
     try:
         values = json.loads(content)
+        json.dumps(values, ensure_ascii=False).encode()  # halves of characters could not be sent back
     except (ValueError, RecursionError):
         raise HTTPException(400, "The content is not valid JSON.") from None
     if not isinstance(values, dict):
