@@ -32,6 +32,7 @@ def read_arguments(method: Callable[..., object], content: bytes) -> dict[str, A
     """
     try:
         values = json.loads(content)
+        json.dumps(values, ensure_ascii=False).encode()  # halves of characters could not be sent back
     except (ValueError, RecursionError):
         raise HTTPException(400, "The content is not valid JSON.") from None
     if not isinstance(values, dict):
@@ -64,8 +65,9 @@ def _value(value: object, hint: Any, name: str) -> Any:
         if len(parts) == len(value):
             return kind(_value(one, part, name) for one, part in zip(value, parts))
     # bool is an int to Python, but true is no number to JSON; nan is larger and smaller than nothing.
-    elif kind in (int, float) and type(value) in (int, kind) and -MAX_NUMBER <= value <= MAX_NUMBER:
-        return kind(value)
+    elif kind in (int, float) and isinstance(value, int | float) and type(value) in (int, kind):
+        if -MAX_NUMBER <= value <= MAX_NUMBER:
+            return kind(value)
     elif kind in (str, dict) and isinstance(value, kind):
         return value
     raise HTTPException(400, f"The field {name!r} must be {WORDS[kind]}, or hold such, of a reasonable size.")

@@ -242,3 +242,30 @@ def test_a_lost_server_is_said(browser, solved, scenes_processor):
     page.locator("#sample").click()
     expect(page.locator("#banner")).to_contain_text("The server does not answer")
     context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_two_models_stand_beside_each_other(browser, solved, scenes_processor, width):
+    models = [DemoModel(solved, scenes_processor, name=name) for name in ("first", "second")]
+    context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    with running(models) as server:
+        page.goto(server.url)
+        expect(page.locator("#legend")).to_contain_text(re.compile(r"the two models differ\s*0\.0 %"))
+        left, right = (page.locator(".frame").nth(number).bounding_box() for number in (0, 1))
+        assert (left["y"] == right["y"]) == (width > 900)
+        page.locator(".frame").nth(1).click()
+        expect(page.locator("#which-model button").nth(1)).to_have_attribute("aria-pressed", "true")
+        found = page.locator("#why h2").inner_text()
+        page.locator("#tab-words").click()
+        page.locator("#sections").get_by_text("Classes").click()
+        page.locator(
+            ".classes .bar", has_text=re.compile(rf"^{re.escape(found)}\s*(known from words\s*)?\d")
+        ).click()
+        page.get_by_role("button", name="Remove the class").click()
+        expect(page.locator("#history")).to_contain_text("1 edit of second")
+        expect(page.locator("#legend")).not_to_contain_text(re.compile(r"differ\s*0\.0 %"))
+        page.locator("#which-model button").first.click()
+        expect(page.locator("#history")).to_contain_text("Nothing was edited yet")
+        assert found in page.locator("#legend").inner_text()
+    context.close()

@@ -174,6 +174,15 @@ def test_bad_json(refusing, content, kind, status):
     assert refusing.refused(answer)[0] == status
 
 
+def test_half_a_character_is_no_name(visitor):
+    name = (
+        b'{"edits": [{"edit": "add_class", "name": "\\ud800", "properties": ["property 0", "property 3"]}]}'
+    )
+    answer = visitor.client.post("/api/edit", content=name, headers={"Content-Type": "application/json"})
+    assert visitor.refused(answer)[0] == 400
+    assert len(visitor.ask("state")["models"][0]["classes"]) == 5
+
+
 @pytest.mark.parametrize(
     "field", ["image", "model", "mode", "point", "outline", "class_name", "rival", "more"]
 )
