@@ -19,7 +19,7 @@ class CategoryModel(ProLabForSemanticSegmentation):
     def from_backbone(cls, backbone, space: PropertySpace, **config_kwargs) -> "CategoryModel":
         return super().from_backbone(backbone, PropertySpace.one_hot(space.class_names), **config_kwargs)
 
-    def class_logits(self, property_logits: Tensor) -> Tensor:
+    def class_logits(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
         return property_logits
 
     def _head_loss(

@@ -124,6 +124,8 @@ def unseen_bars(table: Table) -> None:
         found = []
         for arm in arms_of(records):
             each = mean_over_groups([e for e in records if e["arm"] == arm], "budget")
+            if not each:
+                continue
             found.append((float(np.mean(values(each, "harmonic"))), arm, each))
         found.sort()
         for place, (mean, arm, each) in enumerate(found):
@@ -239,8 +241,10 @@ def calibration_bars(table: Table) -> None:
     key = {"data": "msrc-v2", "backbone": "efficientnet-lite0"}
     records = table.find(key)
     longest = max(int(str(each["budget"])) for each in records)
-    chosen = ("category", "class names", "property", "bce", "bce + class", "solved, then bce + class",
+    wanted = ("category", "class names", "property", "bce", "bce + class", "solved, then bce + class",
               "category, closed form", "property, closed form")  # fmt: skip
+    there = {each["arm"] for each in records if each["budget"] in (0, longest)}
+    chosen = [arm for arm in wanted if arm in there]
     figure, axes = plt.subplots(figsize=(6, 3))
     for place, arm in enumerate(chosen):
         ours = [each for each in records if each["arm"] == arm and each["budget"] in (0, longest)]

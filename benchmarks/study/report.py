@@ -32,9 +32,9 @@ def sets_of(table: Table) -> list[tuple[str, str]]:
 
 def with_interval(values: Sequence[float], digits: int = 3) -> str:
     """`0.712 ± 0.010`, or `0.712 (1)` for a single seed."""
-    mean, half = interval(values)
     if not len(values):
         return "–"
+    mean, half = interval(values)
     return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if np.isfinite(half) else " (1)")
 
 
@@ -155,6 +155,8 @@ def unseen(table: Table) -> str:
         for arm in arms_of(records):
             some = [each for each in records if each["arm"] == arm]
             with_budget, without = mean_over_groups(some, "budget"), mean_over_groups(some, "no budget")
+            if not with_budget:
+                continue
             name = f"{arm}, then ConSE" if arm.startswith("category") else arm
             figures = [with_interval(values(with_budget, part)) for part in ("seen", "unseen", "harmonic")]
             row = [name, *figures, with_interval(values(without, "harmonic"))]

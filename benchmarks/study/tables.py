@@ -371,12 +371,19 @@ def spaces(bench: Bench, table: Table, variants: Mapping[str, Builder]) -> None:
 
 
 def mean_over_groups(records: Sequence[Record], budget: str) -> list[Record]:
-    """Seen and unseen IoU averaged over the groups of unseen classes, one record per seed, and their harmonic mean."""
+    """Seen and unseen IoU averaged over the groups of unseen classes, one record per seed, and their harmonic mean.
+
+    A seed of which a group is missing is left out.
+    """
     result: list[Record] = []
     for seed in sorted({str(each["seed"]) for each in records}):
         some = [each for each in records if str(each["seed"]) == seed]
+        if {each["held_out"] for each in some} != {
+            ", ".join(group) for group in HELD_OUT[str(some[0]["data"])]
+        }:
+            continue
         seen, new = (
-            float(np.mean([float(each[f"{part}, {budget}"]) for each in some]))  # type: ignore[arg-type]
+            float(np.mean([float(str(each[f"{part}, {budget}"])) for each in some]))
             for part in ("seen", "unseen")
         )
         result.append({"seed": seed, "seen": seen, "unseen": new, "harmonic": harmonic(seen, new)})

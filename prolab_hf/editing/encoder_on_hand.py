@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from prolab_hf.label_space.phrases.parsing import same_wording
+from prolab_hf.label_space.phrases.wording import same_wording
 from prolab_hf.label_space.placement import check_same_encoder
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.label_space.text_encoder import TextEncoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -163,7 +163,8 @@ def edit_from_dict(content: Mapping[str, object]) -> Edit:
     for key, item in known.items():
         if key not in given and item.default is MISSING:
             raise ValueError(f"{name} lacks the field {key!r}.")
-    return kind(**{key: _value(value, hints[key], key) for key, value in given.items()})
+    make: Callable[..., Edit] = kind
+    return make(**{key: _value(value, hints[key], key) for key, value in given.items()})
 
 
 def _value(value: object, hint: object, name: str) -> Any:

@@ -149,7 +149,9 @@ class Run:
                 max(1, round(n * scale / divisor)) * divisor for n in self.pixel_values.shape[-2:]
             )
             # From the original image: enlarging what was reduced before would lose detail.
-            self.pixel_values = prepare(processor, image, size={"height": height, "width": width})
+            # Also where the processor keeps sizes: the scale would be ignored in silence.
+            size = {"height": height, "width": width}
+            self.pixel_values = prepare(processor, image, size=size, do_resize=True)
 
 
 class StripedRun:

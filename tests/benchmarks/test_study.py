@@ -12,8 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.study import records, smoke  # noqa: E402
-from benchmarks.study.questions.corruptions import CORRUPTIONS  # noqa: E402
-from benchmarks.study.questions.faithfulness import margins  # noqa: E402
 from benchmarks.study.heads import Words  # noqa: E402
 from benchmarks.study.measures import (  # noqa: E402
     class_ious,
@@ -25,7 +23,9 @@ from benchmarks.study.measures import (  # noqa: E402
     unseen_figures,
 )
 from benchmarks.study.pixels import Pixels, drawn_data, region_numbers  # noqa: E402
-from benchmarks.study.tables import mean_over_groups, wrong_labels  # noqa: E402
+from benchmarks.study.questions.corruptions import CORRUPTIONS  # noqa: E402
+from benchmarks.study.questions.faithfulness import margins  # noqa: E402
+from benchmarks.study.tables import HELD_OUT, mean_over_groups, wrong_labels  # noqa: E402
 
 
 def pixels(labels, weights=None, regions=None):
@@ -192,9 +192,17 @@ def test_controls_keep_what_they_should():
 
 
 def test_groups_are_averaged_before_their_harmonic_mean():
+    groups = [", ".join(group) for group in HELD_OUT["camvid"]]
     some = [
-        {"seed": 0, "seen, budget": 0.6, "unseen, budget": 0.0},
-        {"seed": 0, "seen, budget": 0.8, "unseen, budget": 0.4},
+        {
+            "data": "camvid",
+            "seed": seed,
+            "held_out": name,
+            "seen, budget": 0.5 + 0.1 * k,
+            "unseen, budget": 0.1 * k,
+        }
+        for seed in (0, 1)
+        for k, name in enumerate(groups[: 4 - seed])  # a group of seed 1 is missing
     ]
     found = mean_over_groups(some, "budget")
     assert [each["seed"] for each in found] == ["0"]

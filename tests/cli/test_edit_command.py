@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -7,6 +8,7 @@ from transformers import AutoModelForSemanticSegmentation
 
 from prolab_hf import PropertySpace, SpaceEditor, apply_patch, segment
 from prolab_hf.cli import run
+from prolab_hf.cli.edit_command import write_overlays
 from prolab_hf.cli.edit_words import EditWords, kind_of
 
 from .editing_fixtures import KIOSK, make_place
@@ -204,3 +206,31 @@ def test_a_name_that_is_a_class_and_a_property_wants_a_prefix():
 def test_the_order_of_edits_is_that_of_the_help():
     words = EditWords(budget="none", remove=["x"], rename=["a=b"], add_class="c", phrases=["d"])
     assert len(words.steps()) == 4
+
+
+def test_overlays_keep_a_classs_color(place, tmp_path):
+    editor = SpaceEditor.load(place / "model", images=[place / "images" / "scene0.png"])
+    names = editor.space.class_names
+    gone = next(name for name, _ in editor.segment("scene0.png").shares() if name != names[-1])
+    editor.remove_classes([gone])
+    editor.rename_class(names[-1], "last")
+    change = editor.image_change(None, "scene0.png")
+    write_overlays(editor, tmp_path)
+    before, after = (
+        np.asarray(Image.open(tmp_path / f"scene0.png_{text}.png"))[: 128 * 5, : 160 * 5]
+        for text in ("before", "after")
+    )
+    same = np.array(
+        [
+            [
+                change.before.class_names[first].replace(names[-1], "last")
+                == change.after.class_names[second]
+                for first, second in zip(*rows)
+            ]
+            for rows in zip(change.before.labels.tolist(), change.after.labels.tolist())
+        ]
+    )
+    inner = same & np.roll(same, 1, 0) & np.roll(same, -1, 0) & np.roll(same, 1, 1) & np.roll(same, -1, 1)
+    assert 0 < (~same).mean() < 0.9 and inner.mean() > 0.05
+    middle = np.s_[2::5, 2::5]  # where contours of neighbors do not reach
+    assert (before[middle][inner] == after[middle][inner]).all()

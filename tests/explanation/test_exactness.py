@@ -74,9 +74,8 @@ def class_scores(model, processor, image, options):
         pixels = plain
         if scale != 1.0:
             height, width = (max(1, round(n * scale / 32)) * 32 for n in plain.shape[-2:])
-            pixels = processor(images=image, return_tensors="pt", size={"height": height, "width": width})[
-                "pixel_values"
-            ]
+            size_of_scale = {"size": {"height": height, "width": width}, "do_resize": True}
+            pixels = processor(images=image, return_tensors="pt", **size_of_scale)["pixel_values"]
         for flip in flips:
             given = pixels.flip(-1) if flip else pixels
             if options.get("mode") == "slide":
@@ -237,3 +236,8 @@ def test_half_precision(network, image, kind):
     result = segment(half, processor, image, return_scores=True, flip=True)
     expected = float(result.scores[result.class_names.index(found.class_name), 40, 60])
     assert total(found.contributions) == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_scales_count_also_where_the_processor_keeps_sizes(solved, scenes_processor, image):
+    maps = PropertyMaps(solved, scenes_processor, image, scales=(1.0, 2.0))
+    assert [stream.source_size for stream in maps.streams] == [(97, 131), (192, 256)]

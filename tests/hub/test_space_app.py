@@ -9,7 +9,6 @@ import sys
 import pytest
 import yaml
 from huggingface_hub.repocard import metadata_load
-from loopback_hub import Repository
 
 from prolab_hf import ProLabForSemanticSegmentation
 from prolab_hf.cli import run
@@ -63,7 +62,7 @@ def test_what_is_installed_is_what_the_package_needs(space):
 
 
 def test_the_spaces_own_code_runs(space, tmp_path):
-    code = "import prolab_hf.demo, prolab_hf.cli; print(prolab_hf.__file__); prolab_hf.cli.main()"
+    code = "import prolab_hf.cli; print(prolab_hf.__file__); prolab_hf.cli.main()"
     environment = os.environ | {"PYTHONPATH": str(space), "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, "-c", code, "demo", "--help"],
@@ -119,10 +118,6 @@ def test_a_space_alone_may_be_private(hub, client, model_folder):
     done = push(client, model_folder, "--space-app", "user/demo", "--private")
     assert done.returncode == 0, done.stderr
     assert list(hub.repos) == ["user/demo"] and hub.repos["user/demo"].private
-    hub.repos["user/open"] = Repository()
-    hub.repos["user/open"].commit("main", {}, "initial commit")
-    done = push(client, model_folder, "--space-app", "user/open", "--private")
-    assert done.returncode == 2 and "exists and is public" in done.stderr
 
 
 def test_written_to_a_folder_nothing_is_uploaded(model_folder, tmp_path, capsys):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+import prolab_hf.cli as cli
 from prolab_hf import ProLabImageProcessorPil
 from prolab_hf.data.streaming.source import StreamingSource
 from prolab_hf.training.recipe import TrainingRecipe
@@ -18,6 +19,7 @@ from prolab_hf.training.reporting import read_log
 from prolab_hf.training.stream_loading import StreamState, stream_batches, stream_state
 from prolab_hf.training.trainer import TrainingInterrupted, train
 from tests.training.conftest import build_model, drawn_pairs
+from tests.training.test_resume import space
 from tests.training.test_trainer import assert_equal_weights, stop_at, weights
 
 pytest.importorskip("datasets")
@@ -137,6 +139,31 @@ def test_other_shards_are_another_run(tmp_path, shards):
     other = write_shards(tmp_path / "other", (2, 2))
     with pytest.raises(ValueError, match="list of training images"):
         run(other, tmp_path / "out", recipe.replace(**{"schedule.max_iterations": 3}), resume=True)
+
+
+def test_the_command_trains_on_shards(tmp_path, capsys):
+    """Both splits are shards of one folder; the one to evaluate on is held."""
+    folder = write_shards(tmp_path / "data", (4, 3))
+    write_shards(tmp_path / "other", (2,))
+    (tmp_path / "other/train-0000.tar").rename(folder / "val-0000.tar")
+    space(NAMES).save_pretrained(tmp_path / "space")
+    sizes = (
+        "data.crop_size=32",
+        "config.hidden_size=8",
+        "config.auxiliary_channels=8",
+        "config.pool_scales=[1]",
+    )
+    options = [part for size in sizes for part in ("--set", size)]
+    arguments = [
+        "train", str(folder), "--streaming", "--image-column", "jpg", "--mask-column", "png", "--space",
+        str(tmp_path / "space"), "--backbone", "resnet18", "--random", "--batch-size", "2", "--num-workers", "0",
+        "--quiet", *options,
+    ]  # fmt: skip
+    assert cli.run([*arguments, "--max-iterations", "2", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/model.safetensors").is_file()
+    assert "2 images" in capsys.readouterr().out  # of the evaluation
+    assert cli.run([*arguments, "--epochs", "1", "--out", str(tmp_path / "none")]) == 2
+    assert "a stream has no length" in capsys.readouterr().err
 
 
 SCRIPT = """
