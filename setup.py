@@ -50,7 +50,13 @@ EXTRAS["test"] = [
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]
 # The site; where it is not installed, the tests of the documentation's code still run.
-EXTRAS["docs"] = ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0", "nbclient>=0.10", "ipykernel>=6.29"]
+EXTRAS["docs"] = [
+    "mkdocs>=1.6",
+    "mkdocs-material>=9.6",
+    "mkdocstrings[python]>=1.0",
+    "nbclient>=0.10",
+    "ipykernel>=6.29",
+]
 EXTRAS["release"] = ["build>=1.2", "twine>=6.1"]
 
 setup(

@@ -51,12 +51,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "classes.txt").write_text("\n".join(SCENE_CLASSES), "utf-8")
     processor = ProLabImageProcessorPil(do_resize=False)
     config = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 16],
-        depths=[1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2"],
-    )
+        embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, layer_type="basic",
+        out_features=[f"stage{number}" for number in (1, 2, 3, 4)],
+    )  # fmt: skip
     ResNetBackbone(config).save_pretrained(root / "hub/backbone")
     processor.save_pretrained(root / "hub/backbone")
     names = dict(enumerate(SCENE_CLASSES))

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,11 @@ def localized(code):
     return code
 
 
-def run_shell(code):
-    """The lines of a shell block: the command itself in this process, `echo TEXT > FILE` by hand, nothing else."""
+def run_shell(code, made):
+    """The lines of a shell block: the command itself in this process, `echo TEXT > FILE` by hand, nothing else.
+
+    What a page writes was not there before the page, so a prepared folder of that name goes first.
+    """
     for line in code.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if not words:
@@ -48,13 +52,17 @@ def run_shell(code):
             Path(words[-1]).write_text(" ".join(words[1:-2]), "utf-8")
         else:
             assert words[0] == "prolab", f"a block may run prolab only: {line}"
+            out = words[words.index("--out") + 1] if "--out" in words else None
+            if out is not None and out not in made and Path(out).is_dir():
+                shutil.rmtree(out)
+            made.add(out)
             assert run(words[1:]) == 0, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_the_code_of_a_page_runs(page, world, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    names = {"__name__": "page"}
+    names, made = {"__name__": "page"}, set()
     for kind, title, code in blocks(page):
         if title in NOT_RUN or kind == "json":
             continue
@@ -62,7 +70,7 @@ def test_the_code_of_a_page_runs(page, world, monkeypatch):
             f"{page.name}: a block is titled {title!r}; a block that is not run says one of {NOT_RUN}"
         )
         if kind == "bash":
-            run_shell(localized(code))
+            run_shell(localized(code), made)
         else:
             assert kind == "python", f"{page.name}: what is {kind}?"
             exec(compile(localized(code), f"{page.name}", "exec"), names)
