@@ -54,7 +54,7 @@ def _signature(method: Callable[..., object]) -> tuple[dict[str, Any], set[str]]
     return {one.name: hints[one.name] for one in parameters}, required
 
 
-def _value(value: object, hint: Any, name: str) -> Any:
+def _value(value: Any, hint: Any, name: str) -> Any:
     """The value, with tuples for lists where the hint says so."""
     choices = [hint] if get_origin(hint) in (None, list, tuple, dict) else list(get_args(hint))
     if value is None and type(None) in choices:

@@ -194,7 +194,8 @@ class ModelView:
             image: The image.
             mode: `"whole"` or `"slide"`.
         """
-        output, size = self._output(image), (image.image.height, image.image.width)
+        output: Any = self._output(image)
+        size = (image.image.height, image.image.width)
         if mode == "whole":  # as `segment` does, of the output that is there already
             found = Segmentation(resize_argmax(output.logits, size)[0].cpu(), class_names_of(self.model))
         else:
@@ -276,7 +277,7 @@ class ModelView:
         """
         pixels, processor, options = self._way(image, mode)
         region = self._region(outline, image, pixels) if outline is not None else None
-        found = intervene(self.model, processor, pixels, dict(changes), region=region, **options)
+        found = intervene(self.model, processor, pixels, {**changes}, region=region, **options)
         names = found.after.class_names
         size = (image.image.height, image.image.width)
         return {

@@ -22,7 +22,7 @@ _OWN_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_s
 _LEAST_SCORE = 0.5 / 255  # what the sample rounds to 0, for the inverse of the sigmoid
 
 
-class EditableModel(ProLabForSemanticSegmentation):  # type: ignore[misc]
+class EditableModel(ProLabForSemanticSegmentation):
     """A ProLab model with words of its own over the weights of another, which caches what the network says.
 
     It is used like any other: `segment`, `explain` and `evaluate` take it, and an image that was seen before costs no
@@ -103,7 +103,7 @@ class EditableModel(ProLabForSemanticSegmentation):  # type: ignore[misc]
     def _sources_in(self, space: "PropertySpace") -> list[list[int]] | None:
         """What an edit says about its classes, not what their words look like."""
         if self._successor_sources is None:
-            return super()._sources_in(space)  # type: ignore[no-any-return]
+            return super()._sources_in(space)
         return self._successor_sources
 
     def _sources_after(self, space: "PropertySpace", successors: Mapping[str, str]) -> list[list[int]]:
@@ -153,9 +153,7 @@ class EditableModel(ProLabForSemanticSegmentation):  # type: ignore[misc]
 
     # ---- answers ------------------------------------------------------------------------------------------
 
-    def forward(  # type: ignore[override]
-        self, pixel_values: Tensor | None = None, **kwargs: Any
-    ) -> ProLabSemanticSegmenterOutput:
+    def forward(self, pixel_values: Tensor | None = None, **kwargs: Any) -> ProLabSemanticSegmenterOutput:
         """As of any ProLab model; cached where neither loss, gradients nor hidden states are wanted.
 
         Args:
@@ -165,7 +163,7 @@ class EditableModel(ProLabForSemanticSegmentation):  # type: ignore[misc]
         wanted = any(value is not None and value is not False for value in kwargs.values())
         is_plain = not wanted and "return_dict" not in kwargs
         if pixel_values is None or not is_plain or self.training or torch.is_grad_enabled():
-            return super().forward(pixel_values=pixel_values, **kwargs)  # type: ignore[no-any-return]
+            return super().forward(pixel_values=pixel_values, **kwargs)
         self._require_classes()
         return self.output_of(self.answer(pixel_values))
 
@@ -176,7 +174,7 @@ class EditableModel(ProLabForSemanticSegmentation):  # type: ignore[misc]
             pixel_values: `(batch_size, num_channels, height, width)`.
         """
         found = None if torch.is_grad_enabled() or self.training else self.answer(pixel_values).responses
-        return super().responses(pixel_values) if found is None else found  # type: ignore[no-any-return]
+        return super().responses(pixel_values) if found is None else found
 
     def answer(self, pixel_values: Tensor) -> NetworkAnswer:
         """What the network says about prepared images, asked once.
@@ -245,14 +243,14 @@ class EditableModel(ProLabForSemanticSegmentation):  # type: ignore[misc]
         if len(labels) and bool((labels >= 0).all()):
             self.sample_class_scores()
             return self._sample_cache["properties"], labels.to(self.property_embeddings.device)
-        return super().calibration_property_scores()  # type: ignore[no-any-return]
+        return super().calibration_property_scores()
 
     def calibration_class_scores(self) -> tuple[Tensor, Tensor] | None:
         """As of any ProLab model; computed once."""
         labels = self.sample_labels()
         if len(labels) and bool((labels >= 0).all()):
             return self.sample_class_scores(), labels.to(self.property_embeddings.device)
-        return super().calibration_class_scores()  # type: ignore[no-any-return]
+        return super().calibration_class_scores()
 
     def _rebuild_derived_buffers(self) -> None:
         super()._rebuild_derived_buffers()

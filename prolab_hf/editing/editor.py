@@ -237,7 +237,8 @@ class SpaceEditor(EditMethods):
             KeyError: The image is not there.
         """
         if effect is None:
-            start, now, successors = self._start, self._now, self.successors
+            successors: Mapping[str, str] = self.successors
+            start, now = self._start, self._now
             models, renamed = (start.model, now.model), (start.renamed, now.renamed)
         else:
             models, renamed, successors = (effect.before, effect.after), effect.renamed, effect.successors

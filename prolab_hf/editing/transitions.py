@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from prolab_hf.editing.editable_model import EditableModel
 from prolab_hf.editing.edits import Edit, SetClaimBudget
@@ -15,6 +16,7 @@ from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.label_space.placement import Placement
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.claim_budget import ClaimPreview, calibrate, preview_claims
 
 
@@ -98,7 +100,7 @@ def _calibrated_anew(
             "the saved model (prolab_hf.solving.claim_budget.calibrate)."
         )
     data = LabeledSession(images.with_masks, class_names_of(model), renamed)
-    calibrate(model, data, images.processor, claim_budget=budget)
+    calibrate(model, data, cast(ImageProcessor, images.processor), claim_budget=budget)
     return f"{text}, so a new one was taken from {len(data)} images of the session."
 
 

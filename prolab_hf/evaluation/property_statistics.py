@@ -6,7 +6,7 @@ Sums are held, not scores: memory does not grow with the number of images, and s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -208,7 +208,7 @@ def _tensors(
     if hasattr(item, "keys"):
         return item["pixel_values"][None], item["labels"][None]
     sample = as_sample(item, number, processor)
-    return prepare(processor, sample.image), torch.from_numpy(sample.mask.copy())[None]
+    return prepare(cast(ImageProcessor, processor), sample.image), torch.from_numpy(sample.mask.copy())[None]
 
 
 def _middle_window(

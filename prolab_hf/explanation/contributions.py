@@ -109,7 +109,8 @@ def explain(
         maps = PropertyMaps(model, processor, image, **options)
         return explain_maps(maps, point=point, region=region, **shared)  # type: ignore[arg-type]  # one place for one image
     places: list[dict[str, Any]] = [{} for _ in image]
-    for name, given in (("point", point), ("region", region)):
+    every: list[tuple[str, Any]] = [("point", point), ("region", region)]
+    for name, given in every:
         if given is None:
             continue
         if len(given) != len(image):

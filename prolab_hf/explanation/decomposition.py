@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -30,8 +31,8 @@ def chosen_quantity(maps: PropertyMaps, quantity: str) -> Quantity:
     """
     if quantity == "auto":
         return "score" if len(maps.streams) == 1 else "probability"
-    if quantity == "score" or quantity == "probability":
-        return quantity
+    if quantity in ("score", "probability"):
+        return cast(Quantity, quantity)
     raise ValueError(f"quantity is {quantity!r}; it must be 'auto', 'score' or 'probability'.")
 
 

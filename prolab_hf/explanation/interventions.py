@@ -214,7 +214,8 @@ def find_properties(maps: PropertyMaps, changes: Changes) -> dict[int, float | N
     names = maps.property_names
     index_of = {name: index for index, name in reversed(list(enumerate(names)))}
     info = maps.network.config.property_space_info or {}
-    descriptions, phrases = info.get("descriptions") or {}, {}
+    descriptions = info.get("descriptions") or {}
+    phrases: dict[str, int] = {}
     for name, indices in (info.get("assignments") or {}).items():
         phrases.update(zip(descriptions.get(name, ()), indices))
     found: dict[int, float | None] = {}

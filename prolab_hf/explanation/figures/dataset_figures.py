@@ -106,7 +106,7 @@ def comparison_figure(comparison: ClassComparison, *, num_properties: int = 12) 
         values = [getattr(each, field) for each in shown]
         axes.barh(rows + shift, values, 0.36, color=color, label=f"{plain_text(name)}   {score:.3f}")
     beside = axes.get_yaxis_transform()
-    for row, each in zip(rows, shown):
+    for row, each in enumerate(shown):
         tips = f"{each.pivotal:.0%}" if each.pivotal >= 0.005 else ""
         axes.text(
             1.02, row, f"{each.difference:+.3f}", transform=beside, va="center", fontsize=9, color=INK_COLOR
@@ -184,7 +184,7 @@ def reliability_figure(measured: Reliability | Mapping[str, Reliability]) -> Fig
         confidences = [bin_.confidence for bin_ in used]
         about = f"error {each.calibration_error:.3f}, T = {each.temperature:.3g}"
         label = f"{plain_text(name)} ({about})" if name else about
-        top.plot(confidences, [bin_.accuracy for bin_ in used], marker=marker, color=color, label=label)  # type: ignore[arg-type]  # bins with pixels have both
+        top.plot(confidences, [bin_.accuracy for bin_ in used], marker=marker, color=color, label=label)
         if len(given) == 1:
             for bin_ in used:
                 top.plot(
@@ -193,7 +193,7 @@ def reliability_figure(measured: Reliability | Mapping[str, Reliability]) -> Fig
                     color=color,
                     alpha=0.35,
                     linewidth=4,
-                )  # type: ignore[arg-type]  # likewise
+                )
         shares = [bin_.pixels / each.num_pixels for bin_ in each.bins]
         edges = [bin_.low for bin_ in each.bins] + [1.0]
         bottom.stairs(shares, edges, color=color, linewidth=1.5, fill=len(given) == 1, alpha=0.85)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from prolab_hf.label_space.phrases.fragments import SELF
 from prolab_hf.label_space.phrases.lexicon import implied_values
@@ -89,8 +90,8 @@ def statements(every: Sequence[Claims], whatever_noun: bool = False) -> list[tup
         parts = frozenset(_parts(claims))
         if parts:
             add("any part" if whatever_noun else "part", "", parts | {_bare(claims)}, index)
-    differ: dict[str, Callable[[object], Differ]] = {
-        "value": lambda key: _exclusive(key[0]),  # type: ignore[index]
+    differ: dict[str, Callable[[Any], Any]] = {
+        "value": lambda key: _exclusive(key[0]),
         "count": lambda key: _apart,
         "relation": lambda key: _lie_otherwise,
         "part": lambda key: _parts_exclude,
@@ -146,7 +147,7 @@ def _compatible(dimension: str, first: str, second: str) -> bool:
     )
 
 
-def _apart(mine: frozenset[Interval], theirs: frozenset[Interval]) -> bool:  # type: ignore[misc]
+def _apart(mine: frozenset[Interval], theirs: frozenset[Interval]) -> bool:
     """Whether no number satisfies both."""
     return all(max(a[0], b[0]) > min(a[1], b[1]) for a, b in product(mine, theirs))
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -43,10 +44,11 @@ class ClassBalance:
 
     def lines(self) -> list[str]:
         """It in words, the heaviest classes first."""
-        if self.weights is None:
+        weights = self.weights
+        if weights is None:
             return []
-        order = sorted(range(len(self.weights)), key=lambda index: -self.weights[index])
-        shown = [f"{self.class_names[index]} {self.weights[index]:.3g}" for index in order[:_SHOWN]]
+        order = sorted(range(len(weights)), key=lambda index: -weights[index])
+        shown = [f"{self.class_names[index]} {weights[index]:.3g}" for index in order[:_SHOWN]]
         more = f", and {len(order) - _SHOWN} more" if len(order) > _SHOWN else ""
         return [f"class weights: {', '.join(shown)}{more}"]
 
@@ -77,7 +79,7 @@ def prepare_balance(
         ValueError: It does not fit the classes, or the model knows no class weights.
     """
     names, wanted = class_names_of(model), recipe.balance
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if hasattr(config, "class_weights"):
         config.class_weights = None
     if wanted.class_weights == "none" and not wanted.rare_class_crops:

@@ -153,7 +153,7 @@ class DeepSpeedEngine(PartsEngine):
     def first_bad_weight(self) -> str | None:
         """Name of the first weight that is not finite in the part of any process."""
         for name, value in self.working.named_parameters():
-            part = value.ds_tensor if self.stage == 3 else value
+            part = getattr(value, "ds_tensor", value)
             if not torch.isfinite(part).all():
                 return agreed_first(name)
         return agreed_first(None)
