@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "prolab_hf" / "__init__.py
 
 EXTRAS = {
     # Any timm network as backbone, and torchvision's image-processing backend (timm needs torchvision).
-    "timm": ["timm>=1.0.23", "torchvision>=0.21"],
+    "timm": ["timm>=1.0.23", "torchvision>=0.25"],
     # Sentence encoders packaged for sentence-transformers (plain transformers encoders need no extra).
     "sentence-transformers": ["sentence-transformers>=5.2"],
     # Descriptions through an OpenAI-compatible endpoint.
@@ -23,18 +23,41 @@ EXTRAS = {
     "formats": ["pycocotools>=2.0.8"],
     # Video files in `prolab segment`.
     "video": ["av>=13.0"],
-    "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"],
+    "export": ["onnx>=1.19", "onnxruntime>=1.20", "onnxscript>=0.7"],
 }
 EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extra})
+# Large, and each for few: not part of `all`.
+EXTRAS |= {
+    # Trackers of training runs: --report-to NAME.
+    "tensorboard": ["tensorboard>=2.16"],
+    "trackio": ["trackio>=0.5"],
+    "wandb": ["wandb>=0.18"],
+    "mlflow": ["mlflow>=2.16"],
+    "aim": ["aim>=3.24"],
+    # ZeRO-2 and ZeRO-3; needs no compiled operator (DS_BUILD_OPS=0 pip install ...).
+    "deepspeed": ["deepspeed>=0.18"],
+}
 EXTRAS["test"] = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
-    "fastapi>=0.110",
-    "uvicorn>=0.30",
+    "httpx2>=2.0",
+    # The page in a real browser; without Debian's chromium those tests skip.
+    "playwright>=1.49",
+    # Dice, focal and Lovasz losses, as an independent reference.
+    "segmentation-models-pytorch>=0.5",
     *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]
+# The site; where it is not installed, the tests of the documentation's code still run.
+EXTRAS["docs"] = [
+    "mkdocs>=1.6",
+    "mkdocs-material>=9.6",
+    "mkdocstrings[python]>=1.0",
+    "nbclient>=0.10",
+    "ipykernel>=6.29",
+]
+EXTRAS["release"] = ["build>=1.2", "twine>=6.1"]
 
 setup(
     name="prolab_hf",
@@ -44,16 +67,24 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["prolab_hf", "prolab_hf.*"]), "prolab_hf.property_spaces"],
-    # The spaces live at the top of the repository, where people look for them, and inside the wheel.
-    package_dir={"prolab_hf.property_spaces": "property_spaces"},
+    packages=[
+        *find_packages(include=["prolab_hf", "prolab_hf.*"]),
+        "prolab_hf.property_spaces",
+        "prolab_hf.example_models",
+    ],
+    # Spaces and models live where people look for them in the repository, and inside the wheel.
+    package_dir={
+        "prolab_hf.property_spaces": "property_spaces",
+        "prolab_hf.example_models": "examples/models",
+    },
     package_data={
-        "prolab_hf": ["py.typed", "hub/*.md.j2", "label_space/views/*.html", "demo/*.html"],
+        "prolab_hf": ["py.typed", "hub/*.md.j2", "label_space/views/*.html", "demo/page/*"],
         "prolab_hf.property_spaces": ["*/property_space.json", "*/property_space.safetensors", "*/README.md"],
+        "prolab_hf.example_models": ["*/*.json", "*/*.safetensors", "*/README.md"],
     },
     install_requires=[
-        "torch>=2.6",
-        "transformers>=5.22,<6",
+        "torch>=2.10",
+        "transformers>=5.23,<6",
         "huggingface-hub>=1.31,<3",
         "safetensors>=0.8",
         "datasets>=4.0",
@@ -62,12 +93,16 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "numpy>=2.0",
-        "Pillow>=11.0",
+        "Pillow>=11.3",
         "matplotlib>=3.9",
         "typer>=0.20",
         "rich>=13.7",
         "Jinja2>=3.1",
         "PyYAML>=6.0",
+        # The web page of `prolab demo`: limits on bodies and cookies in frames came with starlette 1.7.
+        "starlette>=1.7",
+        "uvicorn>=0.30",
+        "itsdangerous>=2.1",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["prolab = prolab_hf.cli:main"]},

@@ -19,11 +19,11 @@ class CategoryModel(ProLabForSemanticSegmentation):
     def from_backbone(cls, backbone, space: PropertySpace, **config_kwargs) -> "CategoryModel":
         return super().from_backbone(backbone, PropertySpace.one_hot(space.class_names), **config_kwargs)
 
-    def class_logits(self, property_logits: Tensor) -> Tensor:
+    def class_logits(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
         return property_logits
 
     def _head_loss(
-        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits=None
+        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits=None, *, noted=True
     ) -> Tensor:
         return class_cross_entropy_loss(logits, labels, ignore_index=self.config.semantic_loss_ignore_index)
 
@@ -35,7 +35,7 @@ class PlainCategoryModel(CategoryModel):
     """The same with the loss as it is usually written: all class channels at label resolution."""
 
     def _head_loss(
-        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits=None
+        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits=None, *, noted=True
     ) -> Tensor:
         wide = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
         return F.cross_entropy(wide, labels, ignore_index=self.config.semantic_loss_ignore_index)

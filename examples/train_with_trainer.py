@@ -2,8 +2,8 @@
 
     python examples/train_with_trainer.py
 
-Resume with `trainer.train(resume_from_checkpoint=True)`: every tensor comes back, because ProLab models are
-saved under their live names.
+Callbacks, trackers and `push_to_hub` are those of transformers. Resume with
+`trainer.train(resume_from_checkpoint=True)`: the run goes on exactly, averaged weights included.
 """
 
 import argparse
@@ -11,12 +11,9 @@ import argparse
 import torch
 from transformers import AutoModelForSemanticSegmentation, ResNetConfig
 
-from prolab_hf import ProLabForSemanticSegmentation
+from prolab_hf import ProLabForSemanticSegmentation, ProLabTrainer, PropertySpace, TrainingRecipe
 from prolab_hf.data.source_from_name import open_source
-from prolab_hf.label_space.property_space import PropertySpace
-from prolab_hf.training.from_recipe import eval_dataset, image_processor, train_dataset
-from prolab_hf.training.hf_trainer import build_trainer
-from prolab_hf.training.recipe import TrainingRecipe
+from prolab_hf.training.from_recipe import default_processor
 
 
 def main() -> None:
@@ -32,14 +29,13 @@ def main() -> None:
     torch.manual_seed(0)
     recipe = TrainingRecipe(
         schedule={"max_iterations": options.steps, "batch_size": 8},
-        optimizer={"learning_rate": 2e-3},
+        optimizer={"learning_rate": 2e-3, "ema_decay": 0.99},
         data={"crop_size": 96, "scale_range": (0.75, 1.5)},
+        balance={"class_weights": "sqrt"},
     )
-    sources = {
-        split: open_source(f"scenes:{number}", split)
-        for split, number in (("train", options.images), ("validation", max(2, options.images // 4)))
-    }
-    space = PropertySpace.from_pretrained(options.space).select_classes(sources["train"].class_names)
+    train_source = open_source(f"scenes:{options.images}", "train")
+    eval_source = open_source(f"scenes:{max(2, options.images // 4)}", "validation")
+    space = PropertySpace.from_pretrained(options.space).select_classes(train_source.class_names)
     backbone = ResNetConfig(
         embedding_size=16,
         hidden_sizes=[16, 32, 48, 64],
@@ -50,17 +46,17 @@ def main() -> None:
     model = ProLabForSemanticSegmentation.from_backbone(
         backbone, space, hidden_size=32, use_auxiliary_head=False, class_loss_weight=1.0
     )
-    processor = image_processor(recipe, model.config)
-    trainer = build_trainer(
+    trainer = ProLabTrainer.from_recipe(
         model,
         recipe,
         options.out,
-        train_dataset=train_dataset(sources["train"], recipe, processor),
-        eval_dataset=eval_dataset(sources["validation"], processor),
-        processor=processor,
+        train_dataset=train_source,
+        eval_dataset=eval_source,
+        processor=default_processor(recipe, model),
     )
     trainer.train()
-    print(f"mean IoU {trainer.evaluate()['eval_mean_iou']:.4f}")
+    found = trainer.evaluate()
+    print(f"mean IoU {found['eval_mean_iou']:.4f}, {found['eval_dead_properties']} dead properties")
     trainer.save_model(options.out)
     AutoModelForSemanticSegmentation.from_pretrained(options.out)
     print(f"saved to {options.out}")

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from prolab_hf.registration import announce
 
 if TYPE_CHECKING:
+    from prolab_hf.editing.editor import SpaceEditor
+    from prolab_hf.editing.patch_application import apply_patch
     from prolab_hf.evaluation.evaluate import evaluate
     from prolab_hf.evaluation.inference import segment
     from prolab_hf.explanation.contributions import explain
+    from prolab_hf.explanation.interventions import intervene
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.model.configuration_prolab import ProLabConfig
     from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
     from prolab_hf.solving.adapt import adapt
     from prolab_hf.solving.solve import solve
+    from prolab_hf.training.hf_trainer.arguments import ProLabTrainingArguments
+    from prolab_hf.training.hf_trainer.trainer import ProLabTrainer
     from prolab_hf.training.recipe import TrainingRecipe
     from prolab_hf.training.trainer import train
 
@@ -31,13 +36,18 @@ __all__ = [
     "ProLabForSemanticSegmentation",
     "ProLabImageProcessor",
     "ProLabImageProcessorPil",
+    "ProLabTrainer",
+    "ProLabTrainingArguments",
     "PropertySpace",
+    "SpaceEditor",
     "TrainingRecipe",
     "ViTAdapterBackbone",
     "ViTAdapterConfig",
     "adapt",
+    "apply_patch",
     "evaluate",
     "explain",
+    "intervene",
     "segment",
     "solve",
     "train",
@@ -50,13 +60,18 @@ _MODULES = {
     "ProLabForSemanticSegmentation": "prolab_hf.model.modeling_prolab",
     "ProLabImageProcessor": "prolab_hf.model.image_processing_prolab",
     "ProLabImageProcessorPil": "prolab_hf.model.image_processing_pil_prolab",
+    "ProLabTrainer": "prolab_hf.training.hf_trainer.trainer",
+    "ProLabTrainingArguments": "prolab_hf.training.hf_trainer.arguments",
     "PropertySpace": "prolab_hf.label_space.property_space",
+    "SpaceEditor": "prolab_hf.editing.editor",
     "TrainingRecipe": "prolab_hf.training.recipe",
     "ViTAdapterBackbone": "prolab_hf.model.modeling_vit_adapter",
     "ViTAdapterConfig": "prolab_hf.model.configuration_vit_adapter",
     "adapt": "prolab_hf.solving.adapt",
+    "apply_patch": "prolab_hf.editing.patch_application",
     "evaluate": "prolab_hf.evaluation.evaluate",
     "explain": "prolab_hf.explanation.contributions",
+    "intervene": "prolab_hf.explanation.interventions",
     "segment": "prolab_hf.evaluation.inference",
     "solve": "prolab_hf.solving.solve",
     "train": "prolab_hf.training.trainer",

@@ -13,8 +13,9 @@ def upload_folder(
     create_pr: bool = False,
     token: str | bool | None = None,
     card: str | None = None,
+    space_sdk: str | None = None,
 ) -> str:
-    """Uploads a folder to a model repository in one commit.
+    """Uploads a folder to a model repository, or to a Space, in one commit.
 
     Args:
         folder: The folder.
@@ -24,6 +25,7 @@ def upload_folder(
         revision: Branch to commit to; made if absent.
         create_pr: Whether to open a pull request instead of committing.
         token: Hub token; `None` takes the one that is logged in, `False` none.
+        space_sdk: What runs the Space that the folder goes to (`"docker"`); `None` for a model repository.
         card: A file that stays here where the repository holds a model, whose own card it would replace.
 
     Returns:
@@ -42,17 +44,21 @@ def upload_folder(
             "to that branch without a pull request."
         )
     api = HfApi(token=token)
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if private and not api.repo_info(repo_id).private:
+    kind = "model" if space_sdk is None else "space"
+    repo_id = api.create_repo(
+        repo_id, private=private, exist_ok=True, repo_type=kind, space_sdk=space_sdk
+    ).repo_id
+    if private and not api.repo_info(repo_id, repo_type=kind).private:
         raise ValueError(
             f"{repo_id!r} exists and is public, so nothing was uploaded: private repositories are made by "
             "their first upload. Choose another name, or make this one private in its settings on the Hub."
         )
     if revision is not None:
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
+        api.create_branch(repo_id, branch=revision, exist_ok=True, repo_type=kind)
     keeps_card = card is not None and api.file_exists(repo_id, "config.json")
     commit = api.upload_folder(
         repo_id=repo_id,
+        repo_type=kind,
         folder_path=folder,
         ignore_patterns=card if keeps_card else None,
         commit_message=commit_message,

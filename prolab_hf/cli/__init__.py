@@ -10,13 +10,17 @@ import typer
 
 from prolab_hf import __version__
 from prolab_hf.cli.adapt_command import adapt
+from prolab_hf.cli.add_class_command import add_class
 from prolab_hf.cli.check_data_command import check_data
 from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
+from prolab_hf.cli.edit_command import edit
+from prolab_hf.cli.env_command import env
 from prolab_hf.cli.errors import explained
 from prolab_hf.cli.evaluate_command import evaluate
 from prolab_hf.cli.explain_command import explain
 from prolab_hf.cli.import_data_command import import_data
+from prolab_hf.cli.plot_command import plot
 from prolab_hf.cli.quickstart_command import quickstart
 from prolab_hf.cli.segment_command import segment
 from prolab_hf.cli.share_commands import card, convert, push
@@ -57,11 +61,15 @@ app.command("check-data", rich_help_panel=PIXELS)(check_data)
 app.command("solve", rich_help_panel=PIXELS)(solve)
 app.command("adapt", rich_help_panel=PIXELS)(adapt)
 app.command("train", rich_help_panel=PIXELS)(train)
+app.command("plot", rich_help_panel=PIXELS)(plot)
 app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
 app.command("segment", rich_help_panel=USE)(segment)
 app.command("explain", rich_help_panel=USE)(explain)
+app.command("add-class", rich_help_panel=USE)(add_class)
+app.command("edit", rich_help_panel=USE)(edit)
 app.command("demo", rich_help_panel=USE)(demo)
 app.command("quickstart", rich_help_panel=USE)(quickstart)
+app.command("env", rich_help_panel=USE)(env)
 app.command("card", rich_help_panel=SHARE)(card)
 app.command("push", rich_help_panel=SHARE)(push)
 app.command("convert", rich_help_panel=SHARE)(convert)

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prolab_hf.cli.data_options import CodingOption
 from prolab_hf.cli.hub_client import ask_hub_once
-from prolab_hf.cli.options import DeviceOption
+from prolab_hf.cli.options import DeviceOption, require_model_place
 
 if TYPE_CHECKING:
     from prolab_hf.solving.class_names import ClassMatch
@@ -32,12 +33,7 @@ def adapt(
         Path | None,
         typer.Option(help="Folder of masks with the images' names: ids of the network's classes."),
     ] = None,
-    coding: Annotated[
-        str,
-        typer.Option(
-            help="What the masks' values mean: ids, ids:void=11, shifted, table:FILE, palette:FILE."
-        ),
-    ] = "ids",
+    coding: CodingOption = "ids",
     learn_from: Annotated[
         str | None,
         typer.Option(help="masks (the default where they are given) or predictions of the network."),
@@ -75,7 +71,6 @@ def adapt(
 
       prolab adapt runs/old --space cityscapes --images street --map "traffic_sgn=traffic sign" --out runs/new
     """
-    from prolab_hf.cli.solve_command import _check_out
     from prolab_hf.evaluation.inference import class_names_of
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.solving.adapt import adapt_network
@@ -84,7 +79,7 @@ def adapt(
 
     if learn_from not in (None, *LEARN_FROM):
         raise ValueError(f"--learn-from is {learn_from!r}; allowed: {', '.join(LEARN_FROM)}.")
-    _check_out(out, overwrite)
+    require_model_place(out, overwrite)
     corrections = None if class_names is None else read_corrections(class_names)
     ask_hub_once()
     chosen = PropertySpace.from_pretrained(space)

@@ -9,6 +9,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from prolab_hf.cli.data_options import (
+    DATA_HELP,
+    CodingOption,
+    ImageColumnOption,
+    ImagesFolderOption,
+    MaskColumnOption,
+    MasksFolderOption,
+    MaskSuffixOption,
+)
 from prolab_hf.cli.options import ChannelsOption, ValueRangeOption, read_value_range
 
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
@@ -20,35 +29,21 @@ _SHOWN_SIZES = 5
 
 
 def check_data(
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="Folder, metadata file (.csv, .tsv, .jsonl), `datasets` name or folder, scenes, or "
-            "BENCHMARK:FOLDER (ade20k, coco_stuff, pascal_context, cityscapes, bdd100k)."
-        ),
-    ],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
     split: Annotated[
         str | None, typer.Option(help="Name of the split; all that a folder holds if left out.")
     ] = None,
-    coding: Annotated[
-        str,
-        typer.Option(
-            help="What the masks' values mean: ids, ids:void=11, shifted, table:FILE.json, "
-            "palette:FILE.json, or a JSON file."
-        ),
-    ] = "ids",
+    coding: CodingOption = "ids",
     space: Annotated[str | None, typer.Option(help="Property space whose classes the masks hold.")] = None,
     classes: Annotated[
         str | None, typer.Option(help="Class names in order: a file with one a line, or a,b,c.")
     ] = None,
     num_classes: Annotated[int | None, typer.Option(help="Number of classes, without names.")] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
-    mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
-    masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
-    mask_suffix: Annotated[
-        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
-    ] = "",
+    image_column: ImageColumnOption = None,
+    mask_column: MaskColumnOption = None,
+    images: ImagesFolderOption = "images",
+    masks: MasksFolderOption = "masks",
+    mask_suffix: MaskSuffixOption = "",
     value_range: ValueRangeOption = None,
     channels: ChannelsOption = 3,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read.")] = 4,

@@ -7,6 +7,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from prolab_hf.cli.data_options import (
+    DATA_HELP,
+    CodingOption,
+    ImageColumnOption,
+    ImagesFolderOption,
+    MaskColumnOption,
+    MasksFolderOption,
+    MaskSuffixOption,
+)
 from prolab_hf.cli.options import (
     BatchOption,
     CropOption,
@@ -24,28 +33,15 @@ from prolab_hf.files import write_json
 
 
 def evaluate(
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="Folder, metadata file (.csv, .tsv, .jsonl), `datasets` name or folder, scenes, or "
-            "BENCHMARK:FOLDER, as for check-data."
-        ),
-    ],
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
     model: ModelOption,
     split: Annotated[str | None, typer.Option(help="Name of the split, for example test.")] = None,
-    coding: Annotated[
-        str,
-        typer.Option(
-            help="What the masks' values mean: ids, ids:void=11, shifted, table:FILE, palette:FILE."
-        ),
-    ] = "ids",
-    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
-    mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
-    masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
-    mask_suffix: Annotated[
-        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
-    ] = "",
+    coding: CodingOption = "ids",
+    image_column: ImageColumnOption = None,
+    mask_column: MaskColumnOption = None,
+    images: ImagesFolderOption = "images",
+    masks: MasksFolderOption = "masks",
+    mask_suffix: MaskSuffixOption = "",
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file for the results.")] = Path(
         "evaluation.json"
     ),

@@ -1,24 +1,47 @@
-"""`prolab explain`: which properties make up the class score of a pixel or region."""
+"""`prolab explain`: which properties make up the score of a pixel, region or class, and decide on a whole data set."""
 
+import csv
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from prolab_hf.cli.options import (
+    BatchOption,
+    CropOption,
     DeviceOption,
+    FlipOption,
     ModelOption,
+    ModeOption,
+    ScalesOption,
+    StrideOption,
+    inference_options,
     load_model,
     require_file,
     require_image_name,
     require_model,
+    require_writable,
 )
+from prolab_hf.cli.plot_command import require_figure_name
+from prolab_hf.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from prolab_hf.evaluation.inference import InferenceOptions
+    from prolab_hf.explanation.explained import Explanation
+    from prolab_hf.protocols import ImageProcessor
 
 
 def explain(
-    image: Annotated[Path, typer.Argument(help="The image.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="The images; none with --data.")
+    ] = None,
+    *,
     model: ModelOption,
     point: Annotated[
         str | None,
@@ -28,48 +51,236 @@ def explain(
         Path | None, typer.Option("--region", help="Mask image of the same size; not black = inside.")
     ] = None,
     class_name: Annotated[
-        str | None, typer.Option("--class", help="Class to explain; default: the one that was found there.")
+        str | None,
+        typer.Option(
+            "--class",
+            help="Class to explain; default: the one that was found there. Without --point and --region all pixels "
+            "that are labeled so.",
+        ),
+    ] = None,
+    rival: Annotated[
+        str | None, typer.Option(help="Class to compare with; default: the strongest other one.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Labeled images, as for evaluate: which properties decide --class against --rival there, or, without "
+            "--class, which are behind the confusions."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="With --data: name of the split, for example val.")
+    ] = None,
+    coding: Annotated[
+        str, typer.Option(help="With --data: what the masks' values mean, as for evaluate.")
+    ] = "ids",
+    over: Annotated[
+        str,
+        typer.Option(help="With --data: pixels of the class are those labeled so, or those predicted so."),
+    ] = "labeled",
+    max_images: Annotated[
+        int | None, typer.Option("--max-images", min=1, help="With --data: look at this many images only.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Properties to show.")] = 5,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all numbers as JSON instead of sentences.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also draw a figure into this file.")
+    quantity: Annotated[
+        str,
+        typer.Option(help="score, probability, or auto: the one that decides the labels with these options."),
+    ] = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - prints them.")
     ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table, one row per property.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Draw a figure into this file; a folder for several images."),
+    ] = None,
+    mode: ModeOption = "whole",
+    crop_size: CropOption = None,
+    stride: StrideOption = None,
+    flip: FlipOption = False,
+    scales: ScalesOption = "1",
+    batch_size: BatchOption = 1,
     device: DeviceOption = "auto",
 ) -> None:
-    """Explain a pixel or region: which properties make up its class score, and what decided."""
-    if (point is None) == (region is None):
-        raise ValueError("Give either --point X,Y or --region MASK.")
+    """Explain a pixel, a region or a class: which properties make up its score, and what decided.
+
+    The shares sum to the score that segment compares with the same options. With --data, which properties decide one
+    class against another on all its pixels.
+    """
+    options = inference_options(mode, crop_size, stride, flip, scales, batch_size)
+    given = list(images or ())
+    _check_question(given, data, point, region, class_name, quantity=quantity, over=over)
     place: dict[str, Any] = {}
     if point is not None:
         place["point"] = _point(point)
     require_model(model)
-    for path in (image, *([region] if region else [])):
+    for path in (*given, *([region] if region else [])):
         require_file(path, "image")
-    if out is not None:
-        require_image_name(out)
+    for file in (json_file, csv_file):
+        if file is not None and file != Path("-"):
+            require_writable(file)
+    targets = _targets(given, out)
+    if data is not None:
+        if out is not None:
+            require_figure_name(out)
+        network, processor = load_model(model, device, explainable=True)
+        question = {"class_name": class_name, "rival": rival, "over": over, "quantity": quantity}
+        source = {"data": data, "split": split, "coding": coding}
+        result = _explain_data(network, processor, source, question, max_images, options)
+        _tell([result], result.to_text(top), json_file, csv_file, several=False)
+        if out is not None:
+            _draw_data(result, out)
+        return
 
+    network, processor = load_model(model, device, explainable=True)
+    about = {"class_name": class_name, "rival": rival, "top": top, "quantity": quantity}
+    found = []
+    for path, target in zip(given, targets):
+        found.append(_explain_image(network, processor, path, region, target, {**place, **about}, options))
+    several = len(found) > 1
+    texts = [f"{path}\n{each.to_text()}" if several else each.to_text() for path, each in zip(given, found)]
+    _tell(found, "\n\n".join(texts), json_file, csv_file, several=several)
+
+
+def _check_question(
+    images: Sequence[Path],
+    data: str | None,
+    point: str | None,
+    region: Path | None,
+    class_name: str | None,
+    *,
+    quantity: str,
+    over: str,
+) -> None:
+    """What can be said before anything is loaded."""
+    if quantity not in ("auto", "score", "probability"):
+        raise ValueError(f"--quantity is {quantity!r}; it must be auto, score or probability.")
+    if over not in ("labeled", "predicted"):
+        raise ValueError(f"--over is {over!r}; it must be labeled or predicted.")
+    if data is not None:
+        if images or point is not None or region is not None:
+            raise ValueError("--data explains a data set; leave out images, --point and --region.")
+        return
+    if not images:
+        raise ValueError("Name at least one image, or a data set with --data.")
+    if point is not None and region is not None:
+        raise ValueError("Give either --point X,Y or --region MASK, not both.")
+    if point is None and region is None and class_name is None:
+        raise ValueError(
+            "Give either --point X,Y or --region MASK, or --class NAME for all pixels of a class."
+        )
+
+
+def _targets(images: Sequence[Path], out: Path | None) -> list[Path | None]:
+    """Where the figure of every image goes."""
+    if out is None or not images:
+        return [None] * len(images)
+    if len(images) == 1 and not out.is_dir():
+        require_image_name(out)
+        return [out]
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(
+            f"--out {out} is a file; name a folder for the figures of {len(images)} images."
+        )
+    names = [f"{path.stem}_why.png" for path in images]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Several images would write {out / name}; explain them one by one.")
+    return [out / name for name in names]
+
+
+def _explain_image(
+    network: "nn.Module",
+    processor: "ImageProcessor",
+    path: Path,
+    region: Path | None,
+    target: Path | None,
+    question: dict[str, Any],
+    options: "InferenceOptions",
+) -> "Explanation":
     from prolab_hf.evaluation.inference import as_image
-    from prolab_hf.explanation.contributions import explain as explain_place
+    from prolab_hf.explanation.contributions import PropertyMaps, explain_maps
 
     if region is not None:
-        place["region"] = as_image(region).convert("L")  # type: ignore[union-attr]  # an RGB image without a processor
-    network, processor = load_model(model, device, explainable=True)
-    upright = as_image(image, processor)
-    explanation = explain_place(network, processor, upright, class_name=class_name, top=top, **place)
-    if as_json:
-        typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        Console().print(explanation.to_text(), markup=False, highlight=False, soft_wrap=True)
-    if out is not None:
-        from prolab_hf.evaluation.segment_files import shown
+        question = {**question, "region": as_image(region).convert("L")}  # type: ignore[union-attr]  # an RGB image without a processor
+    maps = PropertyMaps(network, processor, path, **options)
+    found = explain_maps(maps, **question)
+    if target is not None:
+        from dataclasses import replace
+
+        from prolab_hf.evaluation.segment_files import shown, write_image
         from prolab_hf.explanation.figures import explanation_figure
 
-        drawn = shown(upright, getattr(processor, "value_range", None))
-        explanation_figure(drawn, explanation).save(out)
-        typer.echo(f"Wrote {out}", err=True)
+        drawn = shown(maps.image, getattr(processor, "value_range", None))
+        write_image(
+            target, explanation_figure(drawn, replace(found, property_maps=maps.mean_property_maps()))
+        )
+        typer.echo(f"Wrote {target}", err=True)
+    return found
+
+
+def _explain_data(
+    network: Any,
+    processor: Any,
+    source: dict[str, Any],
+    question: dict[str, Any],
+    max_images: int | None,
+    options: "InferenceOptions",
+) -> Any:
+    """A comparison of two classes, or the confusions of all."""
+    from prolab_hf.data.source_from_name import open_source
+    from prolab_hf.explanation.confused_properties import confused_properties
+    from prolab_hf.explanation.dataset_contributions import explain_dataset
+
+    listed = (Path(source["data"]) / "classes.txt").is_file()
+    opened = open_source(
+        source["data"],
+        source["split"],
+        coding=source["coding"],
+        num_classes=None if listed else len(network.config.id2label),
+        num_channels=len(getattr(processor, "image_mean", None) or (0, 0, 0)),
+        value_range=getattr(processor, "value_range", None),
+    )
+    walk: dict[str, Any] = {"max_images": max_images, "show_progress": True, **options}
+    if question["class_name"] is not None:
+        return explain_dataset(network, processor, opened, **question, **walk)
+    if question["rival"] is not None:
+        raise ValueError("--rival needs --class: the class that it is compared with.")
+    return confused_properties(network, processor, opened, **walk)
+
+
+def _draw_data(result: Any, out: Path) -> None:
+    from prolab_hf.explanation.figures import comparison_figure, confusion_figure
+
+    draw = confusion_figure if hasattr(result, "pairs") else comparison_figure
+    draw(result).savefig(out, dpi=150)
+    typer.echo(f"Wrote {out}", err=True)
+
+
+def _tell(
+    results: Sequence[Any], text: str, json_file: Path | None, csv_file: Path | None, *, several: bool
+) -> None:
+    """Sentences on the output, numbers into files; numbers alone where JSON goes to the output."""
+    content: Literal[""] | list[Any] | dict[str, Any] = ""
+    if json_file is not None:
+        content = [each.to_dict() for each in results] if several else results[0].to_dict()
+    if json_file == Path("-"):
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        Console().print(text, markup=False, highlight=False, soft_wrap=True)
+        if json_file is not None and content != "":
+            write_json(json_file, content)
+            typer.echo(f"Wrote {json_file}", err=True)
+    if csv_file is not None:
+        rows = [row for each in results for row in each.to_rows()]
+        buffer = io.StringIO()
+        table = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        write_text(csv_file, buffer.getvalue())
+        typer.echo(f"Wrote {csv_file}", err=True)
 
 
 def _point(text: str) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prolab_hf.bundled_models import bundled_models_hint, is_misspelt, resolve_model
 from prolab_hf.cli.hub_client import ask_hub_once
 
 if TYPE_CHECKING:
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 # The commands import what they need when they run, so that `prolab --help` stays quick.
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="Folder or Hub id of a trained model with its image processor.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Folder or Hub id of a model with its image processor; or street, everyday (bundled).",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps.")]
 ModeOption = Annotated[str, typer.Option(help="whole: one pass; slide: a window moved over the image.")]
@@ -66,7 +72,7 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
     """Model and image processor from a folder or the Hub, on the device.
 
     Args:
-        name: Folder or Hub id.
+        name: Folder, name of a bundled model, or Hub id.
         device: As for `--device`.
         explainable: Refuse models without properties; the others only need to segment.
 
@@ -75,6 +81,7 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
         ValueError: If the device does not exist or a file is damaged.
     """
     require_model(name)
+    name = resolve_model(name)
 
     import torch
     from safetensors import SafetensorError
@@ -103,7 +110,8 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
         if folder.is_dir() or error.errno is not None:
             raise
         raise FileNotFoundError(
-            f"There is no model folder {name}, and no model of that name can be loaded from the Hub: {error}"
+            f"There is no model folder {name}, and no model of that name can be loaded from the Hub: {error} "
+            f"{bundled_models_hint(name)}".strip()
         ) from error
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"The model {name} cannot be loaded to device {device!r}: {error}") from error
@@ -115,6 +123,7 @@ def load_model(name: str, device: str, *, explainable: bool = False) -> tuple[An
 def _segmentation_config(name: str, *, explainable: bool) -> Any:
     """The configuration, if the command can use its model; any other would fail later and less clearly."""
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
+    from transformers.utils import is_timm_available
 
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     kind = config.model_type
@@ -124,6 +133,12 @@ def _segmentation_config(name: str, *, explainable: bool) -> Any:
         )
     if type(config) not in AutoModelForSemanticSegmentation._model_mapping:
         raise ValueError(f"{name} holds a {kind!r} model; --model takes a model for semantic segmentation.")
+    backbone = getattr(getattr(config, "backbone_config", None), "model_type", None)
+    if backbone == "timm_backbone" and not is_timm_available():
+        raise ValueError(
+            f"The backbone of {Path(name).name} is a network of timm, which is not installed: "
+            "pip install 'prolab_hf[timm]'."
+        )
     return config
 
 
@@ -162,12 +177,12 @@ def require_model(name: str) -> None:
     """A missing folder is known before the seconds that loading torch takes.
 
     Args:
-        name: Folder, or Hub id, which is not looked up here.
+        name: Folder or bundled name, or Hub id, which is not looked up here.
 
     Raises:
         FileNotFoundError: It is no folder and cannot be a Hub id, or the folder lacks a file.
     """
-    folder = Path(name)
+    folder = Path(resolve_model(name))
     if folder.is_dir():
         for file in ("config.json", "preprocessor_config.json"):
             if not (folder / file).is_file():
@@ -176,8 +191,8 @@ def require_model(name: str) -> None:
                     f"The folder {name} has no {file}; --model takes a folder into which both the model and "
                     "its image processor were saved."
                 )
-    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
-        raise FileNotFoundError(f"There is no model folder {name}.")
+    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) or is_misspelt(name):
+        raise FileNotFoundError(f"There is no model folder {name}. {bundled_models_hint(name)}".strip())
 
 
 def _name_checkpoint(folder: Path) -> None:
@@ -216,6 +231,23 @@ def require_writable(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder; name a file.")
     if not path.resolve().parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.resolve().parent} to write {path.name} into.")
+
+
+def require_model_place(out: Path, overwrite: bool) -> None:
+    """Say before a long run that `--out` cannot take its model.
+
+    Args:
+        out: The folder.
+        overwrite: A model that is there may be replaced.
+
+    Raises:
+        NotADirectoryError: It is a file.
+        FileExistsError: It holds a model that may not be replaced.
+    """
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out} is a file; name a folder.")
+    if (out / "config.json").is_file() and not overwrite:
+        raise FileExistsError(f"--out {out} holds a model already; choose another folder or add --overwrite.")
 
 
 def require_image_name(path: Path) -> None:

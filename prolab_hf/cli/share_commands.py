@@ -53,7 +53,12 @@ def card(
 
 def push(
     folder: FolderArgument,
-    repo: Annotated[str, typer.Argument(help="Repository on the Hub, owner/name; made if absent.")],
+    repo: Annotated[
+        str | None,
+        typer.Argument(
+            help="Repository on the Hub, owner/name; made if absent. May be left out with --space-app."
+        ),
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch to commit to; made if absent.")] = None,
@@ -67,16 +72,43 @@ def push(
             help="Ship the network's code, for users without prolab_hf (trust_remote_code=True).",
         ),
     ] = True,
+    space_app: Annotated[
+        str | None,
+        typer.Option(
+            "--space-app",
+            metavar="OWNER/NAME",
+            help="Also publish a Space that runs the page of prolab demo with this model; made if absent.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="With --space-app: write the Space into this folder; nothing is uploaded."
+        ),
+    ] = None,
 ) -> None:
     """Upload model, processor, property space, card and results to the Hub in one commit.
 
     Checkpoints, optimizer state and logs are never uploaded.
     """
+    if repo is None and space_app is None:
+        raise ValueError("Say where to: a repository (owner/name), or --space-app with the name of a Space.")
+    if out is not None and space_app is None:
+        raise ValueError("--out writes the folder of a Space: give --space-app with its name, too.")
     require_model_folder(folder, "preprocessor_config.json")
+
+    if space_app is not None and out is not None:
+        from prolab_hf.hub.space_app import write_space_app
+
+        _say(f"The Space: {write_space_app(folder, out, space_app, model_id=repo)}")
+        return
 
     from prolab_hf.hub.pushing import push_model_folder
 
     ask_hub_once()
+    if repo is None:
+        _push_space(folder, space_app, None, private)
+        return
 
     url = push_model_folder(
         folder,
@@ -87,8 +119,22 @@ def push(
         commit_message=message,
         remote_code=remote_code,
     )
-    # An address broken at the edge of the window cannot be followed.
-    Console().print(f"Pushed: {url}", markup=False, highlight=False, soft_wrap=True)
+    _say(f"Pushed: {url}")
+    _push_space(folder, space_app, repo, private)
+
+
+def _push_space(folder: Path, space_app: str | None, repo: str | None, private: bool) -> None:
+    """Publishes the Space, where one was asked for."""
+    if space_app is None:
+        return
+    from prolab_hf.hub.space_app import push_space_app
+
+    _say(f"Pushed the Space: {push_space_app(folder, space_app, model_id=repo, private=private or None)}")
+
+
+def _say(text: str) -> None:
+    """One line; an address broken at the edge of the window could not be followed."""
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def convert(

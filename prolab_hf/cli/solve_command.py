@@ -8,26 +8,35 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from prolab_hf.cli.data_options import (
+    DATA_HELP,
+    EVAL_SPLITS,
+    NO_SPLIT,
+    CodingOption,
+    ImageColumnOption,
+    ImagesFolderOption,
+    MaskColumnOption,
+    MasksFolderOption,
+    MaskSuffixOption,
+    open_for_space,
+)
 from prolab_hf.cli.hub_client import ask_hub_once
-from prolab_hf.cli.options import DeviceOption
+from prolab_hf.cli.options import DeviceOption, require_model_place
+from prolab_hf.protocols import ImageProcessor
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from prolab_hf.data.image_files import SegmentationSource
     from prolab_hf.label_space.property_space import PropertySpace
+    from prolab_hf.model.configuration_prolab import ProLabConfig
+    from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 
-NO_SPLIT = "none"
-EVAL_SPLITS = ("val", "validation")
 STATISTICS = {"none": False, "total": True, "per-class": "per_class"}
 
 
 def solve(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder with images and masks, metadata file, `datasets` set, BENCHMARK:FOLDER, or scenes."
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
     space: Annotated[str | None, typer.Option(help="Property space: bundled name, folder or Hub id.")] = None,
     backbone: Annotated[
         str | None, typer.Option(help="timm name, folder or Hub id; its weights stay.")
@@ -54,16 +63,12 @@ def solve(
             help="Split to evaluate on; by default val or validation if there is one, 'none' for none."
         ),
     ] = None,
-    coding: Annotated[
-        str,
-        typer.Option(
-            help="What the masks' values mean: ids, ids:void=11, shifted, table:FILE, palette:FILE."
-        ),
-    ] = "ids",
-    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
-    mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
-    masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
+    coding: CodingOption = "ids",
+    image_column: ImageColumnOption = None,
+    mask_column: MaskColumnOption = None,
+    images: ImagesFolderOption = "images",
+    masks: MasksFolderOption = "masks",
+    mask_suffix: MaskSuffixOption = "",
     image_size: Annotated[
         int,
         typer.Option(min=0, help="Shortest edge in pixels that images are resized to; 0 keeps their size."),
@@ -100,6 +105,7 @@ def solve(
         "image_column": image_column,
         "mask_column": mask_column,
         "folders": (images, masks),
+        "mask_suffix": mask_suffix,
     }
     splits = (None if split == NO_SPLIT else split, eval_split)
     accelerator = _accelerator()
@@ -121,7 +127,7 @@ def solve(
         "statistics": STATISTICS[statistics],
         "held_out": [n.strip() for n in (held_out or "").split(",") if n.strip()],
     }
-    _check_out(out, overwrite)
+    require_model_place(out, overwrite)
     _solve(
         data, space, backbone, out, splits, opening, options, device, image_size=image_size, context=context
     )
@@ -134,13 +140,6 @@ def _accelerator() -> "Accelerator | None":
     from accelerate import Accelerator
 
     return Accelerator()
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file; name a folder.")
-    if (out / "config.json").is_file() and not overwrite:
-        raise FileExistsError(f"--out {out} holds a model already; choose another folder or add --overwrite.")
 
 
 def _solve(
@@ -164,7 +163,7 @@ def _solve(
 
     ask_hub_once()
     space = PropertySpace.from_pretrained(space_name)
-    source = _source(data, splits[0], space, opening)
+    source = open_for_space(data, splits[0], space, opening)
     space = match_space(space, source.class_names, data=data)
     try:
         network, processor = new_model(backbone, space, context=context, image_size=image_size)
@@ -192,19 +191,11 @@ def _add(
     from prolab_hf.solving.solve import add_images
 
     network, processor = load_model(model, "cpu", explainable=True)
-    source = _source(data, splits[0], network.property_space, opening)
+    source = open_for_space(data, splits[0], network.property_space, opening)
     network.to(_device(device, options["accelerator"]))
     add_images(network, source, processor, folder=model, progress_dir=out, **options)
     _finish(network, processor, out, options["accelerator"])
     _evaluate(network, processor, data, splits[1], opening, out, options)
-
-
-def _source(location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]) -> Any:
-    """Images whose ids mean the classes of the space, unless the folder lists its own classes."""
-    from prolab_hf.data.source_from_name import open_source
-
-    knows_names = (Path(location) / "classes.txt").is_file()
-    return open_source(location, split, class_names=None if knows_names else space.class_names, **opening)
 
 
 def _device(device: str, accelerator: "Accelerator | None") -> Any:
@@ -215,7 +206,12 @@ def _device(device: str, accelerator: "Accelerator | None") -> Any:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def _finish(network: Any, processor: Any, out: Path, accelerator: "Accelerator | None") -> None:
+def _finish(
+    network: "ProLabForSemanticSegmentation",
+    processor: ImageProcessor,
+    out: Path,
+    accelerator: "Accelerator | None",
+) -> None:
     """Saves the model with its processor; then its progress is of no more use."""
     from prolab_hf.solving.accumulation import remove_progress
 
@@ -224,18 +220,18 @@ def _finish(network: Any, processor: Any, out: Path, accelerator: "Accelerator |
         network.save_pretrained(out)
         processor.save_pretrained(out)
         remove_progress(out)
-        _say(network, out)
+        _say(network.config, out)
     if accelerator is not None:
         accelerator.wait_for_everyone()
 
 
-def _say(network: Any, out: Path) -> None:
-    solution, console = network.config.solution, Console()
+def _say(config: "ProLabConfig", out: Path) -> None:
+    solution, console = config.solution or {}, Console()
     estimate = ""
     if solution["mean_iou"] is not None:
         estimate = f"; estimated mean IoU {solution['mean_iou']:.3f}, without properties {solution['category_iou']:.3f}"
     console.print(
-        f"Solved {len(network.config.trained_classes)} classes from {solution['num_images']} images "
+        f"Solved {len(config.trained_classes or ())} classes from {solution['num_images']} images "
         f"({solution['num_features']} features, ridge {solution['ridge']:g}, class exponent "
         f"{solution['class_exponent']:g}, unspoken weight {solution['unspoken_weight']:g}{estimate}).",
         highlight=False,
@@ -249,21 +245,21 @@ def _say(network: Any, out: Path) -> None:
 
 def _evaluation_source(
     location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
-) -> Any:
+) -> "SegmentationSource | None":
     """The named split; without a name the one of two usual names that there is, or `None`."""
     if split is not None:
-        return _source(location, split, space, opening)
+        return open_for_space(location, split, space, opening)
     for usual in EVAL_SPLITS:
         try:
-            return _source(location, usual, space, opening)
+            return open_for_space(location, usual, space, opening)
         except (ValueError, FileNotFoundError):
             continue  # another name, or none at all
     return None
 
 
 def _evaluate(
-    network: Any,
-    processor: Any,
+    network: "ProLabForSemanticSegmentation",
+    processor: ImageProcessor,
     data: str,
     split: str | None,
     opening: dict[str, Any],

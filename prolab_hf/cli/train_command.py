@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from prolab_hf.cli.data_options import (
+    CODING_HELP,
+    DATA_HELP,
+    EVAL_SPLITS,
+    NO_SPLIT,
+    ImageColumnOption,
+    ImagesFolderOption,
+    MaskColumnOption,
+    MasksFolderOption,
+    MaskSuffixOption,
+    open_for_space,
+)
 from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import ValueRangeOption, read_value_range
 
@@ -20,18 +32,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NO_SPLIT = "none"
-EVAL_SPLITS = ("val", "validation")
+STREAMED_LABELS = 16
+"""Examples of a stream whose labels are looked at before a run."""
 
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder with images and masks, metadata file, `datasets` set, BENCHMARK:FOLDER, or "
-            "scenes; not needed with --dry-run."
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP + " Not needed with --dry-run.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints, log and the trained model.")
     ] = None,
@@ -56,20 +62,12 @@ def train(
         typer.Option(help="Split to evaluate on; by default val or validation, 'none' to leave it out."),
     ] = None,
     eval_data: Annotated[str | None, typer.Option(help="Where that split is, if elsewhere.")] = None,
-    coding: Annotated[
-        str | None,
-        typer.Option(
-            help="Meaning of mask values: ids, shifted, ids:void=11, table:FILE.json, palette:FILE.json; the "
-            "recipe's if left out (ids)."
-        ),
-    ] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column with images.")] = None,
-    mask_column: Annotated[str | None, typer.Option(help="Column with masks.")] = None,
-    images: Annotated[str, typer.Option(help="Name of the folder with images.")] = "images",
-    masks: Annotated[str, typer.Option(help="Name of the folder with masks.")] = "masks",
-    mask_suffix: Annotated[
-        str, typer.Option(help="Text that mask names have after the image's name, for example _mask.")
-    ] = "",
+    coding: Annotated[str | None, typer.Option(help=CODING_HELP + " The recipe's if left out (ids).")] = None,
+    image_column: ImageColumnOption = None,
+    mask_column: MaskColumnOption = None,
+    images: ImagesFolderOption = "images",
+    masks: MasksFolderOption = "masks",
+    mask_suffix: MaskSuffixOption = "",
     value_range: ValueRangeOption = None,
     epochs: Annotated[float | None, typer.Option(help="Instead of the recipe's length.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="Steps, instead of the recipe's length.")] = None,
@@ -82,7 +80,40 @@ def train(
     finish: Annotated[
         str | None,
         typer.Option(
-            help="solve: solve the last layer again after the last step; what scores higher is exported."
+            help="solve: solve the last layer again after the last step; what scores higher is exported. "
+            "auto: the same where it can be done."
+        ),
+    ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Train for so long: times the first steps and plans as many as fit."),
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many evaluations in a row without a better mean IoU."),
+    ] = None,
+    freeze_backbone: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-backbone", help="Train decoder and heads only (--set model.freeze=stages:2 for less)."
+        ),
+    ] = False,
+    cache_features: Annotated[
+        bool,
+        typer.Option(
+            "--cache-features",
+            help="With --freeze-backbone: compute its features once, for --set features.copies=4 augmented "
+            "copies of each image, and read them from disk.",
+        ),
+    ] = False,
+    peft: Annotated[
+        str | None,
+        typer.Option(help="lora: train low-rank adapters of the backbone (--set peft.rank=8) instead of it."),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weigh rare classes: none, sqrt, effective, or a JSON file with a weight per class."
         ),
     ] = None,
     set_: Annotated[
@@ -93,6 +124,18 @@ def train(
             help="Any other field of the recipe, such as data.crop_size=384 or config.hidden_size=128; may be "
             "repeated.",
         ),
+    ] = None,
+    streaming: Annotated[
+        bool,
+        typer.Option(
+            "--streaming",
+            help="Read the training images as a stream, without downloading them: DATA is a `datasets` set, a folder "
+            "of Parquet or WebDataset (.tar) shards, or a pattern such as 'shards/train-*.tar'.",
+        ),
+    ] = False,
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Tracker to tell: tensorboard, trackio, wandb, mlflow or aim; may be repeated."),
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="With --dry-run: number of devices to plan for.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan of the run and stop.")] = False,
@@ -126,12 +169,14 @@ def train(
     Examples:
       prolab train data/street --space cityscapes --backbone convnext_tiny --epochs 40 --out runs/street
 
+      prolab train photos --space photos/space --backbone convnext_tiny --freeze-backbone --cache-features
+      --class-weights sqrt --max-minutes 3 --out runs/photos
+
       prolab train --recipe ade20k-deit-base --dry-run --devices 8
     """
     if list_recipes:
         _print_recipes()
         return
-    ask_hub_once()
     changes = {
         "schedule.epochs": epochs,
         "schedule.max_iterations": max_iterations,
@@ -143,7 +188,16 @@ def train(
         "data.label_coding": coding,
         "closed_form.init": init,
         "closed_form.finish": finish,
+        "schedule.max_minutes": max_minutes,
+        "evaluation.early_stopping": early_stopping,
+        "model.freeze": "backbone" if freeze_backbone else None,
+        "features.cache": cache_features or None,
+        "peft.method": peft,
+        "balance.class_weights": class_weights,
     }
+    if recipe is None and not resume and not set_ and all(value is None for value in changes.values()):
+        _require_space(None)  # the default recipe names none: say so before anything heavy is loaded
+    ask_hub_once()
     chosen = _choose_recipe(recipe, out if resume else None, changes, set_ or [])
     if chosen.model.property_space is None:
         _require_space(out if resume else None)
@@ -155,6 +209,7 @@ def train(
         "mask_suffix": mask_suffix,
         "value_range": read_value_range(value_range),
         "num_channels": len(chosen.data.image_mean or (0, 0, 0)),
+        "streaming": streaming,
     }
     if dry_run:
         _print_plan(data, train_split, chosen, opening, devices, pretrained=pretrained)
@@ -174,19 +229,24 @@ def train(
         **switches,
         skip_broken=skip_broken,
         quiet=quiet,
+        report_to=report_to or [],
     )
 
 
 def _require_space(resumed: Path | None) -> None:
     """There is no property space: say what to do about it."""
-    from prolab_hf.training.run_folder import holds_run
-
-    if resumed is not None and not holds_run(resumed):
+    if resumed is not None and not _holds_run(resumed):
         raise FileNotFoundError(
             f"There is no run to resume in {resumed}; check --out, or start one there by naming the property space "
             "with --space."
         )
     raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
+
+
+def _holds_run(folder: Path) -> bool:
+    from prolab_hf.training.run_folder import holds_run
+
+    return holds_run(folder)
 
 
 def _choose_recipe(
@@ -241,21 +301,14 @@ def _load_space(recipe: "TrainingRecipe") -> "PropertySpace":
 def _open(
     location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
 ) -> "SegmentationSource":
-    """A source whose ids mean the classes of the space, unless it knows its own names.
-
-    Without a split it is the one to evaluate on, whose name is one of the two that are in use.
-    """
-    from prolab_hf.data.source_from_name import open_source
-
-    knows_names = (Path(location) / "classes.txt").is_file()
-    options = {"class_names": None if knows_names else space.class_names, **opening}
+    """The named split; without a name the one to evaluate on, whose name is one of the two that are in use."""
     if split is not None:
-        return open_source(location, split, **options)
+        return open_for_space(location, split, space, opening)
     try:
-        return open_source(location, EVAL_SPLITS[0], **options)
+        return open_for_space(location, EVAL_SPLITS[0], space, opening)
     except (ValueError, FileNotFoundError) as error:
         try:
-            return open_source(location, EVAL_SPLITS[1], **options)
+            return open_for_space(location, EVAL_SPLITS[1], space, opening)
         except (ValueError, FileNotFoundError):
             raise type(error)(
                 f"{str(error).rstrip('.')}; name the split to evaluate on with --eval-split, or "
@@ -275,6 +328,7 @@ def _run(
     accept_changes: bool,
     skip_broken: bool,
     quiet: bool,
+    report_to: list[str],
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -283,12 +337,20 @@ def _run(
     from prolab_hf.training.checkpoints import CHECKPOINTS_FOLDER, list_checkpoints
     from prolab_hf.training.from_recipe import backbone_statistics, build_model, image_processor
     from prolab_hf.training.run_folder import check_output_folder
+    from prolab_hf.training.stream_loading import check_stream
+    from prolab_hf.training.tracking.trackers import check_trackers
     from prolab_hf.training.trainer import train as train_model
 
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
+    check_trackers(report_to)
     space = _load_space(recipe)
-    sources = {name: _open(*place, space, opening) for name, place in splits.items()}
-    require_teaching_labels(sources["train"], name=splits["train"][0])
+    sources: dict[str, Any] = {name: _open(*place, space, opening) for name, place in splits.items()}
+    looked_at = sources["train"]
+    if opening["streaming"]:
+        check_stream(recipe)
+        sources |= {name: source.held() for name, source in sources.items() if name == "eval"}
+        looked_at = looked_at.first(STREAMED_LABELS)
+    require_teaching_labels(looked_at, name=splits["train"][0])
     train_names = sources["train"].class_names
     space = match_space(space, train_names, data=splits["train"][0])
     if "eval" in sources:
@@ -318,6 +380,7 @@ def _run(
         accept_changes=accept_changes,
         skip_broken=skip_broken,
         show_progress=not quiet,
+        report_to=report_to,
     )
     console = Console()
     if result.scores is not None:
@@ -349,18 +412,22 @@ def _print_plan(
 
     from prolab_hf.model.backbones_prolab import check_backbone
     from prolab_hf.training.from_recipe import build_model
+    from prolab_hf.training.frozen.adaptation import adapted_for_training
     from prolab_hf.training.planning import device_speed, plan
 
     backbone = recipe.model.backbone
     if backbone is not None and Path(backbone).is_dir() and not recipe.model.vit_adapter:
         check_backbone(backbone, pretrained=pretrained)
     space = _load_space(recipe)
-    num_images = None if data is None else len(_open(data, split, space, opening))
+    known = data is not None and not opening["streaming"]
+    num_images = len(_open(data, split, space, opening)) if known and data is not None else None
     with torch.device("meta"):
         model = build_model(recipe, space, pretrained=False)
     with Console(stderr=True).status("Measuring how fast this device is"):
         here = device_speed(recipe)
-    Console().print(plan(recipe, model, num_images=num_images, num_processes=devices, here=here).to_table())
+    with adapted_for_training(model, recipe):
+        planned = plan(recipe, model, num_images=num_images, num_processes=devices, here=here)
+    Console().print(planned.to_table())
 
 
 def _print_recipes() -> None:
@@ -370,5 +437,5 @@ def _print_recipes() -> None:
     for name in recipe_names():
         recipe = get_recipe(name)
         steps, epochs = recipe.schedule.max_iterations, recipe.schedule.epochs
-        length = f"{steps:,} steps" if steps else f"{epochs:g} epochs"
+        length = f"{steps:,} steps" if steps else f"{epochs or 0:g} epochs"
         console.print(f"{name:26} {recipe.model.backbone or '(any backbone)'}, {length}", highlight=False)

@@ -1,12 +1,12 @@
 """The classes of a data set and the rows of a property space: matched by name, never by position alone."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prolab_hf.files import read_lines
+from prolab_hf.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from prolab_hf.label_space.property_space import PropertySpace
@@ -102,10 +102,11 @@ def match_space(
         )
     unknown = [name for name in names if name not in space.class_names]
     if unknown:
+        meant = did_you_mean(unknown[0], space.class_names) or "."
         raise ValueError(
             f"The data {data} has {len(unknown)} classes that the property space {space.name!r} does not "
-            f"describe, such as {', '.join(map(repr, unknown[:_SHOWN]))}{_meant(unknown[0], space.class_names)}; "
-            "add them with `prolab space add-class`, or choose the space of this data set."
+            f"describe, such as {', '.join(map(repr, unknown[:_SHOWN]))}{meant} "
+            "Add them with `prolab space add-class`, or choose the space of this data set."
         )
     return space.select_classes(names)
 
@@ -165,8 +166,3 @@ def renamed_classes(model_names: Sequence[str], source_names: Sequence[str] | No
             f"the data set and {here} in the model. Give the data set the model's order by a label table."
         )
     return renamed
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    return f" (did you mean {', '.join(map(repr, close))}?)" if close else ""

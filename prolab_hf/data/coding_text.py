@@ -97,7 +97,7 @@ def split_declaration(text: str) -> Any:
     return data
 
 
-def _pairs(mapping: Any, *, listed_by_class: bool = False) -> list[tuple[Any, Any]]:
+def _pairs(mapping: object, *, listed_by_class: bool = False) -> list[tuple[Any, Any]]:
     if isinstance(mapping, Mapping):
         return list(mapping.items())
     if listed_by_class and isinstance(mapping, Sequence) and not isinstance(mapping, str):

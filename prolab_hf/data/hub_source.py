@@ -1,5 +1,6 @@
 """Images and masks from `datasets` sets: on the Hub, saved to disk, or built in memory."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -37,7 +38,7 @@ class HubSource(CodedSource):
         if isinstance(dataset, dict):
             raise ValueError(f"a DatasetDict was passed; take one of its splits: {sorted(dataset)}")
         needed = [image_column, mask_column, *([name_column] if name_column else [])]
-        rows: Any = _undecoded(dataset, [image_column, mask_column])
+        rows: Any = without_decoding(dataset, [image_column, mask_column])
         if not hasattr(rows, "__len__"):
             rows = list(rows)
         columns = list(dataset.column_names or (rows[0] if len(rows) else []))
@@ -79,24 +80,41 @@ class HubSource(CodedSource):
     def read_raw(self, index: int) -> RawSample:
         """Image and mask as the data set holds them, for `prolab check-data`."""
         # An index past the end: `datasets` raises IndexError itself, which also ends iteration.
-        row = self.dataset[index]
-        image, mask = row[self.image_column], row[self.mask_column]
-        name = f"row {index}"
-        if self.name_column:
-            name = f"{row[self.name_column]} ({name})"
-        elif isinstance(image, dict) and image.get("path"):
-            name = f"{Path(image['path']).name} ({name})"
-        elif isinstance(image, str):
-            name = f"{Path(image).name} ({name})"
-        if image is None or mask is None:
-            raise ValueError(f"{name} of the data set has no {'image' if image is None else 'mask'}")
-        mask_name = f"{self.mask_column} of {name}"
-        return self.read_pair(
-            _content(image, name, "image"), _content(mask, mask_name, "mask"), name, mask_name
-        )
+        columns = (self.image_column, self.mask_column, self.name_column)
+        return read_row(self, self.dataset[index], f"row {index}", columns=columns)
 
 
-def _content(value: Any, name: str, what: str) -> ImageContent:
+def read_row(
+    source: CodedSource, row: Mapping[str, Any], number: str, *, columns: tuple[str, str, str | None]
+) -> RawSample:
+    """Image and mask of a row, undecoded as `datasets` holds it.
+
+    Args:
+        source: Knows how a pair is read.
+        row: Of the data set.
+        number: What to call it in messages, beside its name.
+        columns: Of images, of masks, and of names where there is one.
+
+    Raises:
+        ValueError: It has no image or mask, or one that cannot be decoded.
+    """
+    image_column, mask_column, name_column = columns
+    image, mask, name = row[image_column], row[mask_column], number
+    if name_column:
+        name = f"{row[name_column]} ({number})"
+    elif isinstance(image, dict) and image.get("path"):
+        name = f"{Path(image['path']).name} ({number})"
+    elif isinstance(image, str):
+        name = f"{Path(image).name} ({number})"
+    if image is None or mask is None:
+        raise ValueError(f"{name} of the data set has no {'image' if image is None else 'mask'}")
+    mask_name = f"{mask_column} of {name}"
+    return source.read_pair(
+        _content(image, name, "image"), _content(mask, mask_name, "mask"), name, mask_name
+    )
+
+
+def _content(value: object, name: str, what: str) -> ImageContent:
     """The content of a cell: undecoded `Image` features are dictionaries of bytes and path."""
     if isinstance(value, dict) and ("bytes" in value or "path" in value):
         value = value["path"] if value.get("bytes") is None else value["bytes"]
@@ -125,7 +143,7 @@ def _content(value: Any, name: str, what: str) -> ImageContent:
     )
 
 
-def _undecoded(dataset: Any, columns: list[str]) -> Any:
+def without_decoding(dataset: Any, columns: list[str]) -> Any:
     """Switch off the decoding of `Image` columns: our reader names the file when one is damaged."""
     try:
         from datasets import Image as ImageFeature

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 from prolab_hf.data.file_pairs import folder_splits, train_first
 from prolab_hf.data.hub_source import HubSource
@@ -11,6 +11,7 @@ from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.published_datasets import BENCHMARKS, get_benchmark
 from prolab_hf.data.scenes import DrawnScenes
 from prolab_hf.data.sources import METADATA_SUFFIXES, FolderSource, MetadataSource
+from prolab_hf.data.streaming.source import StreamingSource
 from prolab_hf.files import read_json
 
 SCENES_NAME = "scenes"
@@ -30,6 +31,8 @@ class OpeningOptions(TypedDict, total=False):
         mask_suffix: Text that mask names have after the image's name, for example `_mask`.
         num_channels: Channels of the images; 3 by default.
         value_range: Stored values that mean black and white, for images of more than 8 bits.
+        streaming: Read the location as a stream: a `datasets` set that is not downloaded, a folder with shards
+            (Parquet, tar files of WebDataset) or a pattern of files (`shards/train-*.tar`).
     """
 
     class_names: Sequence[str] | None
@@ -40,6 +43,7 @@ class OpeningOptions(TypedDict, total=False):
     mask_suffix: str
     num_channels: int
     value_range: tuple[float, float] | None
+    streaming: bool
 
 
 def open_source(
@@ -71,6 +75,9 @@ def open_source(
     if unknown:
         raise TypeError(f"open_source got unexpected arguments {sorted(unknown)}")
     text = str(location)
+    if options.get("streaming"):
+        # What it has no length for is asked for by nobody who asks for a stream.
+        return cast(SegmentationSource, _open_stream(text, split, coding, options))
     kind, _, rest = text.partition(":")
     benchmark, _, variant = kind.partition("/")
     if kind == SCENES_NAME and not Path(text).exists():
@@ -101,6 +108,18 @@ def open_source(
     return HubSource.load(
         text, split or "", image_column=image_column, mask_column=mask_column or "label", **shared
     )
+
+
+def _open_stream(
+    location: str, split: str | None, coding: str | LabelCoding, options: OpeningOptions
+) -> StreamingSource:
+    if split is None:
+        raise ValueError(f"the stream {location} needs the name of a split (--split)")
+    columns = {
+        "image_column": options.get("image_column") or "image",
+        "mask_column": options.get("mask_column") or "label",
+    }
+    return StreamingSource.load(location, split, **columns, **_source_options(coding, options))
 
 
 def _source_options(coding: str | LabelCoding, options: OpeningOptions) -> SourceOptions:

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from prolab_hf.data.dataset import Example, SegmentationDataset, Transform, collate
+from prolab_hf.data.rare_crops import RareCrops
 from prolab_hf.model.image_conversion_prolab import StandardImage, as_bytes_scale, checked_range
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -163,6 +164,7 @@ class TrainTransform:
         std: Standard deviation per channel in 0 ... 1.
         ignore_index: Label of padded pixels.
         value_range: Stored values of black and white, for images of more than 8 bits; that of the image processor.
+        rare_crops: How often a crop is laid around a rare class, `None` for never; such a crop may be of one class.
 
     Raises:
         ValueError: If a number is outside its range.
@@ -181,7 +183,9 @@ class TrainTransform:
         std: Sequence[float] = IMAGENET_STD,
         ignore_index: int = 255,
         value_range: tuple[float, float] | None = None,
+        rare_crops: RareCrops | None = None,
     ) -> None:
+        self.rare_crops = rare_crops
         self.crop_size = _pair(crop_size, "crop_size")
         self.scale = scale
         if not 0 < ratio_range[0] <= ratio_range[1]:
@@ -232,6 +236,11 @@ class TrainTransform:
     def _choose_crop(
         self, mask: NDArray[np.int32], size: tuple[int, int], rng: np.random.Generator
     ) -> tuple[int, int]:
+        if self.rare_crops is not None:
+            window = min(self.crop_size[0], size[0]), min(self.crop_size[1], size[1])
+            chosen = self.rare_crops.choose(mask, size, window, rng)
+            if chosen is not None:
+                return chosen
         free_rows, free_columns = max(size[0] - self.crop_size[0], 0), max(size[1] - self.crop_size[1], 0)
         top = left = 0
         for _ in range(_CROP_TRIES):
@@ -239,8 +248,8 @@ class TrainTransform:
             left = int(rng.integers(free_columns + 1))
             if self.cat_max_ratio == 1 or (free_rows == 0 and free_columns == 0):
                 break  # there is only one crop
-            window = (top, left, min(self.crop_size[0], size[0]), min(self.crop_size[1], size[1]))
-            rows, columns = _nearest_rows(mask.shape, size, window)
+            box = (top, left, min(self.crop_size[0], size[0]), min(self.crop_size[1], size[1]))
+            rows, columns = _nearest_rows(mask.shape, size, box)
             # Every second row and column tells the shares well enough, at a quarter of the cost.
             seen = mask[rows[::2]][:, columns[::2]]
             seen = seen[seen != self.ignore_index]

@@ -1,33 +1,79 @@
-"""The web page of `prolab demo`: its server, which shows one page over a `DemoSession` and loads nothing else."""
+"""The web page of `prolab demo`, served by uvicorn until it is interrupted."""
 
-import base64
-import hashlib
-import importlib.resources
+import asyncio
 import ipaddress
-import logging
-import re
-import secrets
 import socket
-import socketserver
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from http.server import ThreadingHTTPServer
+import webbrowser
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
-from prolab_hf.demo.requests import DemoHandler
-from prolab_hf.demo.session import DemoSession
-from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-logger = logging.getLogger(__name__)
+from prolab_hf.demo.app import demo_app
+from prolab_hf.demo.demo_model import DemoModel
+
+CLIENT_SECONDS = 20.0
+"""For the head of a request, for a body that nobody waits for any more, and between two parts of an answer."""
+MAX_CONNECTIONS = 512
+OWN_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
-class DemoServer(ThreadingHTTPServer):
-    """Serves a demo, to every visitor a session of their own.
+class ImpatientProtocol(H11Protocol):
+    """HTTP as uvicorn speaks it, which ends connections whose other side is silent where it should send or read."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody connects, and owes the head of a request."""
+        super().connection_made(transport)
+        self._wait_for_client()
+
+    def handle_events(self) -> None:
+        """Something came: either a whole head, or its sender owes the rest."""
+        super().handle_events()
+        if self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE:
+            self._wait_for_client()
+        elif not self.flow.write_paused:
+            self._stop_waiting()  # the application has deadlines of its own
+
+    def pause_writing(self) -> None:
+        """The other side does not read."""
+        super().pause_writing()
+        self._wait_for_client()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait_for_client(self) -> None:
+        if self._deadline is None:  # a byte now and then does not prolong it
+            self._deadline = self.loop.call_later(CLIENT_SECONDS, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class DemoServer(uvicorn.Server):
+    """Serves a demo.
 
     Args:
-        session: What the page shows to who comes first; others get sessions like it.
+        models: What the page shows.
         host: Address to listen at.
         port: Port; 0 takes a free one.
+        public_name: Host name under which others reach it, behind a proxy; requests to other names are refused.
+        embed_in: Origin of a site that may show the page in a frame, such as `"https://huggingface.co"`.
+        **options: Of `demo_app`.
 
     Attributes:
         url: Address for the browser.
@@ -38,111 +84,93 @@ class DemoServer(ThreadingHTTPServer):
         PermissionError: If the port is reserved for the administrator.
     """
 
-    daemon_threads = True
-    MAX_REQUESTS = 8
-    """Requests that are answered at the same time; others wait, after their content was read."""
-    MAX_HELD_BYTES = 8 * MAX_UPLOAD_BYTES
-    """Of contents in memory, of all requests together; what would exceed it is refused."""
-    MAX_VISITORS = 16
-    """Whose images and classes are kept; the one who was away for longest is forgotten first."""
-
-    def __init__(self, session: DemoSession, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.session = session
-        self.room = threading.BoundedSemaphore(self.MAX_REQUESTS)
-        self._visitors: OrderedDict[str, DemoSession] = OrderedDict()
-        self._held_bytes = 0
-        self._lock = threading.Lock()
-        self.page, self.policy = _load_page()
-        if ":" in host:
-            self.address_family = socket.AF_INET6
-        try:
-            super().__init__((host, port), DemoHandler)
-        except PermissionError as error:
-            raise PermissionError(f"Port {port} is reserved; choose a --port above 1023.") from error
-        except OSError as error:
-            raise ValueError(
-                f"Cannot listen at {host} port {port}: {error.strerror or error}. Choose another --port or --host."
-            ) from error
-        address = ipaddress.ip_address(str(self.server_address[0]))
+    def __init__(
+        self,
+        models: Sequence[DemoModel],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        public_name: str = "",
+        embed_in: str = "",
+        **options: Any,
+    ) -> None:
+        self.socket = _listening(host, port)
+        number = self.socket.getsockname()[1]
+        address = ipaddress.ip_address(self.socket.getsockname()[0])
         self.is_local = address.is_loopback
         shown = "127.0.0.1" if address.is_unspecified else host
-        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{self.server_port}/"
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{number}/"
+        names = [public_name, *OWN_HOSTS] if public_name else OWN_HOSTS if self.is_local else ["*"]
+        app = demo_app(models, hosts=names, cookie=f"prolab_demo_{number}", embed_in=embed_in, **options)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=ImpatientProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",  # what the application cannot answer is logged by it
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=5,
+            )
+        )
 
-    def visitor(self, token: str | None) -> tuple[str, DemoSession]:
-        """The session of a visitor, a new one for who comes without a token or with one that is not known.
-
-        Args:
-            token: What an earlier answer gave the visitor.
-
-        Returns:
-            The token to come back with, and the session.
-        """
-        with self._lock:
-            if token is None or token not in self._visitors:
-                token = secrets.token_hex(16)
-                self._visitors[token] = self.session.of_another_visitor()
-            self._visitors.move_to_end(token)
-            while len(self._visitors) > self.MAX_VISITORS:
-                self._visitors.popitem(last=False)
-            return token, self._visitors[token]
-
-    def hold(self, number: int) -> bool:
-        """Counts bytes of contents in memory (negative when they are given free); false if there is no place."""
-        with self._lock:
-            if number > 0 and self._held_bytes + number > self.MAX_HELD_BYTES:
-                return False
-            self._held_bytes += number
-            return True
-
-    def server_bind(self) -> None:
-        """Binds without asking a name server for this machine's name, as the standard library would."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A visitor who left is not an error worth a traceback on the console."""
-        logger.debug("connection of %s broke off", client_address, exc_info=True)
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves until it is interrupted."""
+        super().run([self.socket])
 
 
-def serve(session: DemoSession, host: str, port: int, *, say: Callable[[str], None]) -> None:
+def serve(
+    models: Sequence[DemoModel],
+    host: str,
+    port: int,
+    *,
+    say: Callable[[str], None],
+    browser: bool = False,
+    **options: Any,
+) -> None:
     """Serves the page until it is interrupted (Ctrl-C), then returns.
 
     Args:
-        session: What the page shows.
+        models: What the page shows.
         host: Address to listen at.
         port: Port; 0 takes a free one.
         say: Receives one line per event.
+        browser: Whether the page is opened in this machine's browser.
+        **options: Of `DemoServer`.
 
     Raises:
         ValueError: If the address does not exist here or the port is taken.
     """
-    with DemoServer(session, host, port) as server:
-        say(f"The demo runs at {server.url}  (stop it with Ctrl-C)")
-        if not server.is_local:
-            say(
-                "Everybody who can reach this machine can use the page; --host 127.0.0.1 keeps it to yourself."
-            )
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            say("Stopping.")
-    session.close()
+    server = DemoServer(models, host, port, **options)
+    say(f"The demo runs at {server.url}  (stop it with Ctrl-C)")
+    if not server.is_local:
+        say("Everybody who can reach this machine can use the page; --host 127.0.0.1 keeps it to yourself.")
+    if browser:
+        webbrowser.open(server.url)  # the socket listens already; the page comes when the server runs
+    with suppress(KeyboardInterrupt):
+        server.run()
+    say("Stopped.")
 
 
-def _load_page() -> tuple[bytes, str]:
-    """The page and the policy that lets exactly its own script and style run."""
-    text = importlib.resources.files("prolab_hf.demo").joinpath("page.html").read_text("utf-8")
-
-    def hashes(tag: str) -> str:
-        parts = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        digests = (base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in parts)
-        return " ".join(f"'sha256-{digest}'" for digest in digests)
-
-    policy = (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src data: blob:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return text.encode(), policy
+def _listening(host: str, port: int) -> socket.socket:
+    """A bound socket: a port that is taken is known before anything is loaded or said."""
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+        found.listen(1024)
+    except PermissionError as error:
+        raise PermissionError(f"Port {port} is reserved; choose a --port above 1023.") from error
+    except OSError as error:
+        raise ValueError(
+            f"Cannot listen at {host} port {port}: {error.strerror or error}. Choose another --port or --host."
+        ) from error
+    return found
 
 
 __all__ = ["DemoServer", "serve"]

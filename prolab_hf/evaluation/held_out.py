@@ -17,6 +17,7 @@ from prolab_hf.evaluation.inference import class_names_of, inference_state, mode
 from prolab_hf.evaluation.metrics import SegmentationCounts
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.progress import progress
+from prolab_hf.protocols import ImageProcessor
 
 if TYPE_CHECKING:
     from prolab_hf.label_space.property_space import PropertySpace
@@ -85,7 +86,7 @@ def held_out_means(results: Mapping[str, Any], held_out: Sequence[str]) -> dict[
 
 def evaluate_held_out(
     model: ProLabForSemanticSegmentation,
-    processor: Any,
+    processor: ImageProcessor,
     source: Any,
     held_out: Sequence[str],
     *,
@@ -157,7 +158,9 @@ def evaluate_held_out(
     }
 
 
-def _check_held_out(model: Any, names: Sequence[str], held_out: Sequence[str]) -> None:
+def _check_held_out(
+    model: ProLabForSemanticSegmentation, names: Sequence[str], held_out: Sequence[str]
+) -> None:
     if not held_out:
         raise ValueError(
             "No held-out class is named; name at least one class that the model was not trained for."
@@ -190,7 +193,11 @@ def _variant(model: ProLabForSemanticSegmentation, space: PropertySpace, budget:
 
 
 def _control_space(
-    model: Any, space: PropertySpace, held_out: Sequence[str], control: str, seed: int
+    model: ProLabForSemanticSegmentation,
+    space: PropertySpace,
+    held_out: Sequence[str],
+    control: str,
+    seed: int,
 ) -> PropertySpace:
     rows = space.class_property_matrix.clone()
     chosen = torch.arange(len(rows))
@@ -229,7 +236,9 @@ def _order(names: Sequence[str], data_names: Sequence[str] | None, ignore: int) 
     return ordered
 
 
-def _class_logits(model: Any, pixel_values: Tensor, variants: Sequence[Any]) -> list[Tensor]:
+def _class_logits(
+    model: ProLabForSemanticSegmentation, pixel_values: Tensor, variants: Sequence[Any]
+) -> list[Tensor]:
     """Class logits of every variant of one network, which runs once."""
     if model.config.similarity == "linear_cosine":
         parameter = next(p for p in model.parameters() if p.is_floating_point())

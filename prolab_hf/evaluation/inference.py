@@ -28,9 +28,11 @@ from prolab_hf.evaluation.sliding_window import (
     slide_logits,
 )
 from prolab_hf.evaluation.unknown import DEFAULT_SHARE, UNKNOWN, unknown_threshold, with_unknown
+from prolab_hf.evaluation.views.segmentation_view import label_map_png, segmentation_html
 from prolab_hf.model.image_conversion_prolab import StandardImage, read_image
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.progress import Progress, progress
+from prolab_hf.protocols import ImageProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +43,13 @@ STRIPED_PIXELS = 2**24
 """Images from this many pixels on are prepared a strip at a time in mode `"slide"`, if they keep their size."""
 
 
-def prepare(processor: Any, image: StandardImage, **overrides: Any) -> Tensor:
+def prepare(processor: ImageProcessor, image: StandardImage, **overrides: Any) -> Tensor:
     """Pixel values `(1, num_channels, height, width)` of an image, from an image processor."""
     values: Tensor = processor(images=image, return_tensors="pt", **overrides)["pixel_values"]
     return values
 
 
-def is_processor(processor: Any) -> bool:
+def is_processor(processor: object) -> bool:
     """Whether this is an image processor of transformers."""
     return hasattr(processor, "preprocess")
 
@@ -136,8 +138,9 @@ class Run:
     """
 
     pixel_values: Tensor
+    processor: ImageProcessor | None
 
-    def __init__(self, image: StandardImage, processor: Any, scale: float = 1.0) -> None:
+    def __init__(self, image: StandardImage, processor: ImageProcessor, scale: float = 1.0) -> None:
         self.processor = processor
         self.pixel_values = prepare(processor, image)
         if scale != 1.0:
@@ -146,7 +149,9 @@ class Run:
                 max(1, round(n * scale / divisor)) * divisor for n in self.pixel_values.shape[-2:]
             )
             # From the original image: enlarging what was reduced before would lose detail.
-            self.pixel_values = prepare(processor, image, size={"height": height, "width": width})
+            # Also where the processor keeps sizes: the scale would be ignored in silence.
+            size = {"height": height, "width": width}
+            self.pixel_values = prepare(processor, image, size=size, do_resize=True)
 
 
 class StripedRun:
@@ -163,7 +168,7 @@ class StripedRun:
 
     pixel_values: StripedPixels
 
-    def __init__(self, image: StandardImage, processor: Any) -> None:
+    def __init__(self, image: StandardImage, processor: ImageProcessor) -> None:
         width, height = image_size(image)
 
         def strip(top: int, bottom: int) -> Tensor:
@@ -202,8 +207,26 @@ def predict(
     """
     if settings.is_plain and not return_scores and isinstance(runs[0], Run):
         return resize_argmax(function(runs[0].pixel_values), size)[0], None
-    flips = (False, True) if settings.flip else (False,)
-    streams = [_blocks(function, run, size, settings, flip, bar) for run in runs for flip in flips]
+    streams = [
+        score_blocks(function, run, size, settings, flip, bar) for run in runs for flip in settings.flips
+    ]
+    return combined(streams, return_scores=return_scores)
+
+
+def combined(
+    streams: Sequence[Iterator[Tensor]], *, return_scores: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Labels and, on request, probabilities of the class scores of one or several runs.
+
+    The labels of one run are those of its highest scores, those of several runs of the highest mean probability.
+
+    Args:
+        streams: What `score_blocks` gives, one per run and flip.
+        return_scores: Whether probabilities are returned.
+
+    Returns:
+        Labels, int64 `(height, width)`, and probabilities `(num_labels, height, width)` or `None`.
+    """
     labels: list[Tensor] = []
     scores: list[Tensor] = []
     # All runs advance together, a few rows at a time: nothing of the size (classes, height, width) is held.
@@ -220,15 +243,27 @@ def predict(
     return torch.cat(labels), torch.cat(scores, dim=1) if return_scores else None
 
 
-def _blocks(
+def score_blocks(
     function: LogitsFunction,
     run: PreparedRun,
     size: tuple[int, int],
     settings: InferenceSettings,
-    flip: bool,
-    bar: Progress | None,
+    flip: bool = False,
+    bar: Progress | None = None,
 ) -> Iterator[Tensor]:
-    """Logits of one run at the size of the result, in blocks of rows, turned back if it was flipped."""
+    """Class scores of one run at the size of the result, in blocks of rows, turned back if it was flipped.
+
+    Args:
+        function: Gives the logits of a batch of prepared images.
+        run: The image at one scale.
+        size: Height and width of the result.
+        settings: Mode and window.
+        flip: Whether the mirrored image is run.
+        bar: Progress bar to advance.
+
+    Yields:
+        `(num_labels, rows, width)` from top to bottom.
+    """
     pixel_values: Rows = run.pixel_values.flip(-1) if flip else run.pixel_values
     advance = bar.advance if bar is not None else None
     source_size = (int(pixel_values.shape[-2]), int(pixel_values.shape[-1]))
@@ -303,11 +338,19 @@ class Segmentation:
         order = torch.argsort(counts, descending=True, stable=True).tolist()
         return [(self.class_names[k], float(counts[k])) for k in order if counts[k] > 0]
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the map and a legend."""
+        return segmentation_html(self.labels, self.class_names, self.shares())
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks that show no HTML."""
+        return label_map_png(self.labels, len(self.class_names))
+
 
 @renamed_argument("show_progress_bar", "show_progress")
 def segment(
     model: nn.Module,
-    processor: Any,
+    processor: ImageProcessor,
     image: ImageLike,
     *,
     return_scores: bool = False,
@@ -353,7 +396,7 @@ def segment(
     width, height = image_size(upright)
     with inference_state(model):
         names = class_names_of(model)
-        runs = _runs(upright, processor, settings)
+        runs = prepared_runs(upright, processor, settings)
         function = logits_function(model)
         if unknown is not False:
             share = DEFAULT_SHARE if unknown is True else float(unknown)
@@ -370,7 +413,16 @@ def segment(
     return Segmentation(labels.cpu(), names, None if scores is None else scores.cpu())
 
 
-def _runs(image: StandardImage, processor: Any, settings: InferenceSettings) -> list[PreparedRun]:
+def prepared_runs(
+    image: StandardImage, processor: ImageProcessor, settings: InferenceSettings
+) -> list[PreparedRun]:
+    """The image at every scale, large ones a strip at a time where that is possible.
+
+    Args:
+        image: As `as_image` gives it.
+        processor: Image processor.
+        settings: Mode and scales.
+    """
     width, height = image_size(image)
     keeps_size = getattr(processor, "do_resize", True) is False
     if (

@@ -13,7 +13,7 @@ from transformers.pipelines.image_segmentation import ImageSegmentationPipeline
 from transformers.utils import ModelOutput
 
 from prolab_hf.data.image_files import image_size
-from prolab_hf.evaluation.inference import as_image
+from prolab_hf.evaluation.inference import ImageLike, as_image
 from prolab_hf.model.image_processing_shared_prolab import ProLabImageProcessorMixin
 
 
@@ -21,7 +21,7 @@ class ProLabImageSegmentationPipeline(ImageSegmentationPipeline):
     """Labels and masks of images: paths, PIL images or arrays; URLs as transformers reads them."""
 
     def preprocess(  # type: ignore[override]  # as that of the base, whose own base says less
-        self, image: Any, subtask: str | None = None, timeout: float | None = None
+        self, image: ImageLike, subtask: str | None = None, timeout: float | None = None
     ) -> dict[str, Any]:
         """Pixel values of an image, and its size."""
         is_remote = isinstance(image, str) and image.startswith(("http://", "https://", "data:"))

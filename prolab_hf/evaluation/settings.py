@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+from prolab_hf.protocols import ImageProcessor
+
 
 class InferenceOptions(TypedDict, total=False):
     """Keyword arguments of `segment` and `evaluate`; see `InferenceSettings`."""
@@ -64,7 +66,12 @@ class InferenceSettings:
         """Whether one forward pass over the whole image is all there is to do."""
         return self.mode == "whole" and not (self.flip or self.resize_twice) and self.scales == (1.0,)
 
-    def to_dict(self, processor: Any = None) -> dict[str, Any]:
+    @property
+    def flips(self) -> tuple[bool, ...]:
+        """Whether each run of one scale is mirrored."""
+        return (False, True) if self.flip else (False,)
+
+    def to_dict(self, processor: ImageProcessor | None = None) -> dict[str, Any]:
         """The settings as JSON holds them, for the record; with a processor the window is filled in."""
         record: dict[str, Any] = {"mode": self.mode, "flip": self.flip, "scales": list(self.scales)}
         if self.resize_twice:
@@ -73,7 +80,7 @@ class InferenceSettings:
             record["crop_size"], record["stride"] = map(list, self.window(processor))
         return record
 
-    def window(self, processor: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    def window(self, processor: ImageProcessor | None) -> tuple[tuple[int, int], tuple[int, int]]:
         """Crop size and stride, each `(height, width)`, with the defaults filled in.
 
         Raises:

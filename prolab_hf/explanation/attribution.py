@@ -1,4 +1,4 @@
-"""Why a pixel or region is called what it is called: the exact share of every property in the class score.
+"""The exact share of every property in a class score, and in a class probability.
 
 A class score is a sum over properties, so it can be taken apart without approximation. With property scores
 `s` and the row `t` of a class (K properties):
@@ -8,29 +8,34 @@ A class score is a sum over properties, so it can be taken apart without approxi
 
 A solved model also has properties without words, whose shares are one term together, and a described class an offset.
 
-The label map is the arg-max of the bilinearly upsampled scores. Upsampling is a weighted mean over the
-cells of the low-resolution map, so the shares of a point, or of a region, are weighted means of the shares
-of those cells.
+Where `segment` averages several runs (flips, scales) it compares mean probabilities, not scores. They can be taken
+apart as exactly. For two classes of one run, with scores `z` and probabilities `p = softmax(z)`,
+
+    p_a - p_b = L(p_a, p_b) (z_a - z_b),      L(p, q) = (p - q) / (ln p - ln q), the logarithmic mean,
+
+because `z_a - z_b = ln p_a - ln p_b`; and `z_a - z_b` is a sum over properties. A probability is compared with what it
+would be if nothing were known, `1 / C` for C classes: `p_a - 1 / C` is the mean of `p_a - p_b` over all classes `b`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from prolab_hf.model.resize_prolab import linear_axis
+from prolab_hf.explanation.pixel_weights import Weights
 
 SIMILARITIES = ("sigmoid_cosine", "cosine", "sigmoid_l2", "linear_cosine")
 UNSPOKEN_TERM = "in ways the words do not say"
 """Name of what the properties without words of a solved model add to a score."""
 OFFSET_TERM = "offset of a described class"
 """Name of what the claim budget adds to the score of a class that is only described."""
+EVEN_TERM = "an even share for every class"
+"""Name of the probability that a class has before anything is seen."""
+TERMS = (UNSPOKEN_TERM, OFFSET_TERM, EVEN_TERM)
+"""What is no property among the contributions."""
 EPSILON = 1e-8
 """Floor of norms, as in `torch.nn.CosineSimilarity`."""
-
-MAX_BLOCK_ELEMENTS = 4_000_000
-"""Numbers per temporary array when the shares of a large region are summed."""
 
 
 def score_contributions(property_scores: Tensor, class_property_matrix: Tensor, similarity: str) -> Tensor:
@@ -65,112 +70,129 @@ def score_contributions(property_scores: Tensor, class_property_matrix: Tensor, 
     return scores / norms * torch.nn.functional.normalize(rows, dim=-1, eps=EPSILON)
 
 
-def point_weights(point: tuple[int, int], size: tuple[int, int], map_size: tuple[int, int]) -> Tensor:
-    """Weights of the low-resolution cells whose mean is the value at one pixel.
+def weighted_shares(property_scores: Tensor, weights: Weights, class_rows: Tensor, similarity: str) -> Tensor:
+    """Share of every property in every class score, summed over cells with weights.
 
     Args:
-        point: Column and row `(x, y)` of the pixel.
-        size: Height and width of the image.
-        map_size: Height and width of the low-resolution map.
-
-    Returns:
-        `(map height, map width)`, at most four of them not zero; their sum is 1.
-    """
-    vectors = []
-    for position, pixels, cells in zip((point[1], point[0]), size, map_size):
-        axis = linear_axis(cells, pixels, dtype=torch.float32, device=torch.device("cpu"))
-        vector = torch.zeros(cells)
-        vector[axis.lower[position]] += 1 - axis.weight[position]
-        vector[axis.upper[position]] += axis.weight[position]
-        vectors.append(vector)
-    return torch.outer(vectors[0], vectors[1])
-
-
-def region_weights(region: Tensor, map_size: tuple[int, int]) -> Tensor:
-    """Weights of the low-resolution cells whose mean is the mean over the pixels of a region.
-
-    The transpose of bilinear upsampling (`align_corners=False`), applied to the region.
-
-    Args:
-        region: Bool `(height, width)` with at least one pixel.
-        map_size: Height and width of the low-resolution map.
-
-    Returns:
-        `(map height, map width)`, float32; the sum is 1.
-    """
-    weights = region.to(torch.float64)
-    for dim, cells in enumerate(map_size):
-        axis = linear_axis(cells, region.shape[dim], dtype=torch.float32, device=region.device)
-        upper = axis.weight.to(torch.float64).unsqueeze(1 - dim)
-        shape = list(weights.shape)
-        shape[dim] = cells
-        narrowed = weights.new_zeros(shape)
-        narrowed.index_add_(dim, axis.lower, weights * (1 - upper))
-        narrowed.index_add_(dim, axis.upper, weights * upper)
-        weights = narrowed
-    return (weights / weights.sum()).to(torch.float32)
-
-
-def weighted_mean(maps: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the cells of a map.
-
-    Args:
-        maps: `(channels, height, width)`.
-        weights: `(height, width)` with sum 1.
-
-    Returns:
-        `(channels,)`, float64: sums over many cells keep their last digits.
-    """
-    return maps.to(torch.float64).flatten(1) @ weights.to(maps.device, torch.float64).flatten()
-
-
-def weighted_contributions(
-    property_scores: Tensor, weights: Tensor, class_property_matrix: Tensor, similarity: str
-) -> Tensor:
-    """Mean share of every property in the class scores of a point or region.
-
-    Args:
-        property_scores: Low-resolution scores `(num_properties, height, width)`.
-        weights: Weights of the cells `(height, width)` with sum 1.
-        class_property_matrix: Rows of the classes of interest, `(num_labels, num_properties)`.
+        property_scores: What the class similarity sees, `(num_properties, height, width)`.
+        weights: One set of weights of these cells.
+        class_rows: `(num_labels, num_properties)`.
         similarity: See `score_contributions`.
 
     Returns:
-        `(num_labels, num_properties)`, float64; the sum of a row is the class's mean score.
+        `(num_labels, num_properties)`, float64.
     """
-    rows = class_property_matrix.to(torch.float64)
+    rows = class_rows.cpu().to(torch.float64)
     total = torch.zeros_like(rows)
-    for cells, cell_weights in _cells(property_scores, weights, rows.numel()):
-        shares = score_contributions(cells, rows, similarity)
-        total += torch.einsum("p,pck->ck", cell_weights, shares)
+    for cells, cell_weights in weights.of_maps(property_scores):
+        if similarity == "sigmoid_l2":
+            total += _l2_shares(cells, cell_weights / _distances(cells, rows), rows, cell_weights.sum())
+        else:
+            total += cell_weights @ _unit(cells) * _unit(rows)
     return total
 
 
-def _cells(property_scores: Tensor, weights: Tensor, per_cell: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cells that count, `(cells, num_properties)` with their weights, in blocks that fit into the cache."""
-    flat_weights = weights.to(property_scores.device, torch.float64).flatten()
-    used = flat_weights.nonzero().flatten()
-    flat_scores = property_scores.flatten(1)
-    for indices in used.split(max(1, MAX_BLOCK_ELEMENTS // per_cell)):
-        yield flat_scores[:, indices].t().to(torch.float64), flat_weights[indices]
+def paired_shares(
+    property_scores: Tensor, weights: Weights, class_rows: Tensor, explained: int, similarity: str
+) -> Tensor:
+    """What every property adds to one class more than to each other class, with weights for each of these pairs.
+
+    Args:
+        property_scores: What the class similarity sees, `(num_properties, height, width)`.
+        weights: As many sets of weights as there are classes.
+        class_rows: `(num_labels, num_properties)`.
+        explained: Index of the one class.
+        similarity: See `score_contributions`.
+
+    Returns:
+        `(num_labels, num_properties)`, float64: row b holds the differences to class b.
+    """
+    rows = class_rows.cpu().to(torch.float64)
+    total = torch.zeros_like(rows)
+    for cells, cell_weights in weights.of_maps(property_scores):
+        if similarity == "sigmoid_l2":
+            distances, number = _distances(cells, rows), cell_weights.sum(1, keepdim=True)
+            own = rows[explained].expand_as(rows)
+            total += _l2_shares(cells, cell_weights / distances[explained], own, number)
+            total -= _l2_shares(cells, cell_weights / distances, rows, number)
+        else:
+            unit = _unit(rows)
+            total += cell_weights @ _unit(cells) * (unit[explained] - unit)
+    return total
 
 
-def compared_maps(model: Any, output: Any) -> Tensor:
-    """What the class rows are compared with `(num_properties, height, width)`, unspoken properties at the end."""
-    named = model.property_scores(output.property_logits)[0]
-    unspoken = getattr(output, "unspoken_logits", None)
-    return named if unspoken is None else torch.cat([named, model.unspoken_scores(unspoken)[0]])
+def _unit(vectors: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(vectors, dim=-1, eps=EPSILON)
 
 
-def with_terms(shares: Tensor, number: int, offsets: Sequence[float]) -> tuple[Tensor, list[str]]:
-    """Shares `(classes, number)` of the named properties and, behind them, the terms that are no properties."""
-    columns, terms = [shares[:, :number]], []
+def _distances(cells: Tensor, rows: Tensor) -> Tensor:
+    """`(num_labels, cells)`."""
+    squared = cells.square().sum(1) - 2 * rows @ cells.t() + rows.square().sum(1, keepdim=True)
+    return squared.clamp_min(EPSILON**2).sqrt()
+
+
+def _l2_shares(cells: Tensor, weights_by_distance: Tensor, rows: Tensor, total_weight: Tensor) -> Tensor:
+    """Sum over cells of `w (1 / K - (s - t)^2 / (d sqrt(K)))`, from sums that need no `(labels, cells, K)` array."""
+    number = rows.shape[1]
+    squares = (
+        weights_by_distance @ cells.square()
+        - 2 * rows * (weights_by_distance @ cells)
+        + rows.square() * weights_by_distance.sum(1, keepdim=True)
+    )
+    return total_weight / number - squares / number**0.5
+
+
+def logarithmic_mean(probabilities: Tensor, others: Tensor) -> Tensor:
+    """`(p - q) / (ln p - ln q)`, and `p` where both are equal.
+
+    Args:
+        probabilities: Positive values.
+        others: Positive values of a shape that fits.
+    """
+    distance = (probabilities.log() - others.log()).abs()
+    near = distance < 1e-9  # (1 - exp(-d)) / d is 1 there, up to rounding
+    ratio = torch.where(near, 1.0, -torch.expm1(-distance) / distance.clamp_min(1e-9))
+    return torch.maximum(probabilities, others) * ratio
+
+
+def pair_weights(class_scores: Tensor, explained: int) -> Tensor:
+    """Weights with which score differences make up a probability: `L(p_explained, p_b) / C` for every class b.
+
+    Args:
+        class_scores: `(num_labels, ...)`.
+        explained: Index of the class.
+
+    Returns:
+        Float64 of the same shape.
+    """
+    scores = class_scores.to(torch.float64)
+    # Where a probability is zero even in float64, no property can change that.
+    probabilities = scores.softmax(dim=0).clamp_min(1e-300)
+    return logarithmic_mean(probabilities[explained : explained + 1], probabilities) / len(scores)
+
+
+def with_terms(
+    shares: Tensor, property_names: Sequence[str], offsets: Tensor | None, even: float | None = None
+) -> tuple[Tensor, list[str]]:
+    """Shares `(classes, number)` of the named properties and, behind them, the terms that are no properties.
+
+    Args:
+        shares: `(classes, number of properties and of those without words)`.
+        property_names: One per property with words.
+        offsets: `(classes,)`; `None` where the model has no offsets.
+        even: Probability of every class before anything is seen.
+    """
+    number = len(property_names)
+    columns, terms = [shares[:, :number]], list(property_names)
     if shares.shape[1] > number:
         columns.append(shares[:, number:].sum(dim=1, keepdim=True))
         terms.append(UNSPOKEN_TERM)
-    if any(offsets):
-        columns.append(torch.tensor(offsets, dtype=shares.dtype)[:, None])
+    if offsets is not None:
+        columns.append(offsets.cpu().to(shares)[:, None])
         terms.append(OFFSET_TERM)
+    if even is not None:
+        columns.append(torch.full_like(shares[:, :1], even))
+        terms.append(EVEN_TERM)
     return torch.cat(columns, dim=1), terms
 
 

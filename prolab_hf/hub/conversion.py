@@ -176,7 +176,7 @@ def _space(source: str | Path, descriptions: str | Path | None) -> PropertySpace
     return property_space_from_original(bank, labels, descriptions=words, name=file.stem)
 
 
-def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
+def _state_dict(content: object, path: Path) -> Mapping[str, Tensor]:
     """The weights in a checkpoint: under `state_dict`, or the file's own dictionary."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

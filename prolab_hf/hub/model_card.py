@@ -28,6 +28,7 @@ from prolab_hf.hub.card_text import (
 )
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.markup import escape_markdown
+from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.training.recipe import FLAT_NAMES, flat_values
 
@@ -162,6 +163,7 @@ def _render(
         evaluation=_evaluation_view(evaluation),
         headline=headline,
         recipe=_recipe_rows(folder),
+        solution=_solution_rows(model.config),
         void=void,
         converted_from=converted_from,
         image=next((file for file in IMAGES if (folder / file).is_file()), None),
@@ -296,6 +298,30 @@ def _recipe_rows(folder: Path) -> list[tuple[str, object]]:
     ]
     seconds = _training_seconds(folder / LOG)
     return [*rows, *([("training time", f"{seconds / 60:.1f} min")] if seconds else [])]
+
+
+def _solution_rows(config: ProLabConfig) -> list[tuple[str, str]]:
+    """How the last layer was solved, and how much of its answers has words; nothing for a trained one."""
+    solution = config.solution
+    if not solution:
+        return []
+
+    def number(name: str, text: str = "{:g}") -> str:
+        value = solution.get(name)
+        return "-" if value is None else text.format(value)
+
+    words = {"ridge": "lambda", "class_exponent": "rho", "unspoken_weight": "beta"}
+    rows = [
+        ("classes with training images", str(len(config.trained_classes or ()))),
+        ("images", number("num_images", "{:,}")),
+        ("labeled pixels", number("num_pixels", "{:,}")),
+        ("features per pixel", number("num_features", "{:,}")),
+        *((f"{name.replace('_', ' ')} ({symbol})", number(name)) for name, symbol in words.items()),
+        ("mean IoU on validation pixels", percent(solution.get("mean_iou"))),
+        ("the same without properties", percent(solution.get("category_iou"))),
+        ("spoken share of the winning scores", percent(solution.get("spoken_share"))),
+    ]
+    return [row for row in rows if row[1] != "-"]
 
 
 def _training_seconds(path: Path) -> float | None:

@@ -217,7 +217,7 @@ def _losses(head: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(losses) if isinstance(losses, list | tuple) else [losses]
 
 
-def _agreed(places: Mapping[str, Mapping[str, Any]], field: str, default: Any) -> Any:
+def _agreed(places: Mapping[str, Mapping[str, Any]], field: str, default: object) -> Any:
     """The one value of `field` in all places that state it."""
     stated = {f"{place}.{field}": cfg[field] for place, cfg in places.items() if field in cfg}
     if not stated:
@@ -247,7 +247,7 @@ def _required(head: Mapping[str, Any], field: str, name: str) -> Any:
     return head[field]
 
 
-def _translate(value: Any, table: Mapping[str, str], field: str) -> str:
-    if value not in table:
+def _translate(value: object, table: Mapping[str, str], field: str) -> str:
+    if not isinstance(value, str) or value not in table:
         raise ValueError(f"{field} is {value!r}; allowed: {', '.join(table)}.")
     return table[value]

@@ -19,8 +19,8 @@ read_original_descriptions = read_descriptions
 
 
 def property_space_from_original(
-    bank: Any,
-    labels: Any,
+    bank: object,
+    labels: object,
     class_names: Sequence[str] | None = None,
     descriptions: Mapping[str, Sequence[str]] | None = None,
     *,
@@ -65,7 +65,7 @@ def property_space_from_original(
     )
 
 
-def _table(values: Any, field: str) -> np.ndarray:
+def _table(values: object, field: str) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
     try:
@@ -130,7 +130,7 @@ def _only_bank(content: Mapping[Any, Any], path: Path) -> str:
     )
 
 
-def _holds_two_tables(value: Any) -> bool:
+def _holds_two_tables(value: object) -> bool:
     return (
         isinstance(value, list | tuple)
         and len(value) == 2
@@ -138,7 +138,7 @@ def _holds_two_tables(value: Any) -> bool:
     )
 
 
-def _class_descriptions(value: Any, num_classes: int) -> dict[str, list[str]] | None:
+def _class_descriptions(value: object, num_classes: int) -> dict[str, list[str]] | None:
     if not isinstance(value, dict) or len(value) != num_classes:
         return None
     texts = all(

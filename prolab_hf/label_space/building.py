@@ -61,7 +61,7 @@ def build_space(
     space_class: type[Space],
     descriptions: Mapping[str, Sequence[str]],
     *,
-    encoder: Any,
+    encoder: object,
     options: BuildOptions,
     property_names: Sequence[str] | Mapping[str, str] | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -405,7 +405,7 @@ def one_hot_space(space_class: type[Space], class_names: Sequence[str]) -> Space
     )
 
 
-def class_name_space(space_class: type[Space], class_names: Sequence[str], encoder: Any) -> Space:
+def class_name_space(space_class: type[Space], class_names: Sequence[str], encoder: object) -> Space:
     """One property per class with the embedding of its name; see `PropertySpace.class_name_embeddings`.
 
     Args:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prolab_hf.suggestions import did_you_mean
+
 PROMPT_VERSION = "prolab_hf-1"
 
 Message = dict[str, str]
@@ -112,6 +114,120 @@ def description_messages(
         question += f"\nYour last answer could not be used: {'; '.join(problems)}. Try again."
     messages.append({"role": "user", "content": question})
     return messages
+
+
+@dataclass(frozen=True)
+class VocabularyRules:
+    """What counts as a good answer where a class is described in words that a space has.
+
+    Attributes:
+        min_chosen: Fewest properties.
+        max_chosen: Most properties.
+        max_new: Most descriptions beside them in the model's own words.
+        max_offered: Most properties that the prompt lists.
+    """
+
+    min_chosen: int = 3
+    max_chosen: int = 14
+    max_new: int = 4
+    max_offered: int = 400
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_chosen <= self.max_chosen:
+            raise ValueError(
+                f"min_chosen is {self.min_chosen} and max_chosen is {self.max_chosen}; allowed: 1 <= min_chosen <= "
+                "max_chosen."
+            )
+        if self.max_new < 0 or self.max_offered < self.min_chosen:
+            raise ValueError("max_new must be at least 0, and max_offered at least min_chosen.")
+
+
+@dataclass(frozen=True)
+class ChosenWords:
+    """A class described in a space's own vocabulary.
+
+    Attributes:
+        properties: Names of properties, as the space writes them.
+        new: Descriptions that the vocabulary has no word for.
+    """
+
+    properties: list[str]
+    new: list[str]
+
+
+def vocabulary_messages(
+    class_name: str,
+    vocabulary: Sequence[str],
+    class_names: Sequence[str],
+    rules: VocabularyRules,
+    problems: Sequence[str] = (),
+) -> list[Message]:
+    """The chat that asks which words of a space describe a new class.
+
+    Args:
+        class_name: The class.
+        vocabulary: Names of the properties, the likeliest first.
+        class_names: Classes that the space has, so that the new one is told apart from them.
+        rules: How many words.
+        problems: What was wrong with the last answer.
+    """
+    system = (
+        "You describe classes of things for a computer vision system that recognizes them by properties. It knows the "
+        f"properties that the user lists, and no others. Choose the {rules.min_chosen} to {rules.max_chosen} that can "
+        "be seen in nearly every image of the class, and leave out what only some show. Write one a line, each "
+        "starting with '- ', word for word as listed. "
+        f"Where something important is missing in the list, add up to {rules.max_new} short descriptions of your own, "
+        "one a line, each starting with '+ ', in lower case, in English. Write nothing else."
+    )
+    listed = "\n".join(vocabulary[: rules.max_offered])
+    question = f"Properties:\n{listed}\n\nClass: {class_name}"
+    if class_names:
+        question += f"\nIt must be told apart from: {', '.join(class_names[:40])}"
+    if problems:
+        question += f"\nYour last answer could not be used: {'; '.join(problems)}. Try again."
+    return [{"role": "system", "content": system}, {"role": "user", "content": question}]
+
+
+def accepted_choice(
+    reply: str, vocabulary: Sequence[str], rules: VocabularyRules
+) -> tuple[ChosenWords, list[str]]:
+    """Checks which words of a space were chosen; anything but the lines that were asked for is a problem.
+
+    Args:
+        reply: Text of the language model.
+        vocabulary: Names of the properties that it could choose from.
+        rules: How many words.
+
+    Returns:
+        The words, and the problems; with problems the reply is unusable.
+    """
+    known = {_folded(name): name for name in vocabulary[: rules.max_offered]}
+    chosen: dict[str, None] = {}
+    new: dict[str, None] = {}
+    problems = []
+    for line in filter(None, (each.strip() for each in reply.splitlines())):
+        mark, text = line[:1], " ".join(line[1:].strip(_QUOTES).rstrip(".;,").strip(_QUOTES).split())
+        if mark not in "-+" or not text:
+            problems.append(f"the line {line[:60]!r} does not start with '- ' or '+ '")
+        elif mark == "-" and _folded(text) not in known:
+            problems.append(f"{text[:60]!r} is not in the list{did_you_mean(text, vocabulary)}")
+        elif mark == "-" or _folded(text) in known:
+            chosen[known[_folded(text)]] = None
+        elif not _is_english_text(text) or len(text.split()) > DescriptionRules().max_words:
+            problems.append(f"{text[:60]!r} is no short description in English letters")
+        else:
+            new[text.lower()] = None
+    if len(chosen) < rules.min_chosen:
+        problems.append(f"{len(chosen)} properties of the list instead of at least {rules.min_chosen}")
+    if len(chosen) > rules.max_chosen:
+        problems.append(f"{len(chosen)} properties instead of at most {rules.max_chosen}")
+    if len(new) > rules.max_new:
+        problems.append(f"{len(new)} descriptions of your own instead of at most {rules.max_new}")
+    return ChosenWords(list(chosen), list(new)), problems[:5]
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def parse_reply(reply: str) -> list[str]:

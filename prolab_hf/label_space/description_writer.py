@@ -8,17 +8,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from prolab_hf.label_space.description_prompt import (
+    ChosenWords,
     DescriptionCache,
     DescriptionRules,
     Message,
+    VocabularyRules,
+    accepted_choice,
     accepted_descriptions,
     description_messages,
+    vocabulary_messages,
 )
 
 logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class ChatModel(Protocol):
@@ -258,31 +264,97 @@ class _Run:
             with self._lock:
                 self.cached += 1
             return known
-        problems: list[str] = []
-        last = "the run was stopped"
-        for attempt in range(self.settings.max_attempts):
-            if self.stopped.is_set():
-                break
-            if attempt:
-                self.sleep(self._delay(attempt))
+
+        def ask(problems: Sequence[str]) -> str:
             with self._lock:
                 self.asked += 1
-            try:
-                reply = self.model.reply(description_messages(class_name, self.class_names, rules, problems))
-            except TemporaryFailure as failure:
-                logger.info("%s, try %d: %s", class_name, attempt + 1, failure)
-                last = str(failure)
-                continue
-            descriptions, problems = accepted_descriptions(reply, rules)
-            if not problems:
-                with self._lock:
-                    self.cache.put(key, class_name, descriptions)
-                return descriptions
-            logger.info("%s, try %d: %s", class_name, attempt + 1, "; ".join(problems))
-            last = "; ".join(problems)
-        raise TemporaryFailure(f"no usable answer in {self.settings.max_attempts} tries; the last: {last}")
+            return self.model.reply(description_messages(class_name, self.class_names, rules, problems))
 
-    def _delay(self, attempt: int) -> float:
-        delay = min(self.settings.first_delay * 2 ** (attempt - 1), self.settings.longest_delay)
-        # Threads that failed together should not come back together.
-        return delay * random.uniform(0.75, 1.25)
+        descriptions = _accepted(
+            class_name,
+            ask,
+            lambda reply: accepted_descriptions(reply, rules),
+            self.settings,
+            self.sleep,
+            self.stopped.is_set,
+        )
+        with self._lock:
+            self.cache.put(key, class_name, descriptions)
+        return descriptions
+
+
+def describe_in_vocabulary(
+    class_name: str,
+    vocabulary: Sequence[str],
+    model: ChatModel,
+    *,
+    class_names: Sequence[str] = (),
+    rules: VocabularyRules | None = None,
+    settings: DescribeSettings | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> ChosenWords:
+    """Asks a language model which properties of a space a new class shows.
+
+    Args:
+        class_name: The class.
+        vocabulary: Names of the properties, the likeliest first.
+        model: Who is asked.
+        class_names: Classes that the space has.
+        rules: What is accepted.
+        settings: How hard to try.
+        sleep: How to wait between tries.
+
+    Raises:
+        TemporaryFailure: No usable answer came.
+        ValueError: The endpoint refuses the request itself, or there is no vocabulary.
+    """
+    rules, settings = rules or VocabularyRules(), settings or DescribeSettings()
+    if len(vocabulary) < rules.min_chosen:
+        raise ValueError(
+            f"The space has {len(vocabulary)} properties, fewer than the {rules.min_chosen} to choose."
+        )
+    return _accepted(
+        class_name,
+        lambda problems: model.reply(
+            vocabulary_messages(class_name, vocabulary, class_names, rules, problems)
+        ),
+        lambda reply: accepted_choice(reply, vocabulary, rules),
+        settings,
+        sleep,
+    )
+
+
+def _accepted(
+    class_name: str,
+    ask: Callable[[Sequence[str]], str],
+    accept: Callable[[str], tuple[Answer, list[str]]],
+    settings: DescribeSettings,
+    sleep: Callable[[float], None],
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Answer:
+    """Asks until an answer has no problems, telling the model what was wrong with its last one.
+
+    Raises:
+        TemporaryFailure: No usable answer came.
+    """
+    problems: list[str] = []
+    last = "the run was stopped"
+    for attempt in range(settings.max_attempts):
+        if is_stopped():
+            break
+        if attempt:
+            delay = min(settings.first_delay * 2 ** (attempt - 1), settings.longest_delay)
+            # Threads that failed together should not come back together.
+            sleep(delay * random.uniform(0.75, 1.25))
+        try:
+            reply = ask(problems)
+        except TemporaryFailure as failure:
+            logger.info("%s, try %d: %s", class_name, attempt + 1, failure)
+            last = str(failure)
+            continue
+        answer, problems = accept(reply)
+        if not problems:
+            return answer
+        logger.info("%s, try %d: %s", class_name, attempt + 1, "; ".join(problems))
+        last = "; ".join(problems)
+    raise TemporaryFailure(f"no usable answer in {settings.max_attempts} tries; the last: {last}")

@@ -64,7 +64,7 @@ def _unknown(kind: str, name: object, known: Sequence[str], plural: str) -> str:
     return f"Unknown {kind} {name!r}. {near or f'The space has {len(known)} {plural}.'}"
 
 
-def _rebuilt(space: Space, names: Sequence[str], matrix: torch.Tensor, **texts: Any) -> Space:
+def _rebuilt(space: Space, names: Sequence[str], matrix: torch.Tensor, **texts: Mapping[str, Any]) -> Space:
     """The space with other rows; texts of classes that are gone are left out."""
     kept = set(names)
     descriptions = texts.get("descriptions", space.descriptions)
@@ -208,7 +208,7 @@ def _merged_texts(
 def add_classes(
     space: Space,
     descriptions: Mapping[str, Sequence[str]],
-    encoder: Any,
+    encoder: object,
     rules: ConflictRules,
     new_properties: bool = False,
 ) -> Space:
@@ -279,7 +279,7 @@ def _warn_strangers(strangers: Sequence[Placement], total: int, limit: float) ->
     )
 
 
-def add_property(space: Space, phrase: str, class_names: Sequence[str], encoder: Any) -> Space:
+def add_property(space: Space, phrase: str, class_names: Sequence[str], encoder: object) -> Space:
     """See `PropertySpace.add_property`."""
     rows = class_indices(space, class_names)
     if not rows:
@@ -298,7 +298,7 @@ def add_property(space: Space, phrase: str, class_names: Sequence[str], encoder:
     return grown.replace(class_property_matrix=matrix, descriptions=descriptions, assignments=assignments)
 
 
-def _with_columns(space: Space, phrases: Sequence[str], encoder: Any) -> Space:
+def _with_columns(space: Space, phrases: Sequence[str], encoder: object) -> Space:
     """The space with further properties that no class has yet, embedded by the space's encoder."""
     known = {same_wording(name) for name in space.property_names}
     known |= {same_wording(text) for users in space.phrases_by_property.values() for text in users}

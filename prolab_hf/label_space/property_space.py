@@ -45,7 +45,7 @@ class PropertySpace(SpaceContent):
         cls,
         descriptions: Descriptions,
         *,
-        encoder: Any,
+        encoder: object,
         num_properties: int | str = "auto",
         seed: int = 0,
         algorithm: str = "constrained",
@@ -240,7 +240,7 @@ class PropertySpace(SpaceContent):
         self,
         descriptions: Descriptions,
         *,
-        encoder: Any = None,
+        encoder: object = None,
         conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
         new_properties: bool = False,
     ) -> Self:
@@ -273,7 +273,7 @@ class PropertySpace(SpaceContent):
         self,
         descriptions: Descriptions,
         *,
-        encoder: Any = None,
+        encoder: object = None,
         conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
     ) -> "list[Placement]":
         """Says for each sentence of new classes which property it would fall into, and how sure that is.
@@ -292,7 +292,7 @@ class PropertySpace(SpaceContent):
         texts = operations.checked_new_classes(self, descriptions)
         return place_phrases(self, texts, encoder, ConflictRules.load(conflicts))
 
-    def add_property(self, phrase: str, class_names: Sequence[str], *, encoder: Any) -> Self:
+    def add_property(self, phrase: str, class_names: Sequence[str], *, encoder: object) -> Self:
         """Adds a property, a new column, and gives it to classes. A model has to be trained with it.
 
         Args:
@@ -380,7 +380,7 @@ class PropertySpace(SpaceContent):
         self,
         *,
         taxonomy: Mapping[str, str] | None = None,
-        encoder: Any = None,
+        encoder: object = None,
         seed: int = 0,
         num_trials: int = 100,
         conflicts: "ConflictRules | Mapping[str, object] | str | os.PathLike[str] | None" = None,
@@ -438,7 +438,7 @@ class PropertySpace(SpaceContent):
         return one_hot_space(cls, class_names)
 
     @classmethod
-    def class_name_embeddings(cls, class_names: Sequence[str], encoder: Any) -> Self:
+    def class_name_embeddings(cls, class_names: Sequence[str], encoder: object) -> Self:
         """Control: every class is one property, whose embedding is that of the class's name.
 
         Args:

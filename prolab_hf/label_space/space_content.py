@@ -46,7 +46,7 @@ def checked_names(names: Sequence[str], field: str) -> list[str]:
     return clean
 
 
-def _as_float32(values: Any, field: str) -> torch.Tensor:
+def _as_float32(values: object, field: str) -> torch.Tensor:
     if isinstance(values, torch.Tensor):
         if values.is_meta:
             raise ValueError(f"{field} is on the meta device and holds no numbers; load the weights first.")
@@ -58,7 +58,7 @@ def _as_float32(values: Any, field: str) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def checked_embeddings(values: Any, num_properties: int) -> torch.Tensor:
+def checked_embeddings(values: object, num_properties: int) -> torch.Tensor:
     """Unit rows in float32 on the CPU.
 
     Args:
@@ -82,7 +82,7 @@ def checked_embeddings(values: Any, num_properties: int) -> torch.Tensor:
     return table.contiguous()
 
 
-def checked_matrix(values: Any, num_classes: int, num_properties: int) -> torch.Tensor:
+def checked_matrix(values: object, num_classes: int, num_properties: int) -> torch.Tensor:
     """The class-property matrix in float32 on the CPU.
 
     Args:
@@ -247,8 +247,8 @@ class SpaceContent:
         *,
         class_names: Sequence[str],
         property_names: Sequence[str],
-        property_embeddings: Any,
-        class_property_matrix: Any,
+        property_embeddings: object,
+        class_property_matrix: object,
         descriptions: Descriptions | None = None,
         assignments: Mapping[str, Sequence[int]] | None = None,
         name: str = "",
@@ -366,7 +366,7 @@ class SpaceContent:
         return arrays | {field: getattr(self, field) for field in INFO_FIELDS}
 
     @classmethod
-    def from_config(cls, config: Any, property_embeddings: Any) -> Self:
+    def from_config(cls, config: Any, property_embeddings: torch.Tensor) -> Self:
         """The space inside a model: the inverse of `to_config_kwargs`.
 
         Args:

@@ -75,7 +75,7 @@ class TextEncoder:
     @classmethod
     def load(
         cls,
-        encoder: Any,
+        encoder: object,
         *,
         name: str | None = None,
         pooling: PoolingMode | str | None = None,
@@ -110,28 +110,27 @@ class TextEncoder:
         if isinstance(encoder, TextEncoder):
             return encoder
         mode = _pooling_mode(pooling) if pooling is not None else None
+        loaded: Any = encoder
         if isinstance(encoder, str | os.PathLike):
             name = name or _own_name(os.fspath(encoder))
-            encoder = _load_model(os.fspath(encoder), mode or PoolingMode.MEAN, hub_options)
-        if _is_sentence_transformer(encoder):
+            loaded = _load_model(os.fspath(encoder), mode or PoolingMode.MEAN, hub_options)
+        if _is_sentence_transformer(loaded):
             mode = mode or PoolingMode.MODULES
-            network = encoder[0].auto_model
+            network = loaded[0].auto_model
             name = name or _own_name(network.config._name_or_path)
-            model, tokenizer = (
-                (encoder, None) if mode is PoolingMode.MODULES else (network, encoder.tokenizer)
-            )
-        elif isinstance(encoder, tuple) and len(encoder) == 2:
+            model, tokenizer = (loaded, None) if mode is PoolingMode.MODULES else (network, loaded.tokenizer)
+        elif isinstance(loaded, tuple) and len(loaded) == 2:
             mode = mode or PoolingMode.MEAN
-            model, tokenizer = encoder
+            model, tokenizer = loaded
             name = name or _own_name(getattr(model, "name_or_path", ""))
-        elif callable(encoder) and not isinstance(encoder, torch.nn.Module):
+        elif callable(loaded) and not isinstance(loaded, torch.nn.Module):
             if mode is not None:
                 raise ValueError("pooling does not apply to an encoder that is a function.")
-            info = {"name": name or getattr(encoder, "__name__", type(encoder).__name__)}
-            return cls(encoder, info, lower_case=lower_case, normalize=normalize, batch_size=batch_size)
+            info = {"name": name or getattr(loaded, "__name__", type(loaded).__name__)}
+            return cls(loaded, info, lower_case=lower_case, normalize=normalize, batch_size=batch_size)
         else:
             raise ValueError(
-                f"Cannot encode texts with {type(encoder).__name__}; give a model name or folder, a "
+                f"Cannot encode texts with {type(loaded).__name__}; give a model name or folder, a "
                 "SentenceTransformer, a pair (model, tokenizer), or a function from texts to vectors."
             )
         info = {"name": name, "pooling": mode.value, "fingerprint": weights_fingerprint(model)}
@@ -197,7 +196,7 @@ def _pooling_mode(pooling: PoolingMode | str) -> PoolingMode:
         raise ValueError(f"Unknown pooling {pooling!r}; allowed: {allowed}.") from error
 
 
-def _is_sentence_transformer(encoder: Any) -> bool:
+def _is_sentence_transformer(encoder: object) -> bool:
     # An object of the class can exist only if its package is loaded already.
     module = sys.modules.get("sentence_transformers")
     return module is not None and isinstance(encoder, module.SentenceTransformer)
@@ -284,7 +283,7 @@ def _vectors_function(
     return encode_and_pool
 
 
-def _checked_batch(vectors: Any, texts: list[str]) -> np.ndarray:
+def _checked_batch(vectors: object, texts: list[str]) -> np.ndarray:
     if isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().cpu().numpy()
     table = np.asarray(vectors, dtype=np.float64)

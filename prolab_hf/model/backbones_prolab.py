@@ -44,7 +44,7 @@ class BackboneSource:
     feature_pyramid: bool | None = None
 
 
-def backbone_from_source(source: Any, *, pretrained: bool) -> BackboneSource:
+def backbone_from_source(source: object, *, pretrained: bool) -> BackboneSource:
     """Resolves what a user may call a backbone.
 
     Args:

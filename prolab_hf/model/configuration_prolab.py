@@ -11,7 +11,9 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from .adapted_network_prolab import AdaptedNetworkConfig
+from .class_names_prolab import listing, misfit, ordered_names, refuse_other_names
 from .configuration_vit_adapter import ViTAdapterConfig
+from .training_fields_prolab import check_class_weights, check_training_fields
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +34,16 @@ POSITIVE = (
     "auxiliary_channels",
     "auxiliary_kernel_size",
     "low_level_channels",
+    "boundary_width",
+    "hard_pixel_share",
 )
 NOT_NEGATIVE = (
     "property_loss_weight",
     "class_loss_weight",
-    "auxiliary_loss_weight",
+    "dice_loss_weight",
+    "lovasz_loss_weight",
+    "focal_gamma",
+    "boundary_weight",
     "auxiliary_num_convs",
     "initializer_range",
     "unspoken_weight",
@@ -45,7 +52,7 @@ NOT_NEGATIVE = (
 
 # What describes the classes, and is only ever right together.
 CLASS_FIELDS = ("id2label", "label2id", "class_properties")
-ABOUT_CLASSES = (*CLASS_FIELDS, "property_space_info", "class_sources", "class_offsets")
+ABOUT_CLASSES = (*CLASS_FIELDS, "property_space_info", "class_sources", "class_offsets", "class_weights")
 
 # Backbones whose feature maps all have the stride of one patch: they get a feature pyramid in front of the decoder.
 PLAIN_VIT_TYPES = ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit", "pixio", "sapiens2", "vitdet")
@@ -102,15 +109,25 @@ class ProLabConfig(PreTrainedConfig):
         property_loss_weight: Weight of the property loss.
         class_loss_weight: Weight of a cross-entropy on `class similarity / class_temperature`; 0 is the paper.
         class_temperature: Temperature of that cross-entropy.
+        focal_gamma: Exponent g that makes a focal loss `-(1 - p)^g log p` of that cross-entropy; 0 = none, 2 is usual.
+        dice_loss_weight: Weight of a Dice loss on the softmax of `class similarity / class_temperature`; 0 = none.
+        lovasz_loss_weight: Weight of a Lovasz loss (a surrogate of the mean IoU) on the same; 0 = none.
+        class_weights: Per class what the property, cross-entropy and focal loss of its pixels are multiplied by,
+            while the mean stays one over pixels; `None` = 1 for all. Training only, gone when the classes change.
+        boundary_weight: The same for pixels at most `boundary_width` pixels of the labels from another class.
+        boundary_width: In pixels.
+        hard_pixel_share: Share of the pixels of a forward pass, the hardest ones, that each of these losses is a
+            mean over (online hard example mining); 1 = all.
+        hard_pixel_threshold: Where `hard_pixel_share` is below 1, pixels with at least this loss are kept beside them.
         classifier_dropout_prob: Channel dropout in front of the last convolution.
         use_auxiliary_head: Supervise one backbone stage through a small convolutional head.
-        auxiliary_in_index: Which feature map that is.
+        auxiliary_in_index: Which feature map that is; several for a head on each (deep supervision).
         auxiliary_channels: Width of the auxiliary head.
         auxiliary_num_convs: Number of its convolutions.
         auxiliary_kernel_size: Their kernel size.
         auxiliary_concat_input: Fuse its input with its output by one more convolution.
         auxiliary_loss_weight: Its weight. The paper's configuration says 0.4 (the published runs in effect used
-            1.0, because the reference code never multiplied by it).
+            1.0, because the reference code never multiplied by it). One number for every head, or one per head.
         semantic_loss_ignore_index: Label value of pixels without a class.
         void_pixels: `"mask"` leaves them out of the mean; `"dilute"` lets each add a constant loss and no gradient
             to it, as the reference code does.
@@ -160,14 +177,22 @@ class ProLabConfig(PreTrainedConfig):
     property_loss_weight: float | int = 1.0
     class_loss_weight: float | int = 0.0
     class_temperature: float | int = 0.05
+    focal_gamma: float | int = 0.0
+    dice_loss_weight: float | int = 0.0
+    lovasz_loss_weight: float | int = 0.0
+    class_weights: list[float | int] | None = None
+    boundary_weight: float | int = 1.0
+    boundary_width: int = 3
+    hard_pixel_share: float | int = 1.0
+    hard_pixel_threshold: float | int | None = None
     classifier_dropout_prob: float | int = 0.1
     use_auxiliary_head: bool = True
-    auxiliary_in_index: int = 2
+    auxiliary_in_index: int | list[int] | tuple[int, ...] = 2
     auxiliary_channels: int = 256
     auxiliary_num_convs: int = 1
     auxiliary_kernel_size: int = 3
     auxiliary_concat_input: bool = False
-    auxiliary_loss_weight: float | int = 0.4
+    auxiliary_loss_weight: float | int | list[float | int] = 0.4
     semantic_loss_ignore_index: int = 255
     void_pixels: str = "mask"
     loss_implementation: str = "streamed"
@@ -228,9 +253,9 @@ class ProLabConfig(PreTrainedConfig):
             stale = {name: None for name in ABOUT_CLASSES if name in config_dict}
             config_dict.update({**stale, **given})
         elif rows is not None:
-            names = _ordered_names(config_dict.get("id2label"), None)
+            names = ordered_names(config_dict.get("id2label"), None)
             for field, value in given.items():
-                _refuse_other_names(field, value, names or [f"LABEL_{i}" for i in range(len(rows))])
+                refuse_other_names(field, value, names or [f"LABEL_{i}" for i in range(len(rows))])
         else:
             config_dict.update(given)
         return super().from_dict(config_dict, **kwargs)
@@ -247,18 +272,18 @@ class ProLabConfig(PreTrainedConfig):
             super().__setattr__(name, value)
         elif name == "num_labels":
             if value != len(self.class_properties):
-                raise ValueError(_misfit(f"num_labels is {value!r}", self._class_names()))
+                raise ValueError(misfit(f"num_labels is {value!r}", self._class_names()))
         else:
             self._rename_classes(name, value)
 
     def _class_names(self) -> list[str]:
         """The names that the words of the space are filed under, in the order of the rows."""
-        return _ordered_names(self.id2label, self.label2id)
+        return ordered_names(self.id2label, self.label2id)
 
     def _set_rows(self, rows: list[list[int]] | None) -> None:
         """Assigns `class_properties`, for names that are already there."""
         if rows is not None:
-            names = _ordered_names(self.id2label, None)
+            names = ordered_names(self.id2label, None)
             if not rows:
                 raise ValueError("class_properties is empty; give one list of property indices per class.")
             if len(rows) != len(names):
@@ -271,22 +296,22 @@ class ProLabConfig(PreTrainedConfig):
                 raise ValueError(
                     f"id2label has the class {twice!r} twice; each class needs a name of its own."
                 )
-            if self.label2id is not None and _ordered_names(None, self.label2id) != names:
+            if self.label2id is not None and ordered_names(None, self.label2id) != names:
                 raise ValueError("label2id is not the inverse of id2label; leave it out, or give both alike.")
             self._check_rows(rows)
             self.__dict__["label2id"] = {name: index for index, name in enumerate(names)}
         super().__setattr__("class_properties", rows)
 
-    def _rename_classes(self, field: str, value: Any) -> None:
+    def _rename_classes(self, field: str, value: object) -> None:
         """Assigns `id2label` or `label2id` of as many classes, and files the words of the space under the new names."""
-        names = _ordered_names(None, self.label2id)  # id2label may have been changed in place
-        new = _ordered_names(value, None) if field == "id2label" else _ordered_names(None, value)
+        names = ordered_names(None, self.label2id)  # id2label may have been changed in place
+        new = ordered_names(value, None) if field == "id2label" else ordered_names(None, value)
         if len(new) != len(names) or len(set(new)) != len(new):
-            raise ValueError(_misfit(f"{field} names {_listing(new)}", names))
+            raise ValueError(misfit(f"{field} names {listing(new)}", names))
         moved = [name for index, name in enumerate(new) if name in names and names[index] != name]
         if moved:
             raise ValueError(
-                _misfit(f"{field} gives the name {moved[0]!r} to the row of another class", names)
+                misfit(f"{field} gives the name {moved[0]!r} to the row of another class", names)
             )
         renamed = dict(zip(names, new))
         self.__dict__["id2label"] = dict(enumerate(new))
@@ -334,6 +359,7 @@ class ProLabConfig(PreTrainedConfig):
                 f"property_loss='bce' needs scores in [0, 1], but similarity={self.similarity!r} has no sigmoid; "
                 "use similarity='sigmoid_cosine' or property_loss='cosine'."
             )
+        check_training_fields(self)
         self._check_properties()
 
     def _check_properties(self) -> None:
@@ -347,7 +373,7 @@ class ProLabConfig(PreTrainedConfig):
             wrong = [k for k in row if not 0 <= k < self.num_properties]
             if wrong or not row:
                 found = f"indices {wrong}" if wrong else "no property"
-                name = _ordered_names(self.id2label, None)[index]
+                name = ordered_names(self.id2label, None)[index]
                 raise ValueError(
                     f"class_properties of class {name!r} has {found}; "
                     f"allowed: one or more of 0 to {self.num_properties - 1}."
@@ -369,6 +395,7 @@ class ProLabConfig(PreTrainedConfig):
         wrong = [index for row in self.class_sources or [] for index in row if not 0 <= index < known]
         if wrong:
             raise ValueError(f"class_sources names the trained class {wrong[0]}; there are {known}.")
+        check_class_weights(self)
         if any(not math.isfinite(value) for value in self.class_offsets or []):
             raise ValueError("class_offsets holds a value that is not finite; call model.set_property_space.")
 
@@ -380,55 +407,10 @@ class ProLabConfig(PreTrainedConfig):
         """
         self._check_values()
         if self.class_properties is not None:
-            if self.id2label is not None and _ordered_names(self.id2label, None) != self._class_names():
+            if self.id2label is not None and ordered_names(self.id2label, None) != self._class_names():
                 self.id2label = dict(self.id2label)  # changed in place: a renaming, or refused
             self._set_rows(self.class_properties)
         self._check_closed_form()
-
-
-def _ordered_names(id2label: Any, label2id: Any) -> list[str]:
-    """Class names in the order of their ids, by the inverse map where there is one.
-
-    Raises:
-        ValueError: The ids are not 0, 1, 2 and so on.
-    """
-    try:
-        pairs = (
-            [(int(index), str(name)) for name, index in label2id.items()]
-            if label2id
-            else [(int(index), str(name)) for index, name in (id2label or {}).items()]
-        )
-    except (AttributeError, TypeError, ValueError) as error:
-        field, value = ("label2id", label2id) if label2id else ("id2label", id2label)
-        raise ValueError(f"{field} is {value!r}; it must map ids to names, or names to ids.") from error
-    if sorted(index for index, _ in pairs) != list(range(len(pairs))):
-        field = "label2id" if label2id else "id2label"
-        raise ValueError(
-            f"{field} has the ids {sorted(i for i, _ in pairs)[:10]}; they must be 0, 1, 2 and so on."
-        )
-    return [name for _, name in sorted(pairs)]
-
-
-def _listing(names: list[str], most: int = 4) -> str:
-    shown = ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
-    return f"{len(names)} classes ({shown})"
-
-
-def _refuse_other_names(field: str, value: Any, names: list[str]) -> None:
-    """Names given at load must be those that the rows were made for: whether they mean the same, nobody can know."""
-    if value is None:
-        return
-    found = _ordered_names(None, value) if field == "label2id" else _ordered_names(value, None)
-    if found != names:
-        raise ValueError(_misfit(f"{field} names {_listing(found)}", names))
-
-
-def _misfit(found: str, names: list[str]) -> str:
-    return (
-        f"{found}, but class_properties has rows for {_listing(names)}: a class without a row of its own would "
-        "train towards nothing. Load the model with its own classes and call model.set_property_space(space) with "
-        "a space of the new ones; to rename classes, set model.config.id2label after loading."
-    )
 
 
 __all__ = ["ProLabConfig"]

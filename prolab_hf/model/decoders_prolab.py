@@ -241,25 +241,27 @@ class ProLabHead(GradientCheckpointingLayer):
     def forward(self, property_embeddings: Tensor, *features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Property logits of the feature maps, before normalization, temperature and sigmoid.
 
-        The last convolution and the projection are both linear, so without normalization they are one
-        convolution with weight `E W`: the embedding_dim channels never exist. Always in at least float32,
-        because a temperature of 0.04 multiplies rounding errors by 25.
+        Both are linear, so without normalization they are one convolution with weight `E W`: the embedding_dim
+        channels never exist. In at least float32: a temperature of 0.04 multiplies rounding errors by 25.
 
         Args:
             property_embeddings: `(num_properties, embedding_dim)`, unit rows.
             features: Feature maps, finest first.
 
         Returns:
-            Logits `e . E_k`, `(batch_size, num_properties, height, width)`, and the pixel embeddings
-            `(batch_size, embedding_dim, height, width)` if they are to be normalized, else `None`. With
-            `similarity="linear_cosine"` the responses `(batch_size, num_responses, height, width)` and `None`.
+            Logits `e . E_k`, `(batch_size, num_properties, height, width)`, and the pixel embeddings `(batch_size,
+            embedding_dim, height, width)` if they are to be normalized, else `None`; with `"linear_cosine"` the
+            responses `(batch_size, num_responses, height, width)` and `None`.
         """
-        maps = [self.dropout(each) for each in self.maps(features)]
+        return self.logits_of_maps(property_embeddings, [self.dropout(each) for each in self.maps(features)])
+
+    def logits_of_maps(self, properties: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, of what `maps` gave."""
         with torch.autocast(device_type=maps[0].device.type, enabled=False):
             dtype = torch.promote_types(maps[0].dtype, torch.float32)
             if self.gives_responses:
                 return self._classified(maps, dtype), None
-            properties = property_embeddings.to(dtype)
+            properties = properties.to(dtype)
             if self.normalize_pixel_embeddings or not is_plain(self.classifier, nn.Conv2d):
                 embeddings = self._classified(maps, dtype)
                 logits = F.conv2d(embeddings, properties[:, :, None, None])
@@ -273,9 +275,8 @@ class ProLabHead(GradientCheckpointingLayer):
         """What the last layer gives, in `dtype`; it is called, unless it is plain and kept in a narrower type."""
         if is_plain(self.classifier, nn.Conv2d):
             weight, bias = self.classifier.weight.to(dtype), self.classifier.bias
-            return linear_of_maps(
-                [each.to(dtype) for each in maps], weight, None if bias is None else bias.to(dtype)
-            )
+            bias = None if bias is None else bias.to(dtype)
+            return linear_of_maps([each.to(dtype) for each in maps], weight, bias)
         kinds = [p.dtype for p in self.classifier.parameters() if p.is_floating_point()]
         hidden = torch.cat([maps[0], *(resize(each, maps[0].shape[2:]) for each in maps[1:])], dim=1)
         return self.classifier(hidden.to(kinds[0] if kinds else dtype)).to(dtype)
@@ -388,20 +389,26 @@ class ProLabAsppHead(ProLabHead):
 
 
 class ProLabAuxiliaryHead(ProLabHead):
-    """A few convolutions on one feature map, supervised beside the decoder while training."""
+    """A few convolutions on one feature map, supervised beside the decoder while training.
 
-    def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
+    Args:
+        config: Of the model.
+        in_channels: Channels of the feature maps.
+        in_index: Which of them is supervised.
+    """
+
+    def __init__(self, config: ProLabConfig, in_channels: list[int], in_index: int) -> None:
         width, kernel = config.auxiliary_channels, config.auxiliary_kernel_size
-        if not 0 <= config.auxiliary_in_index < len(in_channels):
+        if not 0 <= in_index < len(in_channels):
             raise ValueError(
-                f"auxiliary_in_index is {config.auxiliary_in_index}; the backbone gives {len(in_channels)} "
+                f"auxiliary_in_index is {in_index}; the backbone gives {len(in_channels)} "
                 f"feature maps, so it must be 0 to {len(in_channels) - 1}."
             )
-        channels = in_channels[config.auxiliary_in_index]
+        channels = in_channels[in_index]
         super().__init__(
             config, width if config.auxiliary_num_convs or config.auxiliary_concat_input else channels
         )
-        self.in_index = config.auxiliary_in_index
+        self.in_index = in_index
         self.convs = nn.Sequential(
             *(
                 ProLabConvBlock(channels if i == 0 else width, width, kernel)
@@ -419,6 +426,20 @@ class ProLabAuxiliaryHead(ProLabHead):
         if self.fusion is not None:
             hidden = self.fusion(torch.cat([features[self.in_index], hidden], dim=1))
         return hidden
+
+
+def auxiliary_head(config: ProLabConfig, in_channels: list[int]) -> nn.Module:
+    """The auxiliary head of a configuration, or a list of them where it names several feature maps.
+
+    Args:
+        config: Of the model.
+        in_channels: Channels of the feature maps.
+    """
+    if isinstance(config.auxiliary_in_index, int):
+        return ProLabAuxiliaryHead(config, in_channels, config.auxiliary_in_index)
+    return nn.ModuleList(
+        ProLabAuxiliaryHead(config, in_channels, index) for index in config.auxiliary_in_index
+    )
 
 
 DECODERS = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .class_scores_prolab import ClassScoresMixin
 from .closed_form_prolab import (
     claim_offsets,
     class_rows,
@@ -25,13 +26,13 @@ from .closed_form_prolab import (
     response_targets,
 )
 from .configuration_prolab import ProLabConfig
+from .training_fields_prolab import auxiliary_heads
 
 if TYPE_CHECKING:
     PropertySpace = Any
 
 logger = logging.getLogger(__name__)
 
-EPSILON = 1e-8  # of torch.nn.CosineSimilarity
 DEFAULT_CLAIM_BUDGET = 0.01
 
 
@@ -45,8 +46,8 @@ def derived_buffers(config: ProLabConfig) -> dict[str, Tensor]:
     }
 
 
-class DescribedClassesMixin(nn.Module):
-    """The part of `ProLabForSemanticSegmentation` that knows which classes there are and how they are scored.
+class DescribedClassesMixin(ClassScoresMixin):
+    """The part of `ProLabForSemanticSegmentation` that knows which classes there are.
 
     Buffers:
         property_embeddings: `(num_properties, embedding_dim)` unit rows; saved with the weights.
@@ -61,12 +62,7 @@ class DescribedClassesMixin(nn.Module):
         calibration_labels: int16 `(calibration_pixels,)`, the trained class of each pixel, saved.
     """
 
-    config: ProLabConfig
     property_embeddings: Tensor
-    class_property_matrix: Tensor
-    class_rows: Tensor
-    response_targets: Tensor
-    class_offsets: Tensor
     calibration_scores: Tensor | None
     calibration_labels: Tensor | None
     decode_head: Any
@@ -151,11 +147,14 @@ class DescribedClassesMixin(nn.Module):
             self.property_embeddings.float().cpu(), space.property_embeddings
         )  # also False for other shapes
         fields = space.to_config_kwargs()
+        same_classes = label_names(self.config) == space.class_names
         # Together, past the field-wise setters: between two of them the classes would not fit their rows.
         self.config.__dict__.update({name: fields[name] for name in ("id2label", "label2id")})
         for name, value in fields.items():
             setattr(self.config, name, value)
         self.config.class_sources = None
+        if not same_classes:
+            self.config.class_weights = None  # they were counted for other classes
         if sources is not None and sources != class_sources(self.config):
             self.config.class_sources = sources
         where = self.property_embeddings.device
@@ -187,14 +186,13 @@ class DescribedClassesMixin(nn.Module):
 
     def _restart_responses(self) -> None:
         """A last layer for another number of classes, before any of them was trained."""
-        for head in (self.decode_head, getattr(self, "auxiliary_head", None)):
-            if head is not None:
-                old = head.classifier
-                head.classifier = nn.Conv2d(old.in_channels, num_responses(self.config), kernel_size=1).to(
-                    old.weight
-                )
-                nn.init.normal_(head.classifier.weight, std=self.config.initializer_range / 2)
-                nn.init.zeros_(head.classifier.bias)
+        for head in (self.decode_head, *auxiliary_heads(self)):
+            old = head.classifier
+            head.classifier = nn.Conv2d(old.in_channels, num_responses(self.config), kernel_size=1).to(
+                old.weight
+            )
+            nn.init.normal_(head.classifier.weight, std=self.config.initializer_range / 2)
+            nn.init.zeros_(head.classifier.bias)
 
     # ---- offsets ------------------------------------------------------------------------------------------
 
@@ -276,123 +274,6 @@ class DescribedClassesMixin(nn.Module):
         where = self.class_property_matrix
         for name, value in derived_buffers(self.config).items():
             setattr(self, name, value.to(where.device, where.dtype))
-
-    # ---- scores: the one place where the formula lives ----------------------------------------------------
-
-    def property_scores(self, property_logits: Tensor) -> Tensor:
-        """What a class row is compared with.
-
-        `sigmoid(logits / T)`; the logits themselves for `"cosine"`; `max(0, (logits + 1) / 2)` for
-        `"linear_cosine"`.
-
-        Args:
-            property_logits: `(batch_size, num_properties, height, width)`.
-
-        Returns:
-            The same shape; in [0, 1] for the sigmoid modes, about so for `"linear_cosine"`.
-        """
-        if self.config.similarity == "cosine":
-            return property_logits
-        if self.config.similarity == "linear_cosine":
-            return ((property_logits + 1) / 2).clamp_min(0)
-        return torch.sigmoid(property_logits / self.config.temperature)
-
-    def unspoken_scores(self, unspoken_logits: Tensor) -> Tensor:
-        """Scores of the properties without words, `(batch_size, trained classes, height, width)`, weighted.
-
-        Args:
-            unspoken_logits: Of the model's output.
-        """
-        return ((unspoken_logits + self.config.unspoken_weight) / 2).clamp_min(0)
-
-    def _logits_of_responses(self, responses: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Property logits, and those without words where the model has any, of the last layer's responses."""
-        targets = self.response_targets.to(responses.dtype)
-        with torch.autocast(device_type=responses.device.type, enabled=False):
-            logits = nn.functional.conv2d(responses, targets.t()[:, :, None, None])
-        named = self.config.num_properties
-        return logits[:, :named], logits[:, named:] if targets.shape[1] > named else None
-
-    def _scores(self, property_logits: Tensor, unspoken_logits: Tensor | None) -> Tensor:
-        scores = self.property_scores(property_logits)
-        if unspoken_logits is None:
-            return scores
-        return torch.cat([scores, self.unspoken_scores(unspoken_logits)], dim=1)
-
-    def logits_of_responses(self, responses: Tensor) -> Tensor:
-        """Class logits `(batch_size, num_labels, height, width)` of the last layer's responses (`"linear_cosine"`).
-
-        Args:
-            responses: `(batch_size, num_responses, height, width)`.
-        """
-        return self.class_logits(*self._logits_of_responses(responses))
-
-    def class_logits(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
-        """Similarity of each pixel's property scores to the row of each class (section 3 of the paper), plus offsets.
-
-        Args:
-            property_logits: `(batch_size, num_properties, height, width)`.
-            unspoken_logits: `(batch_size, trained classes, height, width)`, where the model gave any.
-
-        Returns:
-            `(batch_size, num_labels, height, width)`, in at least float32.
-        """
-        # In half precision EPSILON would be 0 and the division give NaN.
-        dtype = torch.promote_types(property_logits.dtype, torch.float32)
-        unspoken = None if unspoken_logits is None else unspoken_logits.to(dtype)
-        logits = self.similarity_of_scores(self._scores(property_logits.to(dtype), unspoken))
-        if self.config.class_offsets is None:
-            return logits
-        return logits + self.class_offsets.to(logits.dtype)[:, None, None]
-
-    def spoken_share(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
-        """Part of the winning class's score at each pixel that named properties make up, offsets aside.
-
-        Args:
-            property_logits: `(batch_size, num_properties, height, width)`.
-            unspoken_logits: Of the same output; without them words make up everything.
-
-        Returns:
-            `(batch_size, height, width)`; 1 where words make up everything.
-        """
-        if unspoken_logits is None:
-            return torch.ones_like(property_logits[:, 0])
-        scores = self._scores(property_logits, unspoken_logits)
-        winner = self.class_logits(property_logits, unspoken_logits).argmax(dim=1)
-        rows = self.class_rows.to(scores.dtype)
-        named = self.class_property_matrix.shape[1]
-        parts = [
-            torch.einsum("bkhw,ck->bchw", scores[:, part], rows[:, part])
-            for part in (slice(named), slice(None))
-        ]
-        spoken, whole = (part.gather(1, winner[:, None])[:, 0] for part in parts)
-        return spoken / whole.clamp_min(EPSILON)
-
-    def _rows(self, width: int) -> Tensor:
-        """Rows of the classes for scores with or without the part that has no words."""
-        rows = self.class_property_matrix
-        return rows if rows.shape[1] == width else self.class_rows
-
-    def similarity_of_scores(self, scores: Tensor) -> Tensor:
-        """Class scores without offsets `(batch_size, num_labels, height, width)`.
-
-        Args:
-            scores: `(batch_size, num_properties, height, width)`, with the properties without words at the end.
-        """
-        rows = self._rows(scores.shape[1]).to(scores.dtype)
-        batch_size, num_properties, height, width = scores.shape
-        with torch.autocast(device_type=scores.device.type, enabled=False):
-            if self.config.similarity == "sigmoid_l2":
-                dot = rows @ scores.flatten(2)
-                squared = scores.square().sum(dim=1).flatten(1)[:, None] - 2 * dot + rows.sum(dim=1)[:, None]
-                distance = squared.clamp_min(EPSILON**2).sqrt()
-                similarity = 1 - distance / num_properties**0.5
-            else:
-                # Normalizing after the product is cheaper: num_labels < num_properties.
-                rows = nn.functional.normalize(rows, dim=1, eps=EPSILON)
-                norm = torch.linalg.vector_norm(scores, dim=1).flatten(1).clamp_min(EPSILON)
-                similarity = (rows @ scores.flatten(2)) / norm[:, None]
-        return similarity.view(batch_size, -1, height, width)
 
 
 def _as_map(pixels: Tensor) -> Tensor:

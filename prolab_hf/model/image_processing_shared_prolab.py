@@ -32,6 +32,7 @@ from .image_conversion_prolab import (
 )
 from .label_maps_prolab import (
     LabelMaps,
+    Sizes,
     fit_size,
     pad_label_maps,
     property_maps,
@@ -284,7 +285,7 @@ class ProLabImageProcessorMixin(Backend):
     # ---- outputs of the network ---------------------------------------------------------------------------
 
     def post_process_semantic_segmentation(
-        self, outputs: Any, target_sizes: Any = None, return_segmentation_scores: bool = False
+        self, outputs: Any, target_sizes: Sizes | None = None, return_segmentation_scores: bool = False
     ) -> list[Any]:
         """Class ids of every image: the arg-max of the class similarities, upsampled bilinearly.
 
@@ -305,7 +306,7 @@ class ProLabImageProcessorMixin(Backend):
         )
 
     def post_process_properties(
-        self, outputs: Any, target_sizes: Any = None, *, temperature: float | None = None
+        self, outputs: Any, target_sizes: Sizes | None = None, *, temperature: float | None = None
     ) -> list[Tensor]:
         """How strongly every pixel has every property, `sigmoid(property logit / temperature)`.
 

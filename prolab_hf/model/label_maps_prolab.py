@@ -19,6 +19,9 @@ from .image_bands_prolab import NPY_MAGIC, hidden_bands, read_npy, read_pnm
 from .image_conversion_prolab import BrokenImageError, ImageContent, open_image, open_unloaded, read_content
 from .resize_prolab import resize_argmax
 
+Sizes: TypeAlias = Sequence[tuple[int, int]] | Tensor
+"""One `(height, width)` per image, or a tensor `(batch_size, 2)`."""
+
 LabelMap: TypeAlias = str | Path | Image.Image | NDArray[np.generic] | Tensor
 LabelMaps: TypeAlias = LabelMap | list[LabelMap] | tuple[LabelMap, ...]
 
@@ -211,7 +214,7 @@ def fit_size(height: int, width: int, *, size: SizeDict, size_divisor: int | Non
 
 
 def semantic_maps(
-    logits: Tensor, target_sizes: Any = None, *, return_segmentation_scores: bool = False
+    logits: Tensor, target_sizes: Sizes | None = None, *, return_segmentation_scores: bool = False
 ) -> list[Tensor] | list[SemanticSegmentationPostProcessorOutput]:
     """Class ids of every image.
 
@@ -242,7 +245,9 @@ def semantic_maps(
     ]
 
 
-def property_maps(property_logits: Tensor, target_sizes: Any = None, *, temperature: float) -> list[Tensor]:
+def property_maps(
+    property_logits: Tensor, target_sizes: Sizes | None = None, *, temperature: float
+) -> list[Tensor]:
     """Property scores of every image: `sigmoid(logit / temperature)`, then bilinear upsampling.
 
     Scores come before upsampling, the order in which the classes are decided, too.
@@ -271,7 +276,7 @@ def _resized(maps: Tensor, sizes: Sequence[tuple[int, int]] | None) -> list[Tens
     ]
 
 
-def _checked_sizes(target_sizes: Any, batch_size: int) -> list[tuple[int, int]] | None:
+def _checked_sizes(target_sizes: Sizes | None, batch_size: int) -> list[tuple[int, int]] | None:
     if target_sizes is None:
         return None
     sizes = target_sizes.tolist() if isinstance(target_sizes, Tensor) else list(target_sizes)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 COSINE_EPS = 1e-8  # of torch.nn.CosineSimilarity
 BCE_EPS = 1e-12  # of torch's binary cross-entropy gradient
+FOCAL_EPS = 1e-12  # smallest 1 - p of the focal loss
 BCE_MIN_LOG = -100.0  # where torch's binary cross-entropy cuts its logarithms off
 
 
@@ -46,6 +47,7 @@ class PixelBlock(NamedTuple):
         scratch: Memory to work in.
         keep_logits: Whether `logits` must survive; otherwise a kernel may overwrite them.
         need_gradient: Whether a gradient is wanted.
+        focusing: Exponent of the focal factor of `cross_entropy`; 0 = none.
     """
 
     logits: Tensor
@@ -54,6 +56,7 @@ class PixelBlock(NamedTuple):
     scratch: Scratch
     keep_logits: bool
     need_gradient: bool
+    focusing: float = 0.0
 
     def buffer(self, name: str) -> Tensor:
         """A scratch buffer of the shape of `logits`."""
@@ -151,17 +154,38 @@ def sigmoid_binary_cross_entropy(block: PixelBlock) -> PixelLoss:
 
 
 def cross_entropy(block: PixelBlock) -> PixelLoss:
-    """Cross-entropy of the softmax over channels, which are the rows; void gives some finite value."""
+    """Cross-entropy of the softmax over channels, which are the rows; void gives some finite value.
+
+    With `focusing` g it is the focal loss `-(1 - p)^g log p` of the probability p of the pixel's class, whose gradient
+    has the direction of the cross-entropy's and a factor per pixel of its own: it costs no more.
+    """
     channels = block.rows.clamp_max(block.logits.shape[1] - 1)[:, None]
     top = block.logits.amax(dim=1, keepdim=True)
     picked = (block.logits.gather(1, channels) - top)[:, 0]
     exponentials = torch.sub(block.logits, top, out=block.buffer("product")).exp_()
     sums = exponentials.sum(dim=1)
     losses = sums.log() - picked
+    factor = sums.reciprocal()
+    if block.focusing:
+        rest = torch.expm1(-losses).neg_().clamp_min_(FOCAL_EPS)  # 1 - p, exact where p is nearly 1
+        focal = rest**block.focusing
+        slope = block.focusing * (1 - rest) / rest * losses + 1
+        losses, factor = focal * losses, focal * slope * factor
     if not block.need_gradient:
         return PixelLoss(losses, None, losses)
     direction = exponentials.scatter_add_(1, channels, -sums[:, None])  # softmax - one-hot, times sums
-    return PixelLoss(losses, direction, sums.reciprocal_())
+    return PixelLoss(losses, direction, factor)
+
+
+def expected_target(block: PixelBlock) -> PixelLoss:
+    """Mean of the target row under the softmax over channels: any loss that is linear in probabilities."""
+    targets, product = block.targets(), block.buffer("product")
+    scores = torch.softmax(block.logits, dim=1, out=block.buffer("scores"))
+    losses = torch.mul(scores, targets, out=product).sum(dim=1)
+    factor = torch.ones_like(losses)
+    if not block.need_gradient:
+        return PixelLoss(losses, None, factor)
+    return PixelLoss(losses, targets.sub_(losses[:, None]).mul_(scores), factor)
 
 
 KERNELS: dict[str, Callable[[PixelBlock], PixelLoss]] = {
@@ -173,5 +197,6 @@ KERNELS: dict[str, Callable[[PixelBlock], PixelLoss]] = {
         squared_error,
         sigmoid_binary_cross_entropy,
         cross_entropy,
+        expected_target,
     )
 }

@@ -84,32 +84,39 @@ def _(labels: Tensor, num_labels: int, ignore_index: int) -> Tensor:
 @torch.library.custom_op(
     free_operator_name("streamed_loss"),
     mutates_args=(),
-    schema="(Tensor logits, Tensor rows, Tensor table, Tensor? scale, str kind, float factor, "
-    "bool count_void, bool need_gradient) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor logits, Tensor rows, Tensor table, Tensor? scale, Tensor? weights, str kind, float factor, "
+    "float focusing, bool count_void, bool need_gradient) -> (Tensor, Tensor, Tensor)",
 )
 def _streamed_loss(
     logits: Tensor,
     rows: Tensor,
     table: Tensor,
     scale: Tensor | None,
+    weights: Tensor | None,
     kind: str,
     factor: float,
+    focusing: float,
     count_void: bool,
     need_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Total loss and its gradients by logits and scale; these are empty where not needed."""
-    inputs = StreamInputs(logits, rows, table, scale, kind, factor, count_void)
+    inputs = StreamInputs(logits, rows, table, scale, kind, factor, count_void, weights, focusing)
     total, by_logits, by_scale = _empty_outputs(
-        logits, rows, table, scale, kind, factor, count_void, need_gradient
+        logits, rows, table, scale, weights, kind, factor, focusing, count_void, need_gradient
     )
     gradients = None
     if need_gradient:
         gradients = StreamGradients(by_logits.zero_(), None if scale is None else by_scale)
     if rows.numel() == 0:
         return total.zero_(), by_logits, by_scale
-    run = stream_on_threads if logits.device.type == "cpu" else stream_blocks
-    with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
-        return total.copy_(run(inputs, gradients)), by_logits, by_scale
+    return total.copy_(_stream(inputs, gradients)), by_logits, by_scale
+
+
+def _stream(inputs: StreamInputs, gradients: StreamGradients | None) -> Tensor:
+    """The stream that suits the device."""
+    device = inputs.logits.device.type
+    with torch.no_grad(), torch.autocast(device, enabled=False):
+        return (stream_on_threads if device == "cpu" else stream_blocks)(inputs, gradients)
 
 
 @_streamed_loss.register_fake
@@ -118,8 +125,10 @@ def _empty_outputs(
     rows: Tensor,
     table: Tensor,
     scale: Tensor | None,
+    weights: Tensor | None,
     kind: str,
     factor: float,
+    focusing: float,
     count_void: bool,
     need_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,7 +148,7 @@ def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
 def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     by_logits, by_scale = ctx.saved_tensors
     scale = by_scale * grad if ctx.scaled else None
-    return (by_logits * grad).to(ctx.dtype), None, None, scale, None, None, None, None
+    return (by_logits * grad).to(ctx.dtype), None, None, scale, *[None] * 6
 
 
 _streamed_loss.register_autograd(_backward, setup_context=_setup_context)
@@ -152,7 +161,9 @@ def streamed_loss(
     *,
     kind: str,
     scale: Tensor | None = None,
+    weights: Tensor | None = None,
     factor: float = 1.0,
+    focusing: float = 0.0,
     count_void: bool = False,
 ) -> Tensor:
     """Sum of a pixel loss over logits upsampled to the resolution of `rows`.
@@ -166,14 +177,96 @@ def streamed_loss(
         table: `(num_labels + 1, channels)` target rows in `compute_dtype(logits)`, zeros last.
         kind: A key of `KERNELS`.
         scale: `(label_height, batch_size, label_width)` positive factor per pixel on the upsampled logits.
+        weights: `(label_height, batch_size, label_width)` factor per pixel on its loss, a constant.
         factor: Factor on all logits.
+        focusing: Exponent of the focal factor of `"cross_entropy"`; 0 = none.
         count_void: Whether void pixels add their loss.
 
     Returns:
         Scalar in `compute_dtype(logits)`.
     """
     need = torch.is_grad_enabled() and (logits.requires_grad or (scale is not None and scale.requires_grad))
-    return _streamed_loss(logits, rows, table, scale, kind, factor, count_void, need)[0]
+    return _streamed_loss(logits, rows, table, scale, weights, kind, factor, focusing, count_void, need)[0]
+
+
+@torch.library.custom_op(
+    free_operator_name("pixel_losses"),
+    mutates_args=(),
+    schema="(Tensor logits, Tensor rows, Tensor table, Tensor? scale, str kind, float factor, "
+    "float focusing) -> Tensor",
+)
+def pixel_losses(
+    logits: Tensor,
+    rows: Tensor,
+    table: Tensor,
+    scale: Tensor | None,
+    kind: str,
+    factor: float,
+    focusing: float,
+) -> Tensor:
+    """The loss of each pixel that `streamed_loss` sums, without a gradient; arguments as there.
+
+    Returns:
+        `(label_height, batch_size, label_width)` in the type of the table; void pixels have the loss of a zero row.
+    """
+    losses = _empty_losses(logits, rows, table, scale, kind, factor, focusing)
+    if rows.numel():
+        _stream(StreamInputs(logits, rows, table, scale, kind, factor, True, None, focusing, losses), None)
+    return losses
+
+
+@pixel_losses.register_fake
+def _empty_losses(
+    logits: Tensor,
+    rows: Tensor,
+    table: Tensor,
+    scale: Tensor | None,
+    kind: str,
+    factor: float,
+    focusing: float,
+) -> Tensor:
+    return table.new_empty(rows.shape)
+
+
+@torch.library.custom_op(
+    free_operator_name("softmax_sums"),
+    mutates_args=(),
+    schema="(Tensor logits, Tensor rows) -> (Tensor, Tensor)",
+)
+def softmax_sums(logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over pixels of the softmax of upsampled logits, without a gradient.
+
+    One pass of the cross-entropy tells both: its gradient by the logits is softmax minus one-hot, whose sum over a
+    channel is the same before and after interpolation, and its value is minus the logarithm of a pixel's own class.
+
+    Args:
+        logits: `(batch_size, num_labels, height, width)`.
+        rows: `(label_height, batch_size, label_width)` from `class_rows`.
+
+    Returns:
+        Per class the summed probability of its own pixels, and of all labeled pixels, `(num_labels,)` each.
+    """
+    num_labels = logits.shape[1]
+    own, everywhere = _empty_sums(logits, rows)
+    losses = own.new_empty(rows.shape)
+    gradients = StreamGradients(torch.zeros_like(logits, dtype=own.dtype), None)
+    table = own.new_empty(num_labels + 1, 0)
+    if rows.numel():
+        inputs = StreamInputs(logits, rows, table, None, "cross_entropy", 1.0, False, None, 0.0, losses)
+        _stream(inputs, gradients)
+    labels = rows.flatten()
+    per_row = own.new_zeros(2, num_labels + 1)
+    per_row[0].index_add_(0, labels, torch.exp(-losses.flatten()))
+    per_row[1].index_add_(0, labels, own.new_ones(labels.shape[0]))
+    own.copy_(per_row[0, :num_labels])
+    everywhere.copy_(per_row[1, :num_labels] + gradients.logits.sum(dim=(0, 2, 3)))
+    return own, everywhere
+
+
+@softmax_sums.register_fake
+def _empty_sums(logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = compute_dtype(logits)
+    return logits.new_empty(logits.shape[1], dtype=dtype), logits.new_empty(logits.shape[1], dtype=dtype)
 
 
 # ---- 3. norm of upsampled embeddings -----------------------------------------------------------------

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .loss_kernels_prolab import FOCAL_EPS
 from .loss_operators_prolab import class_rows
-from .loss_prolab import check_class_loss, check_pixel_embeddings, check_property_loss
+from .loss_prolab import check_class_loss, check_pixel_embeddings, check_pixel_weights, check_property_loss
+from .pixel_weights_prolab import HardPixels, hardest_pixels
 
 COSINE_EPS = 1e-8  # of torch.nn.CosineSimilarity
 NORMALIZE_EPS = 1e-12  # of torch.nn.functional.normalize
@@ -26,6 +28,8 @@ def plain_property_cosine_loss(
     void_pixels: str = "mask",
     pixel_embeddings: Tensor | None = None,
     apply_sigmoid: bool = True,
+    pixel_weights: Tensor | None = None,
+    hard_pixels: HardPixels | None = None,
 ) -> Tensor:
     """`1 - cos(sigmoid(z / T), row of the class)`, mean over pixels; all as for `property_cosine_loss`.
 
@@ -37,7 +41,7 @@ def plain_property_cosine_loss(
         scores = _property_scores(property_logits, labels, temperature, pixel_embeddings, apply_sigmoid)
         targets = _targets(labels, class_property_matrix, ignore_index).to(scores.dtype)
         losses = 1 - F.cosine_similarity(scores, targets, dim=1, eps=COSINE_EPS)
-        return _mean(losses, labels, ignore_index, void_pixels)
+        return _mean(losses, labels, ignore_index, void_pixels, pixel_weights, hard_pixels)
 
 
 def plain_property_regression_loss(
@@ -51,6 +55,8 @@ def plain_property_regression_loss(
     void_pixels: str = "mask",
     pixel_embeddings: Tensor | None = None,
     apply_sigmoid: bool = True,
+    pixel_weights: Tensor | None = None,
+    hard_pixels: HardPixels | None = None,
 ) -> Tensor:
     """Cross-entropy or squared error of each score and its 0 or 1; all as for `property_regression_loss`.
 
@@ -66,13 +72,19 @@ def plain_property_regression_loss(
         targets = _targets(labels, class_property_matrix, ignore_index).to(scores.dtype)
         formula = F.binary_cross_entropy if kind == "bce" else F.mse_loss
         losses = formula(scores, targets, reduction="none").mean(dim=1)
-        return _mean(losses, labels, ignore_index, void_pixels)
+        return _mean(losses, labels, ignore_index, void_pixels, pixel_weights, hard_pixels)
 
 
 def plain_class_cross_entropy_loss(
-    class_logits: Tensor, labels: Tensor, *, ignore_index: int = 255
+    class_logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    focal_gamma: float = 0.0,
+    pixel_weights: Tensor | None = None,
+    hard_pixels: HardPixels | None = None,
 ) -> Tensor:
-    """Softmax cross-entropy of upsampled class logits; all as for `class_cross_entropy_loss`.
+    """Softmax cross-entropy, or focal loss, of upsampled class logits; all as for `class_cross_entropy_loss`.
 
     Raises:
         ValueError: Shapes that do not fit, or labels outside the classes.
@@ -84,7 +96,11 @@ def plain_class_cross_entropy_loss(
         losses = F.cross_entropy(
             _upsampled(class_logits, labels), classes, ignore_index=num_labels, reduction="none"
         )
-        return _mean(losses, labels, ignore_index, "mask")
+        if focal_gamma:
+            # With the floor of the kernel: a root of 1 - p has no slope at 0.
+            rest = (-torch.expm1(-losses)).clamp_min(FOCAL_EPS)
+            losses = rest**focal_gamma * losses
+        return _mean(losses, labels, ignore_index, "mask", pixel_weights, hard_pixels)
 
 
 def _property_scores(
@@ -116,11 +132,26 @@ def _targets(labels: Tensor, class_property_matrix: Tensor, ignore_index: int) -
     return rows[classes].permute(0, 3, 1, 2)
 
 
-def _mean(losses: Tensor, labels: Tensor, ignore_index: int, void_pixels: str) -> Tensor:
-    """Mean of `(batch_size, height, width)` over all pixels, or over those that have a class; 0 if none has."""
-    valid = (
+def _mean(
+    losses: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    void_pixels: str,
+    pixel_weights: Tensor | None,
+    hard_pixels: HardPixels | None,
+) -> Tensor:
+    """Mean of `(batch_size, height, width)` over the pixels that count: all, those of a class, the hardest of them.
+
+    0 if none counts.
+    """
+    counted = (
         torch.ones_like(labels, dtype=torch.bool)
         if void_pixels == "dilute"
         else labels.long() != ignore_index
     )
-    return torch.where(valid, losses, 0).sum() / valid.sum().clamp_min(1)
+    if hard_pixels is not None:
+        counted = hardest_pixels(losses.detach(), counted, hard_pixels)
+    if pixel_weights is not None:
+        check_pixel_weights(pixel_weights, labels)
+        losses = losses * pixel_weights.detach().to(losses)
+    return torch.where(counted, losses, 0).sum() / counted.sum().clamp_min(1)

@@ -6,12 +6,15 @@ the upsampled map itself is never stored (`loss_streaming_prolab`). The same los
 `loss_plain_prolab`.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from .loss_kernels_prolab import COSINE_EPS
-from .loss_operators_prolab import class_rows, streamed_loss, upsampled_inverse_norm
+from .loss_operators_prolab import class_rows, pixel_losses, streamed_loss, upsampled_inverse_norm
 from .loss_streaming_prolab import compute_dtype
+from .pixel_weights_prolab import HardPixels, hardest_pixels
 
 VOID_PIXELS = ("mask", "dilute")
 REGRESSION_KINDS = ("bce", "mse")
@@ -27,6 +30,8 @@ def property_cosine_loss(
     void_pixels: str = "mask",
     pixel_embeddings: Tensor | None = None,
     apply_sigmoid: bool = True,
+    pixel_weights: Tensor | None = None,
+    hard_pixels: HardPixels | None = None,
 ) -> Tensor:
     """Mean over pixels of one minus the cosine between property scores and the properties of the class.
 
@@ -44,6 +49,9 @@ def property_cosine_loss(
         pixel_embeddings: `(batch_size, embedding_dim, height, width)` whose projections the logits are, in
             order to compare normalized embeddings: logits are divided by the norm of the upsampled embedding.
         apply_sigmoid: Whether scores are `sigmoid(z / T)`, or the logits `z` themselves.
+        pixel_weights: `(batch_size, label_height, label_width)`, what the loss of each pixel is multiplied by; the
+            mean is still over the number of pixels.
+        hard_pixels: Mean over the hardest pixels only, by their loss before weights; it is computed twice then.
 
     Returns:
         Scalar in float32 (float64 for float64 logits), differentiable in the logits and the embeddings.
@@ -54,16 +62,20 @@ def property_cosine_loss(
     check_property_loss(property_logits, labels, class_property_matrix, temperature, void_pixels)
     matrix = class_property_matrix.to(property_logits.device, compute_dtype(property_logits))
     matrix = matrix / torch.linalg.vector_norm(matrix, dim=1, keepdim=True).clamp_min(COSINE_EPS)
-    total = streamed_loss(
-        property_logits,
-        class_rows(labels, matrix.shape[0], ignore_index),
-        _with_void_row(matrix),
-        kind="sigmoid_cosine" if apply_sigmoid else "cosine",
-        scale=_inverse_norm(pixel_embeddings, property_logits, labels),
-        factor=1 / temperature if apply_sigmoid else 1.0,
-        count_void=void_pixels == "dilute",
+    kernel = Kernel(
+        "sigmoid_cosine" if apply_sigmoid else "cosine", 1 / temperature if apply_sigmoid else 1.0
     )
-    return total / _pixel_count(labels, ignore_index, void_pixels)
+    return _mean(
+        property_logits,
+        labels,
+        _with_void_row(matrix),
+        kernel,
+        scale=_inverse_norm(pixel_embeddings, property_logits, labels),
+        ignore_index=ignore_index,
+        void_pixels=void_pixels,
+        pixel_weights=pixel_weights,
+        hard_pixels=hard_pixels,
+    )
 
 
 def property_regression_loss(
@@ -77,6 +89,8 @@ def property_regression_loss(
     void_pixels: str = "mask",
     pixel_embeddings: Tensor | None = None,
     apply_sigmoid: bool = True,
+    pixel_weights: Tensor | None = None,
+    hard_pixels: HardPixels | None = None,
 ) -> Tensor:
     """Mean over pixels and properties of a loss between each score and the 0 or 1 of the class.
 
@@ -91,6 +105,9 @@ def property_regression_loss(
             them towards no property at all, as the published code in effect did.
         pixel_embeddings: `(batch_size, embedding_dim, height, width)` as for `property_cosine_loss`.
         apply_sigmoid: Whether scores are `sigmoid(z / T)`, or the logits `z` themselves (`"mse"` only).
+        pixel_weights: `(batch_size, label_height, label_width)`, what the loss of each pixel is multiplied by; the
+            mean is still over the number of pixels.
+        hard_pixels: Mean over the hardest pixels only, by their loss before weights; it is computed twice then.
 
     Returns:
         Scalar in float32 (float64 for float64 logits), differentiable in the logits and the embeddings.
@@ -104,25 +121,42 @@ def property_regression_loss(
     )
     kernel = "sigmoid_binary_cross_entropy" if kind == "bce" else "sigmoid_squared_error"
     matrix = class_property_matrix.to(property_logits.device, compute_dtype(property_logits))
-    total = streamed_loss(
+    return _mean(
         property_logits,
-        class_rows(labels, matrix.shape[0], ignore_index),
+        labels,
         _with_void_row(matrix),
-        kind=kernel if apply_sigmoid else "squared_error",
+        Kernel(
+            kernel if apply_sigmoid else "squared_error",
+            1 / temperature if apply_sigmoid else 1.0,
+            terms=matrix.shape[1],
+        ),
         scale=_inverse_norm(pixel_embeddings, property_logits, labels),
-        factor=1 / temperature if apply_sigmoid else 1.0,
-        count_void=void_pixels == "dilute",
+        ignore_index=ignore_index,
+        void_pixels=void_pixels,
+        pixel_weights=pixel_weights,
+        hard_pixels=hard_pixels,
     )
-    return total / (_pixel_count(labels, ignore_index, void_pixels) * matrix.shape[1])
 
 
-def class_cross_entropy_loss(class_logits: Tensor, labels: Tensor, *, ignore_index: int = 255) -> Tensor:
+def class_cross_entropy_loss(
+    class_logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    focal_gamma: float = 0.0,
+    pixel_weights: Tensor | None = None,
+    hard_pixels: HardPixels | None = None,
+) -> Tensor:
     """Mean over valid pixels of the cross-entropy of class logits upsampled to the labels.
 
     Args:
         class_logits: `(batch_size, num_labels, height, width)`, already divided by their temperature.
         labels: `(batch_size, label_height, label_width)` class ids, integers.
         ignore_index: The label of void pixels, which are left out.
+        focal_gamma: Exponent g of the focal loss `-(1 - p)^g log p`, p the probability of the pixel's class; 0 is
+            the cross-entropy.
+        pixel_weights: `(batch_size, label_height, label_width)` as for `property_cosine_loss`.
+        hard_pixels: As for `property_cosine_loss`.
 
     Returns:
         Scalar in float32 (float64 for float64 logits); 0 with gradient 0 where no pixel is valid.
@@ -131,13 +165,71 @@ def class_cross_entropy_loss(class_logits: Tensor, labels: Tensor, *, ignore_ind
         ValueError: Shapes that do not fit, or labels outside the classes.
     """
     check_class_loss(class_logits, labels)
-    num_labels = class_logits.shape[1]
-    rows = class_rows(labels, num_labels, ignore_index)
     # Channels are classes: there is nothing to look up, only the number of rows counts.
-    table = class_logits.new_empty(num_labels + 1, 0, dtype=compute_dtype(class_logits))
-    return streamed_loss(class_logits, rows, table, kind="cross_entropy") / _pixel_count(
-        labels, ignore_index, "mask"
+    table = class_logits.new_empty(class_logits.shape[1] + 1, 0, dtype=compute_dtype(class_logits))
+    return _mean(
+        class_logits,
+        labels,
+        table,
+        Kernel("cross_entropy", focusing=focal_gamma),
+        scale=None,
+        ignore_index=ignore_index,
+        void_pixels="mask",
+        pixel_weights=pixel_weights,
+        hard_pixels=hard_pixels,
     )
+
+
+class Kernel(NamedTuple):
+    """A pixel loss: a key of `KERNELS`, the factor on its logits, the exponent of its focal factor, summed terms."""
+
+    kind: str
+    factor: float = 1.0
+    focusing: float = 0.0
+    terms: int = 1
+
+
+def _mean(
+    logits: Tensor,
+    labels: Tensor,
+    table: Tensor,
+    kernel: Kernel,
+    *,
+    scale: Tensor | None,
+    ignore_index: int,
+    void_pixels: str,
+    pixel_weights: Tensor | None,
+    hard_pixels: HardPixels | None,
+) -> Tensor:
+    """Mean of a pixel loss over the pixels that count."""
+    rows = class_rows(labels, table.shape[0] - 1, ignore_index)
+    weights, count = None, _pixel_count(labels, ignore_index, void_pixels)
+    if pixel_weights is not None:
+        check_pixel_weights(pixel_weights, labels)
+        weights = pixel_weights.detach().to(logits.device, table.dtype).transpose(0, 1).contiguous()
+    if hard_pixels is not None:
+        still = None if scale is None else scale.detach()
+        losses = pixel_losses(
+            logits.detach(), rows, table, still, kernel.kind, kernel.factor, kernel.focusing
+        )
+        counted = torch.ones_like(rows, dtype=torch.bool)
+        if void_pixels == "mask":
+            counted = rows != table.shape[0] - 1
+        kept = hardest_pixels(losses / kernel.terms, counted, hard_pixels)
+        count = kept.sum().clamp_min(1)
+        weights = kept.to(table.dtype) if weights is None else weights * kept
+    total = streamed_loss(
+        logits,
+        rows,
+        table,
+        kind=kernel.kind,
+        scale=scale,
+        weights=weights,
+        factor=kernel.factor,
+        focusing=kernel.focusing,
+        count_void=void_pixels == "dilute",
+    )
+    return total / (count * kernel.terms)
 
 
 def _inverse_norm(pixel_embeddings: Tensor | None, property_logits: Tensor, labels: Tensor) -> Tensor | None:
@@ -208,6 +300,18 @@ def check_property_loss(
     if kind == "bce" and not apply_sigmoid:
         raise ValueError(
             "kind='bce' needs scores in [0, 1], so apply_sigmoid=True; use kind='mse' for raw logits."
+        )
+
+
+def check_pixel_weights(pixel_weights: Tensor, labels: Tensor) -> None:
+    """Refuses weights that are not one number per pixel.
+
+    Raises:
+        ValueError: They do not have the shape of the labels.
+    """
+    if pixel_weights.shape != labels.shape:
+        raise ValueError(
+            f"pixel_weights must have the shape of labels {tuple(labels.shape)}, got {tuple(pixel_weights.shape)}."
         )
 
 

@@ -47,6 +47,10 @@ class StreamInputs(NamedTuple):
         kind: A key of `KERNELS`.
         factor: Factor on all logits (one over the temperature).
         count_void: Whether void pixels add their loss.
+        weights: `(label_height, batch_size, label_width)` factor per pixel on its loss, or `None`.
+        focusing: Exponent of the focal factor, see `cross_entropy`.
+        losses: Where to write the loss of each pixel `(label_height, batch_size, label_width)`, before weights and
+            with that of void pixels; `None` where nobody wants to know.
     """
 
     logits: Tensor
@@ -56,12 +60,19 @@ class StreamInputs(NamedTuple):
     kind: str
     factor: float
     count_void: bool
+    weights: Tensor | None = None
+    focusing: float = 0.0
+    losses: Tensor | None = None
 
     def image(self, index: int) -> "StreamInputs":
         """The inputs of one image of the batch."""
         part = slice(index, index + 1)
-        scale = None if self.scale is None else self.scale[:, part]
-        return self._replace(logits=self.logits[part], rows=self.rows[:, part], scale=scale)
+        scale, weights, losses = (
+            None if maps is None else maps[:, part] for maps in (self.scale, self.weights, self.losses)
+        )
+        return self._replace(
+            logits=self.logits[part], rows=self.rows[:, part], scale=scale, weights=weights, losses=losses
+        )
 
 
 class StreamGradients(NamedTuple):
@@ -97,9 +108,16 @@ def _evaluate(
     if scale is not None:
         logits.mul_(scale)
     loss = KERNELS[inputs.kind](
-        PixelBlock(logits, rows, inputs.table, scratch, scale is not None, gradients is not None)
+        PixelBlock(
+            logits, rows, inputs.table, scratch, scale is not None, gradients is not None, inputs.focusing
+        )
     )
     losses, direction, factor = loss
+    if inputs.losses is not None:
+        inputs.losses[label_rows] = losses.view_as(inputs.losses[label_rows])
+    if inputs.weights is not None:
+        weights = inputs.weights[label_rows].reshape(-1)
+        losses, factor = losses * weights, factor * weights
     if not inputs.count_void:
         counted = rows != inputs.table.shape[0] - 1
         losses, factor = losses * counted, factor * counted

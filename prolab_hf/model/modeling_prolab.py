@@ -4,6 +4,7 @@ Source of the method: "A Semantic Space is Worth 256 Language Descriptions" (ECC
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +21,12 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .adapted_network_prolab import AdaptedNetworkBackbone
 from .backbones_prolab import backbone_from_source
 from .configuration_prolab import ProLabConfig
-from .decoders_prolab import DECODERS, ProLabAuxiliaryHead, ProLabFeaturePyramid, ProLabHead, linear_of_maps
+from .decoders_prolab import DECODERS, ProLabFeaturePyramid, ProLabHead, auxiliary_head, linear_of_maps
 from .described_classes_prolab import DescribedClassesMixin, property_space_writer
 from .loading_prolab import CheckedLoadingMixin, require_finite_weights
-from .loss_plain_prolab import (
-    plain_class_cross_entropy_loss,
-    plain_property_cosine_loss,
-    plain_property_regression_loss,
-)
-from .loss_prolab import class_cross_entropy_loss, property_cosine_loss, property_regression_loss
 from .modeling_vit_adapter import ViTAdapterBackbone
+from .objective_prolab import ObjectiveMixin, normalized_logits
+from .training_fields_prolab import auxiliary_heads, auxiliary_weights
 from .wrapped_modules_prolab import Checkpoint, CheckpointKeepingStatistics
 
 if TYPE_CHECKING:
@@ -44,11 +41,6 @@ OWN_BACKBONES: dict[Any, Any] = {
     "vit_adapter": ViTAdapterBackbone,
     "adapted_network": AdaptedNetworkBackbone,
 }
-
-# By `loss_implementation`: losses with one signature and, up to rounding, one result.
-PROPERTY_COSINE_LOSS = {"streamed": property_cosine_loss, "plain": plain_property_cosine_loss}
-PROPERTY_REGRESSION_LOSS = {"streamed": property_regression_loss, "plain": plain_property_regression_loss}
-CLASS_CROSS_ENTROPY_LOSS = {"streamed": class_cross_entropy_loss, "plain": plain_class_cross_entropy_loss}
 
 
 @dataclass
@@ -138,10 +130,10 @@ class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):  # type: igno
 
 
 # The mixin knows its own configuration, and a loading that transformers' overloads cannot say.
-class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel):  # type: ignore[misc]
+class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLabPreTrainedModel):  # type: ignore[misc]
     """A backbone, a decoder to pixel embeddings, and class scores through named properties.
 
-    Its classes, their scores and its buffers are those of `DescribedClassesMixin`.
+    Its classes, their scores and its buffers are those of `DescribedClassesMixin`, its losses of `ObjectiveMixin`.
     """
 
     def __init__(self, config: ProLabConfig) -> None:
@@ -166,7 +158,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
                 )
             self.feature_pyramid = ProLabFeaturePyramid(channels)
         self.decode_head = DECODERS[config.decoder](config, channels)
-        self.auxiliary_head = ProLabAuxiliaryHead(config, channels) if config.use_auxiliary_head else None
+        self.auxiliary_head = auxiliary_head(config, channels) if config.use_auxiliary_head else None
         # The same values as in _init_weights, on the device of the surrounding context (meta while loading).
         device = torch.get_default_device()
         self.register_buffer("property_embeddings", default_property_embeddings(config).to(device))
@@ -176,7 +168,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
     @classmethod
     def from_backbone(
         cls,
-        backbone: Any,
+        backbone: object,
         space: "PropertySpace",
         *,
         pretrained: bool = True,
@@ -208,47 +200,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
         model.set_property_space(space)
         return model
 
-    # ---- losses and the forward pass ----------------------------------------------------------------------
-
-    def _head_loss(
-        self, logits: Tensor, embeddings: Tensor | None, labels: Tensor, class_logits: Tensor | None = None
-    ) -> Tensor:
-        """Weighted property and class loss of one head (equation 3 of the paper, and the optional class term).
-
-        `class_logits` are computed where they are needed and not given.
-        """
-        config = self.config
-        shared: dict[str, Any] = {
-            "temperature": config.temperature,
-            "ignore_index": config.semantic_loss_ignore_index,
-            "void_pixels": config.void_pixels,
-            "pixel_embeddings": embeddings,
-            "apply_sigmoid": config.similarity not in ("cosine", "linear_cosine"),
-        }
-        rows = self.class_property_matrix
-        if config.similarity == "linear_cosine":
-            named, unspoken = self._logits_of_responses(logits)
-            logits = self._scores(named, unspoken)  # what is compared, clamped before it is upsampled
-            rows = self._rows(logits.shape[1])
-            if class_logits is None and config.class_loss_weight > 0:
-                class_logits = self.similarity_of_scores(logits)
-        loss = logits.new_zeros(())
-        if config.property_loss_weight > 0:
-            if config.property_loss == "cosine":
-                cosine_loss = PROPERTY_COSINE_LOSS[config.loss_implementation]
-                value = cosine_loss(logits, labels, rows, **shared)
-            else:
-                regression_loss = PROPERTY_REGRESSION_LOSS[config.loss_implementation]
-                value = regression_loss(logits, labels, rows, kind=config.property_loss, **shared)
-            loss = loss + config.property_loss_weight * value
-        if config.class_loss_weight > 0:
-            if class_logits is None:
-                class_logits = self.class_logits(_normalized(logits, embeddings))
-            scaled = class_logits / config.class_temperature
-            cross_entropy_loss = CLASS_CROSS_ENTROPY_LOSS[config.loss_implementation]
-            value = cross_entropy_loss(scaled, labels, ignore_index=config.semantic_loss_ignore_index)
-            loss = loss + config.class_loss_weight * value
-        return loss
+    # ---- the forward pass ---------------------------------------------------------------------------------
 
     @can_return_tuple
     def forward(
@@ -257,6 +209,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
         labels: Tensor | None = None,
         output_hidden_states: bool | list[int] | None = None,
         output_attentions: bool | None = None,
+        feature_maps: Sequence[Tensor] | None = None,
         **kwargs: Any,
     ) -> ProLabSemanticSegmenterOutput:
         """Segments a batch of images.
@@ -268,17 +221,54 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
             output_hidden_states: Return the backbone's hidden states; from transformers 5.24 on, or a list of
                 indices (`None` stands for the others).
             output_attentions: Return its attentions, if it has any.
+            feature_maps: What the backbone gave for the images before, `(batch_size, channels, height, width)` each;
+                it is not run then, and `pixel_values` are not needed.
             kwargs: `return_dict=False` gives a tuple.
 
         Raises:
             RuntimeError: The configuration has no `class_properties`.
             ValueError: `pixel_values` is missing, or a label is outside the classes.
         """
-        if pixel_values is None:
-            raise ValueError("pixel_values is missing; pass a tensor (batch_size, 3, height, width).")
         self._require_classes()
         output_hidden_states = _first(output_hidden_states, self.config.output_hidden_states)
         output_attentions = _first(output_attentions, self.config.output_attentions)
+        all_states = attentions = None
+        if feature_maps is not None:
+            features = tuple(feature_maps)
+        elif pixel_values is None:
+            raise ValueError("pixel_values is missing; pass a tensor (batch_size, 3, height, width).")
+        else:
+            features, all_states, attentions = self._run_backbone(
+                pixel_values, output_hidden_states, output_attentions
+            )
+        pyramid = features if self.feature_pyramid is None else self.feature_pyramid(features)
+        raw, embeddings = self.decode_head(self.property_embeddings, *pyramid)
+        unspoken = None
+        if self.config.similarity == "linear_cosine":
+            property_logits, unspoken = self._logits_of_responses(raw)
+        else:
+            property_logits = normalized_logits(raw, embeddings)
+        class_logits = self.class_logits(property_logits, unspoken)
+
+        loss = None
+        if labels is not None:
+            loss = self._head_loss(raw, embeddings, labels, class_logits)
+            for head, weight in zip(auxiliary_heads(self), auxiliary_weights(self.config)):
+                logits, embeddings = head(self.property_embeddings, *pyramid)
+                loss = loss + self._auxiliary_loss(logits, embeddings, labels, weight=weight)
+        return ProLabSemanticSegmenterOutput(
+            loss=loss,
+            logits=class_logits,
+            property_logits=property_logits,
+            unspoken_logits=unspoken,
+            hidden_states=all_states,
+            attentions=attentions,
+        )
+
+    def _run_backbone(
+        self, pixel_values: Tensor, output_hidden_states: bool | list[int], output_attentions: bool
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...] | None, tuple[Tensor, ...] | None]:
+        """Feature maps, hidden states and attentions."""
         # Several timm networks cannot give all layers at once (transformers then picks maps by wrong indices).
         is_timm = self.backbone.config.model_type == "timm_backbone"
         outputs = self.backbone.forward_with_filtered_kwargs(
@@ -287,31 +277,8 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
             output_attentions=output_attentions,
         )
         features = outputs.feature_maps
-        all_states = _selected(features, output_hidden_states) if is_timm else outputs.hidden_states
-        pyramid = features if self.feature_pyramid is None else self.feature_pyramid(features)
-        raw, embeddings = self.decode_head(self.property_embeddings, *pyramid)
-        unspoken = None
-        if self.config.similarity == "linear_cosine":
-            property_logits, unspoken = self._logits_of_responses(raw)
-        else:
-            property_logits = _normalized(raw, embeddings)
-        class_logits = self.class_logits(property_logits, unspoken)
-
-        loss = None
-        if labels is not None:
-            loss = self._head_loss(raw, embeddings, labels, class_logits)
-            if self.auxiliary_head is not None:
-                logits, embeddings = self.auxiliary_head(self.property_embeddings, *pyramid)
-                auxiliary = self._head_loss(logits, embeddings, labels)
-                loss = loss + self.config.auxiliary_loss_weight * auxiliary
-        return ProLabSemanticSegmenterOutput(
-            loss=loss,
-            logits=class_logits,
-            property_logits=property_logits,
-            unspoken_logits=unspoken,
-            hidden_states=all_states,
-            attentions=outputs.attentions,
-        )
+        states = _selected(features, output_hidden_states) if is_timm else outputs.hidden_states
+        return features, states, outputs.attentions
 
     def last_layer_maps(self, pixel_values: Tensor) -> list[Tensor]:
         """The maps that the last layer sees, the one with the size of the result first.
@@ -334,6 +301,18 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
         """
         weight, bias = self.decode_head.classifier.weight, self.decode_head.classifier.bias
         return linear_of_maps(self.last_layer_maps(pixel_values), weight, bias)
+
+    def property_logits_of_maps(self, maps: list[Tensor], property_embeddings: Tensor) -> Tensor:
+        """Property logits of a model that was trained by gradient, of what its last layer sees; any properties.
+
+        Args:
+            maps: As `last_layer_maps` gives them.
+            property_embeddings: `(number of properties, embedding_dim)`, unit rows.
+
+        Returns:
+            `(batch_size, number of properties, height, width)`.
+        """
+        return normalized_logits(*self.decode_head.logits_of_maps(property_embeddings, maps))
 
     # ---- state --------------------------------------------------------------------------------------------
 
@@ -385,14 +364,6 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ProLabPreTrainedModel
         if is_main:
             _give_default_modes(Path(save_directory))
         return result
-
-
-def _normalized(property_logits: Tensor, pixel_embeddings: Tensor | None) -> Tensor:
-    """Logits of normalized pixel embeddings (equation 1): division by the norm commutes with the projection."""
-    if pixel_embeddings is None:
-        return property_logits
-    norm = torch.linalg.vector_norm(pixel_embeddings, dim=1, keepdim=True)
-    return property_logits / norm.clamp_min(1e-12)
 
 
 def _selected(states: Any, wanted: bool | list[int]) -> tuple[Tensor | None, ...] | None:

@@ -21,6 +21,7 @@ from prolab_hf.evaluation.evaluate import as_sample
 from prolab_hf.evaluation.inference import prepare
 from prolab_hf.model.image_conversion_prolab import StandardImage
 from prolab_hf.progress import progress
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.pixel_features import MapsFunction, features_at, sample_pixels
 from prolab_hf.solving.solution import Pixels
 from prolab_hf.solving.statistics import (
@@ -224,7 +225,7 @@ class Pass:
     def __init__(
         self,
         maps_of: MapsFunction,
-        processor: Any,
+        processor: ImageProcessor,
         dataset: LabeledImages,
         classes: NamedClasses,
         *,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -23,6 +24,8 @@ from prolab_hf.model.adapted_network_prolab import AdaptedNetworkBackbone
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.progress import progress
+from prolab_hf.protocols import ImageProcessor
+from prolab_hf.solving.accumulation import LabeledImages
 from prolab_hf.solving.adapted_images import (
     AdaptedImages,
     ImagesLike,
@@ -77,6 +80,16 @@ class AdaptSettings:
     def __post_init__(self) -> None:
         if self.learn_from not in (None, "masks", "predictions"):
             raise ValueError(f"learn_from is {self.learn_from!r}; allowed: 'masks', 'predictions' and None.")
+
+    def learns_from_masks(self, images: AdaptedImages) -> bool:
+        """Whether the masks of these images are solved for, or the network's predictions.
+
+        Raises:
+            ValueError: Masks are asked for and there are none.
+        """
+        if self.learn_from == "masks" and not images.has_masks:
+            raise ValueError("learn_from is 'masks', but no masks are given; pass masks (--masks).")
+        return images.has_masks and self.learn_from != "predictions"
 
     @classmethod
     def of(cls, **options: Any) -> AdaptSettings:
@@ -160,7 +173,7 @@ def adapt(
     space: str | Path | PropertySpace,
     images: ImagesLike,
     *,
-    processor: Any = None,
+    processor: ImageProcessor | str | Path | None = None,
     masks: MasksLike | None = None,
     class_names: Sequence[str] | Mapping[str, str | None] | None = None,
     output_dir: str | Path | None = None,
@@ -210,7 +223,7 @@ def adapt_network(
     space: str | Path | PropertySpace,
     images: ImagesLike,
     *,
-    processor: Any = None,
+    processor: ImageProcessor | str | Path | None = None,
     masks: MasksLike | None = None,
     class_names: Sequence[str] | Mapping[str, str | None] | None = None,
     **options: Unpack[AdaptOptions],
@@ -236,47 +249,62 @@ def adapt_network(
     network = load_network(model)
     names = class_names_of(network)
     matches = match_class_names(names, space.class_names, class_names, drop_unknown=settings.drop_unknown)
-    processor = network_processor(network, processor)
+    own_processor = network_processor(network, processor)
     rows = list(dict.fromkeys(match.row for match in matches if match.row is not None))
     table = np.array([-1 if match.row is None else rows.index(match.row) for match in matches])
-    images_and_masks = AdaptedImages.open(
-        images, masks, class_names=names, table=table, coding=settings.coding
-    )
-    if settings.learn_from == "masks" and not images_and_masks.has_masks:
-        raise ValueError("learn_from is 'masks', but no masks are given; pass masks (--masks).")
-    from_masks = images_and_masks.has_masks and settings.learn_from != "predictions"
-    home, device = network.device, settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device)  # type: ignore[arg-type]  # the wrapper of transformers hides `self`
-    with inference_state(network):
-        adapted, layer = _with_open_layer(network, space.select_classes(rows), processor, images_and_masks)
-        adapted.to(device)  # type: ignore[arg-type]  # likewise
-        answers = OwnAnswers(images_and_masks, network, processor)
-        source = images_and_masks if from_masks else answers
-        solve = _enough_samples(settings.solve, adapted, len(images_and_masks))
-        solve_head(adapted, source, processor, solve)
-        if settings.refine:
-            with inference_state(adapted):
-                own = _own_layer(network, layer, matches)
-                work = pass_for(adapted, source, processor, solve)
-                refine_last_layer(adapted, work, own, unspoken_weight=solve.unspoken_weight)
-        figures = _compare(answers, adapted, show_progress=solve.show_progress)
-    network.to(home)  # type: ignore[arg-type]  # likewise
+    labeled = AdaptedImages.open(images, masks, class_names=names, table=table, coding=settings.coding)
+    from_masks = settings.learns_from_masks(labeled)
+    with _running(network, settings.device):
+        adapted, layer = _with_open_layer(network, space.select_classes(rows), own_processor, labeled)
+        adapted.to(network.device)  # type: ignore[arg-type]  # the wrapper of transformers hides `self`
+        answers = OwnAnswers(labeled, network, own_processor)
+        own = _own_layer(network, layer, matches) if settings.refine else None
+        _solve(adapted, labeled if from_masks else answers, own_processor, settings, own)
+        figures = _compare(answers, adapted, show_progress=settings.solve.show_progress)
     report = AdaptReport(
         network=" ".join(filter(None, (type(network).__name__, _public_name(network)))),
         class_layer=layer,
         matches=matches,
         learned_from="masks" if from_masks else "predictions",
-        num_images=len(images_and_masks),
+        num_images=len(labeled),
         **figures,
         spoken_share=float((adapted.config.solution or {}).get("spoken_share", math.nan)),
     )
     adapted.config.solution = {**(adapted.config.solution or {}), "adapted": report.to_dict()}
     adapted.to("cpu")  # type: ignore[arg-type]  # likewise
-    return Adaptation(adapted.eval(), processor, report)
+    return Adaptation(adapted.eval(), own_processor, report)
+
+
+@contextmanager
+def _running(network: PreTrainedModel, device: str | torch.device | None) -> Iterator[None]:
+    """The network on the device where it runs, in evaluation mode; afterwards it is where and as it was."""
+    home = network.device
+    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]  # as above
+    try:
+        with inference_state(network):
+            yield
+    finally:
+        network.to(home)  # type: ignore[arg-type]  # likewise
+
+
+def _solve(
+    adapted: ProLabForSemanticSegmentation,
+    source: LabeledImages,
+    processor: ImageProcessor,
+    settings: AdaptSettings,
+    own_layer: Mapping[str, Tensor] | None,
+) -> None:
+    """Solves the last layer for the answers or masks of `source`, and refines it."""
+    solve = _enough_samples(settings.solve, adapted, len(source))
+    solve_head(adapted, source, processor, solve)
+    if settings.refine:
+        with inference_state(adapted):
+            work = pass_for(adapted, source, processor, solve)
+            refine_last_layer(adapted, work, own_layer, unspoken_weight=solve.unspoken_weight)
 
 
 def _with_open_layer(
-    network: PreTrainedModel, space: PropertySpace, processor: Any, images: AdaptedImages
+    network: PreTrainedModel, space: PropertySpace, processor: ImageProcessor, images: AdaptedImages
 ) -> tuple[ProLabForSemanticSegmentation, str]:
     """A ProLab model with the network's weights and a last layer for the classes of the space, not solved yet."""
     if isinstance(network, ProLabForSemanticSegmentation):

@@ -18,6 +18,7 @@ from prolab_hf.data.sources import PairSource, match_by_stem
 from prolab_hf.evaluation.inference import ImageLike, as_image, logits_function, prepare
 from prolab_hf.model.image_conversion_prolab import StandardImage
 from prolab_hf.model.resize_prolab import resize_argmax
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.accumulation import LabeledImages
 
 ImagesLike = str | Path | Sequence[ImageLike] | LabeledImages
@@ -144,7 +145,7 @@ class AdaptedImages:
         image, mask = item if isinstance(item, tuple) else (item.image, item.mask)
         return as_image(image), self._ids(mask, index)
 
-    def _ids(self, mask: Any, index: int) -> NDArray[np.int64]:
+    def _ids(self, mask: object, index: int) -> NDArray[np.int64]:
         values = np.asarray(Image.open(mask) if isinstance(mask, str | Path) else mask)
         if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
             raise ValueError(
@@ -174,7 +175,7 @@ class OwnAnswers:
     class_names: list[str] | None = None
     ignore_index = -1
 
-    def __init__(self, images: AdaptedImages, network: nn.Module, processor: Any) -> None:
+    def __init__(self, images: AdaptedImages, network: nn.Module, processor: ImageProcessor) -> None:
         self.images, self.network, self.processor = images, network, processor
         self._known: dict[int, NDArray[np.int16]] = {}
         self._bytes = 0
@@ -195,7 +196,9 @@ class OwnAnswers:
         return image, ids
 
 
-def predicted_labels(network: nn.Module, processor: Any, image: StandardImage) -> NDArray[np.int64]:
+def predicted_labels(
+    network: nn.Module, processor: ImageProcessor, image: StandardImage
+) -> NDArray[np.int64]:
     """Class ids `(height, width)` that a network gives an image, as the pipeline does."""
     with torch.no_grad():
         logits = logits_function(network)(prepare(processor, image))

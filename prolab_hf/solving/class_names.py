@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from prolab_hf.suggestions import near_names
 
 SAME, GIVEN, SPELLING, PART, LEFT_OUT = "same name", "given", "spelling", "one of its names", "left out"
 _MOST_LISTED = 8
@@ -188,7 +189,7 @@ def _names(name: str) -> frozenset[str]:
 
 
 def _meant(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    close = near_names(name, known)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 

@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -19,6 +19,7 @@ from transformers import (
 
 from prolab_hf.evaluation.inference import is_processor
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.class_layer import MASK_CLASSIFIER
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,9 @@ def _require_segmentation(config_class: type, what: str) -> None:
     raise ValueError(f"{what} is no network for semantic segmentation that the Auto classes can load.")
 
 
-def network_processor(network: PreTrainedModel, processor: Any = None) -> Any:
+def network_processor(
+    network: PreTrainedModel, processor: ImageProcessor | str | Path | None = None
+) -> ImageProcessor:
     """The image processor of a network, such that it covers the whole image and fits the segmentation pipeline.
 
     It is the network's own wherever that is possible. A processor of mask classifiers, which the pipeline would ask
@@ -98,34 +101,36 @@ def network_processor(network: PreTrainedModel, processor: Any = None) -> Any:
     if processor is None or isinstance(processor, str | Path):
         name = str(processor or getattr(network.config, "_name_or_path", ""))
         try:
-            processor = AutoImageProcessor.from_pretrained(name) if name else None
+            found: Any = AutoImageProcessor.from_pretrained(name) if name else None
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"There is no image processor beside the network {name}; pass the one it was trained with as "
                 "processor (--processor)."
             ) from error
-        if processor is None:
+        if found is None:
             raise ValueError(
                 "The network does not say where it was loaded from; pass its image processor as processor."
             )
-    if not is_processor(processor):
+    else:
+        found = processor
+    if not is_processor(found):
         raise ValueError(
-            f"processor is a {type(processor).__name__}; give an image processor of transformers, which can be saved."
+            f"processor is a {type(found).__name__}; give an image processor of transformers, which can be saved."
         )
-    processor = copy.deepcopy(processor)
-    if hasattr(processor, "post_process_panoptic_segmentation") or not hasattr(
-        processor, "post_process_semantic_segmentation"
+    own: Any = copy.deepcopy(found)
+    if hasattr(own, "post_process_panoptic_segmentation") or not hasattr(
+        own, "post_process_semantic_segmentation"
     ):
-        options = {name: getattr(processor, name) for name in KEPT_OPTIONS if hasattr(processor, name)}
-        processor = ProLabImageProcessorPil(
+        options = {name: getattr(own, name) for name in KEPT_OPTIONS if hasattr(own, name)}
+        own = ProLabImageProcessorPil(
             **{k: v for k, v in options.items() if v is not None}, size_divisor=None
         )
-    if getattr(processor, "do_center_crop", False):
+    if getattr(own, "do_center_crop", False):
         logger.info(
             "The center crop of the image processor is switched off: a segmentation covers the whole image."
         )
-        processor.do_center_crop = False
-    return processor
+        own.do_center_crop = False
+    return cast(ImageProcessor, own)
 
 
 __all__ = ["load_network", "network_processor"]

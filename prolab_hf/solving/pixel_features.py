@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from prolab_hf.protocols import ImageProcessor
 
 MapsFunction = Callable[[Tensor], Sequence[Tensor]]
 """From prepared images `(batch_size, 3, height, width)` to the maps that a last layer sees."""
@@ -117,7 +119,7 @@ def network_fingerprint(modules: Sequence[nn.Module]) -> str:
     return digest.hexdigest()
 
 
-def transform_fingerprint(processor: Any) -> str:
+def transform_fingerprint(processor: ImageProcessor) -> str:
     """SHA-256 over the options with which images are prepared."""
     to_dict = getattr(processor, "to_dict", None)
     kind = {"transform": type(processor).__qualname__}

@@ -17,6 +17,7 @@ from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.image_processing_pil_prolab import ProLabImageProcessorPil
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.accumulation import LabeledImages
 from prolab_hf.solving.claim_budget import calibrate
 from prolab_hf.solving.solution import Choice
@@ -39,11 +40,11 @@ DISPLAY_TEMPERATURE = 0.5
 
 
 def solve(
-    backbone: Any,
+    backbone: object,
     space: PropertySpace,
     dataset: LabeledImages,
     *,
-    processor: Any = None,
+    processor: ImageProcessor | None = None,
     context: bool = False,
     device: str | torch.device | None = None,
     **options: Unpack[SolveOptions],
@@ -88,7 +89,7 @@ def solve(
 
 
 def new_model(
-    backbone: Any,
+    backbone: object,
     space: PropertySpace,
     *,
     context: bool = False,
@@ -118,7 +119,7 @@ def new_model(
     ) if needs_processor else None
 
 
-def default_processor(backbone: Any, config: ProLabConfig, *, image_size: int | None = None) -> Any:
+def default_processor(backbone: object, config: ProLabConfig, *, image_size: int | None = None) -> Any:
     """A processor with the backbone's own mean and deviation, and sizes that its patches divide.
 
     Args:
@@ -176,7 +177,7 @@ def statistics_of(model: ProLabForSemanticSegmentation, folder: str | Path | Non
 def add_images(
     model: ProLabForSemanticSegmentation,
     dataset: LabeledImages,
-    processor: Any,
+    processor: ImageProcessor,
     *,
     folder: str | Path | None = None,
     **options: Unpack[SolveOptions],
@@ -264,7 +265,7 @@ def in_closed_form(
 def solve_last_layer(
     model: ProLabForSemanticSegmentation,
     dataset: LabeledImages,
-    processor: Any,
+    processor: ImageProcessor,
     *,
     head_inputs: str = "decoder",
     **options: Unpack[SolveOptions],
@@ -290,7 +291,7 @@ def solve_last_layer(
 def start_at_solution(
     model: ProLabForSemanticSegmentation,
     dataset: LabeledImages,
-    processor: Any,
+    processor: ImageProcessor,
     **options: Unpack[SolveOptions],
 ) -> Choice:
     """Puts the last layer of a model at the solution before it is trained; its objective stays what it is.
@@ -356,7 +357,7 @@ class Finish:
 def finish_by_solving(
     model: ProLabForSemanticSegmentation,
     dataset: LabeledImages,
-    processor: Any,
+    processor: ImageProcessor,
     measure: Callable[[ProLabForSemanticSegmentation], float],
     *,
     head_inputs: Sequence[str] = ("decoder", "decoder_and_backbone"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prolab_hf.evaluation.inference import inference_state
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
+from prolab_hf.protocols import ImageProcessor
 from prolab_hf.solving.accumulation import Collected, LabeledImages, NamedClasses, Pass, moments_fit
 from prolab_hf.solving.pixel_features import network_fingerprint, transform_fingerprint
 from prolab_hf.solving.solution import (
@@ -94,7 +95,10 @@ class SolveSettings:
 
 
 def solve_head(
-    model: ProLabForSemanticSegmentation, dataset: LabeledImages, processor: Any, settings: SolveSettings
+    model: ProLabForSemanticSegmentation,
+    dataset: LabeledImages,
+    processor: ImageProcessor,
+    settings: SolveSettings,
 ) -> None:
     """Solves the last layer of a `"linear_cosine"` model for the classes that it has, in place.
 
@@ -135,7 +139,10 @@ def run_pass(model: nn.Module, work: Pass, start: Collected, settings: SolveSett
 
 
 def pass_for(
-    model: ProLabForSemanticSegmentation, dataset: LabeledImages, processor: Any, settings: SolveSettings
+    model: ProLabForSemanticSegmentation,
+    dataset: LabeledImages,
+    processor: ImageProcessor,
+    settings: SolveSettings,
 ) -> Pass:
     """The pass over the images with the features that the model's last layer sees."""
     parameter = next(p for p in model.parameters() if p.is_floating_point())
@@ -216,6 +223,7 @@ def install(model: ProLabForSemanticSegmentation, collected: Collected, settings
     config.solution = {
         **choice.to_dict(),
         "num_images": total.num_images,
+        "num_pixels": int(total.counts.sum().round()),
         "num_features": total.num_features,
         "spoken_share": overall,
         "spoken_share_per_class": {name: share for name, share in zip(config.trained_classes, per_class)},

@@ -274,7 +274,7 @@ class ClassStatistics:
         number = sums.shape[1]
         moments = torch.zeros(*packed.shape[:-1], number, number, dtype=torch.float64)
         upper = torch.triu_indices(number, number)
-        moments[..., upper[0], upper[1]] = packed
+        moments[..., upper[0], upper[1]] = packed.double()  # may be stored in float32
         values: dict[str, object] = dict(facts)
         values.pop("format_version")
         return cls(

@@ -10,7 +10,6 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -291,7 +290,7 @@ def _read_evaluations(path: Path) -> object:
     return parse_json(text, path, what="list of evaluations")
 
 
-def checked_evaluations(entries: Any, *, until_step: int | None = None) -> list[Evaluation]:
+def checked_evaluations(entries: object, *, until_step: int | None = None) -> list[Evaluation]:
     """Evaluations as they are recorded, with every entry's form checked.
 
     Args:
@@ -303,10 +302,9 @@ def checked_evaluations(entries: Any, *, until_step: int | None = None) -> list[
     """
     checked: list[Evaluation] = []
     for entry in entries if isinstance(entries, list) else [entries]:
-        good = isinstance(entry, dict) and isinstance(entry.get("step"), int) and "mean_iou" in entry
-        scores = {
-            name: math.nan if value is None else value for name, value in (entry.items() if good else ())
-        }
+        fields = entry if isinstance(entry, dict) else {}
+        good = isinstance(fields.get("step"), int) and "mean_iou" in fields
+        scores = {name: math.nan if value is None else value for name, value in fields.items()}
         if not good or not all(isinstance(value, int | float) for value in scores.values()):
             raise ValueError(f"an evaluation is {entry!r:.80}; it must hold step and mean_iou.")
         if until_step is None or scores["step"] <= until_step:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,10 +22,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset, get_worker_in
 
 from prolab_hf.data.image_files import BrokenImageError
 from prolab_hf.data.label_coding import LabelCoding
+from prolab_hf.data.streaming.source import StreamingSource
 from prolab_hf.data.transforms import SegmentationDataset, Transform, collate
 from prolab_hf.evaluation.evaluate import as_sample, leave_signals_to_main
 from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.recipe import TrainingRecipe
+
+if TYPE_CHECKING:
+    from datasets import Dataset as ArrowDataset
 
 MOST_WORKERS = 8
 _READERS = 16
@@ -83,12 +87,12 @@ class TrainingExample:
     """Tensors of one image.
 
     Attributes:
-        tensors: `pixel_values` `(num_channels, height, width)` and `labels` `(height, width)`.
+        tensors: `pixel_values` `(num_channels, height, width)`, or `feature_maps`, and `labels` `(height, width)`.
         name: File or number that it comes from.
         skipped: What was said about broken images that it stands in for.
     """
 
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Any]
     name: str
     skipped: tuple[str, ...] = ()
 
@@ -158,16 +162,18 @@ class TrainingBatch:
     """What one forward pass sees.
 
     Attributes:
-        tensors: `pixel_values` `(batch_size, num_channels, height, width)` and `labels`.
+        tensors: `pixel_values` `(batch_size, num_channels, height, width)`, or `feature_maps`, and `labels`.
         names: Files or numbers of its images.
         valid_pixels: Labeled pixels, which its loss is a mean over.
         skipped: What was said about broken images.
+        position: Of a stream: the worker that read it, and where that is after it.
     """
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Any]
     names: list[str]
     valid_pixels: int
     skipped: list[str]
+    position: tuple[int, dict[str, Any]] | None = None
 
     def pin_memory(self) -> "TrainingBatch":
         """Called by the dataloader for a faster transfer to a CUDA device."""
@@ -186,8 +192,14 @@ def collate_examples(
         count_void: Whether void pixels are in the mean of the loss, too (`void_pixels="dilute"`, of the property
             loss; a class loss beside it leaves them out, and is then weighed by pass instead of by pixel).
     """
-    tensors = [{name: example.tensors[name] for name in ("pixel_values", "labels")} for example in examples]
-    batch = collate(tensors, ignore_index=ignore_index)
+    maps = [example.tensors.get("feature_maps") for example in examples]
+    if maps[0] is not None:  # cached features instead of images, all of one size
+        batch = {"labels": torch.stack([example.tensors["labels"] for example in examples])}
+        batch["feature_maps"] = type(maps[0]).stack(maps)
+    else:
+        names = ("pixel_values", "labels")
+        tensors = [{name: example.tensors[name] for name in names} for example in examples]
+        batch = collate(tensors, ignore_index=ignore_index)
     labels = batch["labels"]
     valid = labels.numel() if count_void else int((labels != ignore_index).sum())
     skipped = [words for example in examples for words in example.skipped]
@@ -202,6 +214,11 @@ def _start_worker(number: int) -> None:
         # Its epoch is shared between processes, but workers may be an epoch apart at the same time.
         shared = view.dataset
         view.dataset = SegmentationDataset(shared.source, shared.transform, seed=shared.seed)
+
+
+def number_of_images(dataset: object) -> int:
+    """Length of a training set; 0 for a stream, which has none."""
+    return 0 if isinstance(dataset, StreamingSource) else len(dataset)  # type: ignore[arg-type]
 
 
 def worker_count(recipe: TrainingRecipe, num_local_processes: int = 1) -> int:
@@ -314,7 +331,7 @@ def _file_lines(pairs: Iterable[tuple[Path, Path]], root: Path | None) -> list[s
         return list(readers.map(line, [Path(path) for pair in pairs for path in pair]))
 
 
-def _table_lines(table: Any, columns: list[str]) -> list[str]:
+def _table_lines(table: "ArrowDataset", columns: list[str]) -> list[str]:
     """Paths and byte counts of the cells of a `datasets` set; the bytes themselves are not read."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers.utils import is_timm_available, is_torchvision_available
 
 from prolab_hf.data.image_files import SegmentationSource
+from prolab_hf.data.rare_crops import RareCrops
 from prolab_hf.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -35,6 +36,7 @@ from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.progress import without_foreign_bars
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
 from prolab_hf.training.checkpoints import export_into
+from prolab_hf.training.data_loading import TrainingExamples
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.training_loop import TrainingLoop, evaluation_settings
 from prolab_hf.training.training_state import RunStorage
@@ -136,7 +138,7 @@ def _processor_statistics(name: str) -> Any:
     return processor.image_mean, processor.image_std
 
 
-def _vit_adapter(recipe: TrainingRecipe, source: Any, *, pretrained: bool) -> Any:
+def _vit_adapter(recipe: TrainingRecipe, source: object, *, pretrained: bool) -> Any:
     """A ViT-Adapter around a plain vision transformer: a module with weights, or its configuration."""
     from prolab_hf.model.configuration_vit_adapter import ViTAdapterConfig
     from prolab_hf.model.modeling_vit_adapter import ViTAdapterBackbone
@@ -162,7 +164,11 @@ def _vit_config(name: str, *, local: bool) -> PreTrainedConfig:
 
 
 def training_transform(
-    recipe: TrainingRecipe, processor: ImageProcessor | None = None, *, ignore_index: int = 255
+    recipe: TrainingRecipe,
+    processor: ImageProcessor | None = None,
+    *,
+    ignore_index: int = 255,
+    rare_crops: RareCrops | None = None,
 ) -> TrainTransform:
     """The augmentation that a recipe describes.
 
@@ -170,6 +176,7 @@ def training_transform(
         recipe: Crop, scales, flip, color distortion.
         processor: Its `image_mean` and `image_std` are used; ImageNet's without one.
         ignore_index: Label of void pixels and of those that padding adds.
+        rare_crops: Of `balance.rare_class_crops`, which needs counts of the training set.
     """
     mean, std = image_statistics(processor)
     data = recipe.data
@@ -184,7 +191,34 @@ def training_transform(
         std=std,
         ignore_index=ignore_index,
         value_range=getattr(processor, "value_range", None),
+        rare_crops=rare_crops,
     )
+
+
+def training_examples(
+    model: nn.Module,
+    dataset: ImageMaskPairs | Examples,
+    recipe: TrainingRecipe,
+    processor: ImageProcessor | None,
+    rare_crops: RareCrops | None,
+    *,
+    skip_broken: bool,
+) -> TrainingExamples:
+    """Examples of a run, augmented as its recipe says.
+
+    Args:
+        model: Its ignore index is read.
+        dataset: Gives samples, pairs (image, mask), or tensors that are taken as they are.
+        recipe: Crop, scales, flip, color distortion, seed.
+        processor: Its statistics are used; `None` where the data set gives tensors.
+        rare_crops: Of the run's balance of classes.
+        skip_broken: Take the next image instead of one that cannot be decoded.
+    """
+    transform: TrainTransform | None = None
+    if processor is not None:
+        ignore_index = getattr(model.config, "semantic_loss_ignore_index", 255)
+        transform = training_transform(recipe, processor, ignore_index=ignore_index, rare_crops=rare_crops)
+    return TrainingExamples(dataset, transform, seed=recipe.seed, skip_broken=skip_broken)
 
 
 def train_dataset(
@@ -263,6 +297,22 @@ def image_processor(recipe: TrainingRecipe, config: ProLabConfig, **options: Any
     return processor_class.from_model_config(config, **{**geometry, **options})
 
 
+def default_processor(recipe: TrainingRecipe, model: nn.Module) -> ImageProcessor:
+    """The image processor that a recipe describes, for a model of ours.
+
+    Raises:
+        ValueError: The model is another one, whose processor cannot be guessed.
+    """
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "temperature"):
+        raise ValueError(
+            f"The data set gives images, and a {type(model).__name__} needs its own image processor for them; pass "
+            "processor."
+        )
+    mean, std = backbone_statistics(recipe)
+    return image_processor(recipe, config, image_mean=list(mean), image_std=list(std))
+
+
 def image_statistics(processor: ImageProcessor | None) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and standard deviation per channel that a processor normalizes with."""
     mean = getattr(processor, "image_mean", None) or IMAGENET_MEAN
@@ -304,6 +354,8 @@ def solve_after_training(
         eval_dataset: Images that decide.
     """
     storage, processor = loop.storage, loop.storage.processor
+    if processor is None and loop.recipe.closed_form.finish == "auto":
+        return
     solving = _solving("finish", processor)
     if solving is None:
         return

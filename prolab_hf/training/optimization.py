@@ -213,7 +213,7 @@ class AveragedWeights:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.num_updates = 0
-        self.tensors = {name: value.detach().clone() for name, value in _floating_state(model)}
+        self.tensors = {name: value.detach().clone() for name, value in self.floating_state(model)}
         self._originals: dict[str, Tensor] | None = None
 
     @torch.no_grad()
@@ -221,7 +221,7 @@ class AveragedWeights:
         """Moves the average towards the model; call after each optimizer step."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        for name, value in _floating_state(model):
+        for name, value in self.floating_state(model):
             self.tensors[name].lerp_(value.to(self.tensors[name].dtype), 1.0 - decay)
 
     @torch.no_grad()
@@ -233,8 +233,8 @@ class AveragedWeights:
         """
         if self._originals is not None:
             raise RuntimeError("The averaged weights are in the model already; call swap_out first.")
-        self._originals = {name: value.detach().clone() for name, value in _floating_state(model)}
-        for name, value in _floating_state(model):
+        self._originals = {name: value.detach().clone() for name, value in self.floating_state(model)}
+        for name, value in self.floating_state(model):
             value.copy_(self.tensors[name])
 
     @torch.no_grad()
@@ -246,10 +246,10 @@ class AveragedWeights:
         """
         if self._originals is None:
             raise RuntimeError("The averaged weights are not in the model; call swap_in first.")
-        for name, value in _floating_state(model):
+        for name, value in self.floating_state(model):
             value.copy_(self._originals[name])
         self._originals = None
 
-
-def _floating_state(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return [(name, value) for name, value in model.state_dict().items() if value.is_floating_point()]
+    def floating_state(self, model: nn.Module) -> list[tuple[str, Tensor]]:
+        """What is averaged: name and content."""
+        return [(name, value) for name, value in model.state_dict().items() if value.is_floating_point()]

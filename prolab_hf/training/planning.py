@@ -126,6 +126,12 @@ class TrainingPlan:
         """Estimated memory of one device."""
         return self.state_bytes + self.activation_bytes * self.recipe.schedule.batch_size
 
+    @property
+    def exchanged_bytes(self) -> int:
+        """What a device sends per step in plain data parallelism: gradients in float32, summed in a ring."""
+        devices = self.num_processes
+        return 2 * (devices - 1) * 4 * self.num_trainable // devices
+
     def rows(self) -> list[tuple[str, str]]:
         """The plan as (what, how much)."""
         recipe = self.recipe
@@ -150,6 +156,7 @@ class TrainingPlan:
                 f"{self.images_per_step} = {self.num_processes} device(s) x {recipe.schedule.batch_size} x "
                 f"{self.accumulation} accumulated",
             ),
+            *self._exchange(),
             ("steps", f"{self.total_iterations:,}{epochs}"),
             ("learning rate", self._schedule()),
             (
@@ -158,10 +165,17 @@ class TrainingPlan:
             ),
             ("augmentation", self._augmentation()),
             ("supervision", self._supervision()),
+            *self._small_run(),
             ("test", self._test()),
             ("mixed precision", self.precision),
             *self._times(),
         ]
+
+    def _exchange(self) -> list[tuple[str, str]]:
+        if self.num_processes == 1:
+            return []
+        sent = f"{_three(self.exchanged_bytes / 2**20)} MiB per step (gradients, plain data parallelism)"
+        return [("sent by each device", sent)]
 
     def _times(self) -> list[tuple[str, str]]:
         text = f"{_three(self.gpu_hours)} GPU hours"
@@ -195,9 +209,33 @@ class TrainingPlan:
         normalized = "normalized" if value["normalize_pixel_embeddings"] else "not normalized"
         return (
             f"property loss x {value['property_loss_weight']:g}, class loss x {value['class_loss_weight']:g}, "
-            f"auxiliary head x {value['auxiliary_loss_weight']:g}, T {value['temperature']:g}, {normalized}, "
+            f"auxiliary head x {value['auxiliary_loss_weight']}, T {value['temperature']:g}, {normalized}, "
             f"void pixels {value['void_pixels']!r}"
         )
+
+    def _small_run(self) -> list[tuple[str, str]]:
+        """Rows about what only some runs do: rare classes, frozen parts, a length that is not known yet."""
+        recipe, rows = self.recipe, []
+        balance = recipe.balance
+        if balance.class_weights != "none" or balance.rare_class_crops:
+            crops = f", {balance.rare_class_crops:.0%} of the crops around rare classes"
+            weights = f"weights {balance.class_weights}"
+            rows.append(("rare classes", weights + (crops if balance.rare_class_crops else "")))
+        if recipe.peft.method is not None:
+            targets = "its attention or pointwise convolutions" if not recipe.peft.targets else "named layers"
+            rows.append(
+                ("backbone", f"LoRA of rank {recipe.peft.rank}, alpha {recipe.peft.alpha:g}, on {targets}")
+            )
+        if recipe.model.freeze != "none":
+            cached = f", features cached for {recipe.features.copies} copies" if recipe.features.cache else ""
+            rows.append(("frozen", f"{recipe.model.freeze}{cached}"))
+        if recipe.schedule.max_minutes is not None:
+            rows.append(
+                ("length", f"{recipe.schedule.max_minutes:g} minutes; the run times its own first steps")
+            )
+        if recipe.evaluation.early_stopping is not None:
+            rows.append(("early stopping", f"after {recipe.evaluation.early_stopping} evaluations no better"))
+        return rows
 
     def _test(self) -> str:
         evaluation = self.recipe.evaluation
@@ -241,20 +279,25 @@ def plan(
     Raises:
         ValueError: The recipe counts epochs and `num_images` is unknown.
     """
-    if recipe.schedule.max_iterations is None and num_images is None:
+    if recipe.schedule.epochs is not None and num_images is None:
         raise ValueError(
             f"The recipe trains for {recipe.schedule.epochs:g} epochs, so the number of training images is needed; "
             "give the data, or max_iterations."
         )
-    total = recipe.total_iterations(num_images or 0, num_processes=num_processes)
     accumulation = recipe.accumulation_for(num_processes)
     images = recipe.schedule.batch_size * num_processes * accumulation
     precision = "bf16" if recipe.device.mixed_precision == "auto" else recipe.device.mixed_precision
-    flops, activations = _measure(model, recipe, half=precision != "no")
+    flops, in_backbone, activations = _measure(model, recipe, half=precision != "no")
     num_parameters = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     peak = peak_teraflops or PEAK_TERAFLOPS[precision]
-    work = flops * BACKWARD_FACTOR * total * images
+    per_step = _step_flops(recipe, flops, in_backbone) * images
+    if recipe.schedule.max_minutes is not None and recipe.schedule.planned_iterations is None:
+        speed = (peak if here is None else here.teraflops) * 1e12 * utilization
+        steps = max(1, int(60 * recipe.schedule.max_minutes * speed * num_processes / per_step))
+        recipe = recipe.replace(**{"schedule.planned_iterations": steps})
+    total = recipe.total_iterations(num_images or 0, num_processes=num_processes)
+    work = per_step * total
     return TrainingPlan(
         recipe=recipe,
         label_space=_label_space(recipe, model),
@@ -276,11 +319,22 @@ def plan(
             *_measured_words(here, utilization),
             f"Reference GPU: {peak:g} TFLOP/s peak (an A100 at {'half precision' if precision != 'no' else 'TF32'}"
             f"{', given' if peak_teraflops else ''}), {utilization:.0%} of it reached, a step costs "
-            f"{BACKWARD_FACTOR:g} forward passes, evaluation and data loading not counted.",
+            f"{BACKWARD_FACTOR:g} forward passes (1 of a frozen backbone, 2 of one with adapters, 0 of one whose "
+            "features are cached), evaluation and data loading not counted.",
             "Operations: matrix products and convolutions. Operations and memory are counted without the loss "
             "and the auxiliary head; memory without the allocator's overhead and the framework itself.",
         ),
     )
+
+
+def _step_flops(recipe: TrainingRecipe, flops: int, in_backbone: int) -> float:
+    """Operations of a training step per image, of which a frozen backbone needs no or little backward."""
+    factor = BACKWARD_FACTOR
+    if recipe.peft.method is not None:
+        factor = 2.0
+    elif recipe.model.freeze == "backbone":
+        factor = 0.0 if recipe.features.cache else 1.0
+    return BACKWARD_FACTOR * (flops - in_backbone) + factor * in_backbone
 
 
 def _measured_words(here: DeviceSpeed | None, utilization: float) -> tuple[str, ...]:
@@ -318,13 +372,13 @@ def _three(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _measure(model: nn.Module, recipe: TrainingRecipe, *, half: bool) -> tuple[int, int]:
-    """FLOPs of a forward pass and bytes kept for the backward pass, both per crop."""
+def _measure(model: nn.Module, recipe: TrainingRecipe, *, half: bool) -> tuple[int, int, int]:
+    """FLOPs of a forward pass, those of the backbone, and bytes kept for the backward pass, all per crop."""
     config: Any = model.config
     height, width = recipe.crop_height_width
     kept: dict[int, Tensor] = {}
 
-    def remember(tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> Tensor:
         # One entry per storage: views take no memory of their own. Holding it keeps the key unique.
         kept.setdefault(tensor.untyped_storage()._cdata, tensor)
         return tensor
@@ -339,9 +393,15 @@ def _measure(model: nn.Module, recipe: TrainingRecipe, *, half: bool) -> tuple[i
         copy.to_empty(device="cpu").train()
         pixel_values = torch.empty(_PASSES_MEASURED, 3, height, width)
         own = {tensor.untyped_storage()._cdata for tensor in (*copy.parameters(), *copy.buffers())}
-        with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             copy(pixel_values=pixel_values)
         size = sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in own)
     # Half precision keeps most of it in two bytes instead of four.
     size = size // 2 if half else size
-    return counter.get_total_flops() // _PASSES_MEASURED, math.ceil(size / _PASSES_MEASURED)
+    counts: Any = counter.get_flop_counts()
+    in_backbone = sum(counts.get(f"{type(model).__name__}.backbone", {}).values())
+    return (
+        counter.get_total_flops() // _PASSES_MEASURED,
+        in_backbone // _PASSES_MEASURED,
+        math.ceil(size / _PASSES_MEASURED),
+    )

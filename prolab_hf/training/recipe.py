@@ -12,7 +12,15 @@ import torch
 
 from prolab_hf.files import read_json_object, write_json
 from prolab_hf.suggestions import did_you_mean
-from prolab_hf.training.recipe_fields import (
+from prolab_hf.training.recipe_fields.adaptation import (
+    BalanceFields,
+    FeatureCacheFields,
+    PeftFields,
+    check_frozen_parts,
+)
+from prolab_hf.training.recipe_fields.bounds import RecipeGroup
+from prolab_hf.training.recipe_fields.config_fields import check_config, config_defaults
+from prolab_hf.training.recipe_fields.groups import (
     CheckpointFields,
     ClosedFormFields,
     DataFields,
@@ -20,62 +28,11 @@ from prolab_hf.training.recipe_fields import (
     EvaluationFields,
     ModelFields,
     OptimizerFields,
-    RecipeGroup,
     ScheduleFields,
-    check_config,
-    config_defaults,
 )
+from prolab_hf.training.recipe_fields.names import FLAT_NAMES, GROUPS, PLAIN_FIELDS, field_names
 
 WARMUP_ITERATIONS = 1500  # of the published runs
-GROUPS: dict[str, type[RecipeGroup]] = {
-    kind.group: kind
-    for kind in (
-        OptimizerFields,
-        ScheduleFields,
-        DataFields,
-        EvaluationFields,
-        CheckpointFields,
-        DeviceFields,
-        ModelFields,
-        ClosedFormFields,
-    )
-}
-PLAIN_FIELDS = {"name": "", "seed": 0, "log_every": 10}
-# Fields that had another name when recipes were flat; the others kept theirs.
-_RENAMED = {
-    "eval_every": "evaluation.every",
-    "eval_batch_size": "evaluation.batch_size",
-    "test_mode": "evaluation.mode",
-    "test_crop_size": "evaluation.crop_size",
-    "test_stride": "evaluation.stride",
-    "test_scale": "evaluation.scale",
-    "test_size_multiple": "evaluation.size_divisor",
-    "save_every": "checkpoints.every",
-    "keep_checkpoints": "checkpoints.keep",
-}
-_ONCE_FLAT_CONFIG = (
-    "decoder",
-    "hidden_size",
-    "temperature",
-    "normalize_pixel_embeddings",
-    "auxiliary_loss_weight",
-    "property_loss_weight",
-    "class_loss_weight",
-    "void_pixels",
-    "classifier_dropout_prob",
-)
-FLAT_NAMES: dict[str, str] = {
-    **{
-        item.name: f"{name}.{item.name}"
-        for name, kind in GROUPS.items()
-        if name not in ("evaluation", "checkpoints", "closed_form")
-        for item in dataclasses.fields(kind)
-    },
-    "final_weights": "checkpoints.final_weights",
-    **_RENAMED,
-    **{name: f"config.{name}" for name in _ONCE_FLAT_CONFIG},
-}
-"""Name of a field in the flat recipes of before -> its dotted name."""
 
 
 class RecipeValues(TypedDict, total=False):
@@ -92,6 +49,9 @@ class RecipeValues(TypedDict, total=False):
     device: DeviceFields | Mapping[str, object]
     model: ModelFields | Mapping[str, object]
     closed_form: ClosedFormFields | Mapping[str, object]
+    balance: BalanceFields | Mapping[str, object]
+    peft: PeftFields | Mapping[str, object]
+    features: FeatureCacheFields | Mapping[str, object]
     config: Mapping[str, object]
 
 
@@ -99,7 +59,8 @@ class RecipeValues(TypedDict, total=False):
 class TrainingRecipe:
     """All hyper-parameters of a run; two runs with equal recipes, data and seeds do the same steps.
 
-    Say how long to train with `schedule.max_iterations` (optimizer steps) or `schedule.epochs`, not both.
+    Say how long to train with one of `schedule.max_iterations` (optimizer steps), `schedule.epochs` and
+    `schedule.max_minutes`.
 
     Attributes:
         name: Name of a published recipe, or free text.
@@ -113,6 +74,9 @@ class TrainingRecipe:
         device: Precision and memory layout.
         model: Backbone and property space.
         closed_form: Where the last layer is solved instead of trained.
+        balance: What is done for rare classes.
+        peft: Low-rank adapters on the backbone.
+        features: Cached features of a frozen backbone.
         config: Fields of `ProLabConfig` that differ from its defaults (`decoder`, `hidden_size`, ...).
 
     Raises:
@@ -138,6 +102,9 @@ class TrainingRecipe:
     device: DeviceFields
     model: ModelFields
     closed_form: ClosedFormFields
+    balance: BalanceFields
+    peft: PeftFields
+    features: FeatureCacheFields
     config: Mapping[str, object] = field(hash=False)
 
     def __init__(self, **values: Unpack[RecipeValues]) -> None:
@@ -163,6 +130,7 @@ class TrainingRecipe:
                 f"learning_rate {self.optimizer.learning_rate}."
             )
         check_config(self.config)
+        check_frozen_parts(self.model, self.peft, self.features)
 
     def __getattr__(self, name: str) -> Any:
         # Only asked for what is no field: the names of before.
@@ -219,10 +187,15 @@ class TrainingRecipe:
             num_processes: Number of devices.
 
         Raises:
-            ValueError: The warm-up would not end before the run does.
+            ValueError: The warm-up would not end before the run does, or the run has not planned its steps yet.
         """
         schedule = self.schedule
-        total = schedule.max_iterations
+        total = schedule.max_iterations or schedule.planned_iterations
+        if total is None and schedule.max_minutes is not None:
+            raise ValueError(
+                f"schedule.max_minutes is {schedule.max_minutes:g}: the number of steps is known once the run has "
+                "timed its first ones."
+            )
         if total is None:
             per_step = schedule.batch_size * num_processes * self.accumulation_for(num_processes)
             total = max(1, math.ceil((schedule.epochs or 0) * num_images / per_step))
@@ -268,7 +241,7 @@ class TrainingRecipe:
     # ---- copies and files ---------------------------------------------------------------------------------
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with other values; setting one of `max_iterations` and `epochs` clears the other.
+        """A copy with other values; setting one of `max_iterations`, `epochs` and `max_minutes` clears the others.
 
         Args:
             changes: By dotted name (`**{"optimizer.learning_rate": 1e-4}`), or a whole group by its name. The
@@ -280,9 +253,9 @@ class TrainingRecipe:
         nested = _nested(changes, warn=True)
         length = nested.get("schedule")
         if isinstance(length, dict):
-            for one, other in (("max_iterations", "epochs"), ("epochs", "max_iterations")):
-                if length.get(one) is not None:
-                    length.setdefault(other, None)
+            lengths = ("max_iterations", "epochs", "max_minutes", "planned_iterations")
+            if any(length.get(name) is not None for name in lengths[:3]):
+                length = nested["schedule"] = {**dict.fromkeys(lengths), **length}
         values = self.to_dict()
         for name, value in nested.items():
             if (
@@ -333,12 +306,6 @@ class TrainingRecipe:
             return cls.from_dict(values)
         except ValueError as error:
             raise ValueError(f"The recipe {path}: {error}") from error
-
-
-def field_names() -> list[str]:
-    """Dotted names of all fields, without those of `ProLabConfig` (`config.NAME`)."""
-    grouped = (f"{name}.{item.name}" for name, kind in GROUPS.items() for item in dataclasses.fields(kind))
-    return [*PLAIN_FIELDS, *grouped]
 
 
 def flat_values(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -416,19 +383,24 @@ def _warn_of(name: str, *, stacklevel: int) -> None:
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
 __all__ = [
+    "FLAT_NAMES",
+    "BalanceFields",
     "CheckpointFields",
     "ClosedFormFields",
     "DataFields",
     "DeviceFields",
     "EvaluationFields",
+    "FeatureCacheFields",
     "ModelFields",
     "OptimizerFields",
+    "PeftFields",
     "ScheduleFields",
     "TrainingRecipe",
     "config_defaults",
+    "field_names",
 ]

@@ -11,12 +11,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from torch import Tensor
 
 from prolab_hf.evaluation.metrics import SegmentationScores
+from prolab_hf.evaluation.property_statistics import PropertySummary
 from prolab_hf.files import write_text
 
 SECONDS_BETWEEN_LINES = 20.0
@@ -53,6 +52,11 @@ class TrainingDisplay:
     def __enter__(self) -> Self:
         self._bar.start()
         return self
+
+    def plan(self, total: int) -> None:
+        """Sets the number of steps, where it was not known at the start."""
+        self.total = total
+        self._bar.update(self._train_task, total=total)
 
     def __exit__(
         self,
@@ -117,7 +121,7 @@ class RunFacts:
 
     Attributes:
         device: Device and what it computes with, for example `"cpu (2 threads), full precision"`.
-        num_images: Training images.
+        num_images: Training images; 0 for a stream.
         num_eval_images: Evaluation images.
         num_labels: Classes, if known.
         total: Steps of the run.
@@ -139,14 +143,17 @@ class RunFacts:
 
     def lines(self) -> list[str]:
         """The facts, a line each."""
-        epochs = self.total * self.images_per_step / self.num_images
+        images, epochs = "a stream of", ""
+        if self.num_images:
+            images = f"{self.num_images:,}"
+            epochs = f" ({self.total * self.images_per_step / self.num_images:,.1f} epochs)"
         classes = "" if self.num_labels is None else f", {self.num_labels} classes"
         evaluation = f"evaluation every {self.evaluate_every}, " if self.num_eval_images else ""
         going_on = f", going on after step {self.first_step:,}" if self.first_step else ""
         return [
             f"device: {self.device}",
-            f"data: {self.num_images:,} training images, {self.num_eval_images:,} evaluation images{classes}",
-            f"run: {self.total:,} steps of {self.images_per_step} images ({epochs:,.1f} epochs), {evaluation}"
+            f"data: {images} training images, {self.num_eval_images:,} evaluation images{classes}",
+            f"run: {self.total:,} steps of {self.images_per_step} images{epochs}, {evaluation}"
             f"checkpoint every {self.save_every}{going_on}",
         ]
 
@@ -219,9 +226,17 @@ class TrainingLog:
             step: Steps done.
             values: What JSON can hold; a number that is not finite becomes `null`.
         """
-        plain = {name: None if _is_undefined(value) else value for name, value in values.items()}
+        line = {"event": event, "step": step, **_plain(values)}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, "step": step, **plain}) + "\n")
+            file.write(json.dumps(line) + "\n")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON can hold."""
+    return {
+        name: _plain(value) if isinstance(value, Mapping) else None if _is_undefined(value) else value
+        for name, value in values.items()
+    }
 
 
 def _is_undefined(value: object) -> bool:
@@ -241,9 +256,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
             entries.append(entry)
     return entries
-
-
-SECONDS_BETWEEN_READINGS = 0.5
 
 
 @dataclass(frozen=True)
@@ -296,7 +308,14 @@ class Reporter:
         self.display.show_step(step, {"loss": self._shown_loss, **values})
 
     def tell_evaluation(
-        self, step: int, scores: SegmentationScores, class_names: list[str], seconds: float, is_best: bool
+        self,
+        step: int,
+        scores: SegmentationScores,
+        class_names: list[str],
+        seconds: float,
+        is_best: bool,
+        *,
+        properties: PropertySummary | None = None,
     ) -> None:
         """Records the scores of an evaluation and shows the means.
 
@@ -306,7 +325,9 @@ class Reporter:
             class_names: Names in the order of the ids.
             seconds: That it took.
             is_best: Whether no evaluation before was as good.
+            properties: What the properties did, if the model has any.
         """
+        of_properties = {} if properties is None else {"properties": properties.to_dict()}
         self.tell(
             "evaluation",
             step,
@@ -314,6 +335,7 @@ class Reporter:
             pixel_accuracy=scores.pixel_accuracy,
             seconds=seconds,
             classes=scores.to_dict(class_names)["per_class"],
+            **of_properties,
         )
         self.display.show_line(
             f"step {step}/{self.total}  mIoU {scores.mean_iou:.4f}  "
@@ -333,57 +355,6 @@ class Reporter:
         self.log.write(kind, step, **values)
         for callback in self.callbacks:
             callback(TrainingEvent(kind, step, self.total, values))
-
-
-class LossWindow:
-    """Loss since the last log line, kept on the device: reading it back makes the device wait.
-
-    Args:
-        device: Of the loss.
-        resumed: Sum and number of losses that the run had in its window when it was stopped.
-    """
-
-    def __init__(self, device: torch.device, resumed: tuple[float, int] = (0.0, 0)) -> None:
-        self._steps = resumed[1]
-        self._sum = torch.full((), resumed[0], device=device)
-        self._bad_step = torch.full((), -1, dtype=torch.int64, device=device)
-        self._last_reading = 0.0
-        self._names: dict[int, list[str]] = {}
-
-    def add(self, loss: Tensor, step: int, names: list[str]) -> None:
-        """Adds the loss of a step and the names of its images."""
-        self._steps += 1
-        self._sum += loss
-        self._names[step] = names
-        is_first_bad = ~torch.isfinite(loss) & (self._bad_step < 0)
-        self._bad_step = torch.where(is_first_bad, step, self._bad_step)
-
-    def recent_mean(self) -> float | None:
-        """Mean loss of the window, at most twice a second; `None` in between."""
-        now = time.monotonic()
-        if now - self._last_reading < SECONDS_BETWEEN_READINGS or not self._steps:
-            return None
-        self._last_reading = now
-        return float(self._sum / self._steps)
-
-    def first_bad_step(self) -> tuple[int, list[str]] | None:
-        """The first step of the session whose loss was not finite, with the names of its images."""
-        step = int(self._bad_step)
-        names = self._names.get(step, [])
-        self._names.clear()
-        return None if step < 0 else (step, names)
-
-    def state(self) -> tuple[float, int]:
-        """Sum and number of the losses in the window."""
-        total = float(self._sum)
-        # After a loss that is not finite there is nothing to go on with.
-        return (total, self._steps) if math.isfinite(total) else (0.0, 0)
-
-    def take(self) -> Tensor:
-        """Mean loss of the window, on the device; starts a new window."""
-        mean = self._sum / max(self._steps, 1)
-        self._steps, self._sum = 0, torch.zeros_like(self._sum)
-        return mean
 
 
 class TrainingInterrupted(KeyboardInterrupt):

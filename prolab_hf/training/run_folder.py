@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,13 +42,19 @@ RECIPE_FILE = "training_recipe.json"
 LOG_FILE = "training_log.jsonl"
 BAD_BATCH_FILE = "not_finite_batch.json"
 SKIPPED_FILE = "skipped_images.txt"
+BALANCE_FILE = "class_balance.json"
 LOCK_FILE = ".training.lock"
+TRACKED_RUNS_FILE = "tracked_runs.json"
+"""Which run of each tracker a training run is, for the day that it is resumed."""
 # A resumed run may change these without becoming another run.
 FREE_FIELDS = {
     "name",
     "log_every",
     "evaluation.every",
     "evaluation.batch_size",
+    "evaluation.early_stopping",
+    "evaluation.least_improvement",
+    "features.folder",
     "checkpoints.every",
     "checkpoints.keep",
     "checkpoints.final_weights",
@@ -264,7 +271,7 @@ def discard_run(output_dir: Path) -> None:
             _remove_checkpoint(path)
     if root.is_dir() and not root.is_symlink() and not any(root.iterdir()):
         root.rmdir()
-    for name in (RECIPE_FILE, LOG_FILE, BAD_BATCH_FILE, SKIPPED_FILE):
+    for name in (RECIPE_FILE, LOG_FILE, BAD_BATCH_FILE, SKIPPED_FILE, BALANCE_FILE):
         (output_dir / name).unlink(missing_ok=True)
 
 
@@ -301,6 +308,8 @@ def _remove_export(output_dir: Path) -> None:
         path = output_dir / Path(name).name
         if path.is_file() and path.stat().st_size == size:
             path.unlink()
+        elif path.is_dir() and (path / "adapter_config.json").is_file():
+            shutil.rmtree(path)
 
 
 # ---- is it the same run? -----------------------------------------------------------------------------------

@@ -1,43 +1,54 @@
 """Training from Python: one device or many through Accelerate, with exact resume."""
 
 import contextlib
-import logging
-import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, gather_object, parse_flag_from_env, set_seed
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
 from torch import nn
 
+from prolab_hf.data.streaming.source import StreamingSource
 from prolab_hf.data.transforms import SegmentationDataset
 from prolab_hf.evaluation.evaluate import check_classes, read_batches
 from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.evaluation.metrics import SegmentationScores
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
+from prolab_hf.training.balance.class_balance import prepare_balance
 from prolab_hf.training.checkpoints import (
     Evaluation,
     best_evaluation,
     check_free_space,
     earlier_evaluations,
 )
-from prolab_hf.training.data_loading import StepSampler, TrainingExamples, train_dataloader, worker_count
+from prolab_hf.training.data_loading import (
+    StepSampler,
+    TrainingBatch,
+    TrainingExamples,
+    number_of_images,
+    train_dataloader,
+    worker_count,
+)
+from prolab_hf.training.engines.launching import build_accelerator, build_engine
+from prolab_hf.training.engines.parts import PartsEngine
 from prolab_hf.training.from_recipe import (
-    backbone_statistics,
-    image_processor,
+    default_processor,
     solve_after_training,
     solve_before_training,
-    training_transform,
+    training_examples,
 )
-from prolab_hf.training.optimization import AveragedWeights, build_optimizer, build_scheduler
+from prolab_hf.training.frozen.adaptation import adapted_for_training
+from prolab_hf.training.frozen.feature_cache import cache_features
+from prolab_hf.training.length.early_stopping import check_early_stopping
+from prolab_hf.training.length.time_budget import plan_run, planned_before
+from prolab_hf.training.optimization import build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.reporting import (
     InterruptGuard,
-    LossWindow,
     Reporter,
     RunFacts,
     TrainingCallback,
@@ -55,6 +66,9 @@ from prolab_hf.training.run_folder import (
     open_output_folder,
     run_identity,
 )
+from prolab_hf.training.stream_loading import StreamState, check_stream, stream_batches
+from prolab_hf.training.tracking.loss_window import LossWindow
+from prolab_hf.training.tracking.trackers import Trackers, check_trackers
 from prolab_hf.training.training_loop import RunState, TrainingLoop
 from prolab_hf.training.training_state import (
     Progress,
@@ -65,8 +79,6 @@ from prolab_hf.training.training_state import (
     load_random_state,
     restore_average,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,7 @@ class TrainingResult:
 
 def train(
     model: nn.Module,
-    train_dataset: ImageMaskPairs | Examples,
+    train_dataset: ImageMaskPairs | Examples | StreamingSource,
     eval_dataset: ImageMaskPairs | Examples | None,
     *,
     recipe: TrainingRecipe,
@@ -114,6 +126,7 @@ def train(
     skip_broken: bool = False,
     show_progress: bool = True,
     callbacks: Sequence[TrainingCallback] = (),
+    report_to: Sequence[str] = (),
 ) -> TrainingResult:
     """Trains a segmentation model and exports it.
 
@@ -126,7 +139,7 @@ def train(
         model: Returns an output with `loss` and `logits`, and has `save_pretrained`: ours, or transformers'.
         train_dataset: Anything with `len()` and `[i]` that gives a `Sample` or a pair (image, mask of class ids).
             A mapping of `pixel_values` and `labels` is taken as it is, for augmentation of your own; `set_epoch`
-            is called where it exists.
+            is called where it exists. Or a `StreamingSource`, which is never downloaded as a whole.
         eval_dataset: The same for evaluation; `None` = never evaluate.
         recipe: All numbers of the run.
         output_dir: Folder of the run: checkpoints, log, recipe, and in the end the model.
@@ -138,6 +151,8 @@ def train(
         skip_broken: Take the next image instead of one that cannot be decoded, and list it, instead of stopping.
         show_progress: Show a progress bar (or lines, where there is no terminal) on standard error.
         callbacks: Called with every `TrainingEvent`, on the main process.
+        report_to: Trackers that are told as well: `tensorboard`, `trackio`, `wandb`, `mlflow`, `aim`. They are shown
+            the numbers of the log, and predictions at evaluations.
 
     Raises:
         FileExistsError: `output_dir` is not empty and neither `resume` nor `overwrite` was given, or another run is
@@ -146,34 +161,71 @@ def train(
             other data or classes.
         FloatingPointError: The loss or a weight is no longer finite; the images of the step are named.
         RuntimeError: A checkpoint could not be written.
+        ImportError: A tracker is not installed.
         TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
     """
+    check_trackers(report_to)
+    if isinstance(train_dataset, StreamingSource):
+        check_stream(recipe)
     _check_datasets(model, train_dataset, eval_dataset)
+    check_early_stopping(recipe.evaluation, has_images=eval_dataset is not None)
     output_dir = Path(output_dir)
     check_output_folder(output_dir, resume=resume, overwrite=overwrite)
     accelerator = build_accelerator(recipe)
-    total = recipe.total_iterations(len(train_dataset), num_processes=accelerator.num_processes)
+    started, total = time.monotonic(), 1
+    if recipe.schedule.max_minutes is None:
+        total = recipe.total_iterations(
+            number_of_images(train_dataset), num_processes=accelerator.num_processes
+        )
     if processor is None and not (_gives_tensors(train_dataset) and _gives_tensors(eval_dataset)):
         processor = default_processor(recipe, model)
     show = show_progress and accelerator.is_main_process
     lock = RunLock(output_dir) if accelerator.is_main_process else contextlib.nullcontext()
-    with lock, TrainingDisplay(total, enabled=show) as display, InterruptGuard() as guard:
+    adapted = adapted_for_training(model, recipe)
+    with lock, TrainingDisplay(total, enabled=show) as display, InterruptGuard() as guard, adapted as words:
         checkpoint = None
         if accelerator.is_main_process:
             checkpoint = open_output_folder(output_dir, resume=resume, overwrite=overwrite)
         checkpoint = gather_object([checkpoint])[0]
+        display.show_lines(words)
+        recipe = planned_before(checkpoint, recipe)
         storage = RunStorage(output_dir, model, processor, accelerator, recipe.checkpoints.keep)
         guard.last_good = storage.last_good
-        reporter = Reporter(total, callbacks, display)
         identity = run_identity(model, train_dataset, eval_dataset)
-        progress = _fresh_progress(recipe, accelerator, len(train_dataset), identity)
+        progress = _fresh_progress(recipe, accelerator, number_of_images(train_dataset), identity)
         if checkpoint is not None:
             progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
-        examples = _examples(model, train_dataset, recipe, processor, skip_broken=skip_broken)
+        balance = prepare_balance(
+            model,
+            train_dataset,
+            recipe,
+            output_dir,
+            accelerator,
+            resume=checkpoint is not None,
+            skip_broken=skip_broken,
+        )
+        display.show_lines(balance.lines())
+        examples = training_examples(
+            model, train_dataset, recipe, processor, balance.rare_crops, skip_broken=skip_broken
+        )
         if recipe.closed_form.init == "solve" and checkpoint is None:
             solve_before_training(model, train_dataset, processor, accelerator)
+        if recipe.features.cache:
+            examples = cache_features(model, examples, recipe, output_dir, accelerator, display.show_line)
+        if recipe.schedule.max_minutes is not None and recipe.schedule.planned_iterations is None:
+            recipe = plan_run(model, examples, eval_dataset, recipe, accelerator, processor, started=started)
+            progress.recipe = recipe.to_dict()
+        total = recipe.total_iterations(
+            number_of_images(train_dataset), num_processes=accelerator.num_processes
+        )
+        display.plan(total)
+        reporter = Reporter(total, callbacks, display)
         state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
         display.show_lines(_facts(state, recipe, accelerator, total, eval_dataset).lines())
+        trackers = None
+        if report_to and accelerator.is_main_process:
+            trackers = Trackers(report_to, output_dir, recipe, step=progress.step)
+            reporter.callbacks = [*reporter.callbacks, trackers]
         loop = TrainingLoop(
             state,
             recipe,
@@ -183,10 +235,11 @@ def train(
             reporter=reporter,
             guard=guard,
             skip_broken=skip_broken,
+            trackers=trackers,
         )
-        with contextlib.closing(state.batches):
+        with contextlib.closing(state.batches), trackers or contextlib.nullcontext():
             exported_step = loop.run()
-        if recipe.closed_form.finish == "solve" and eval_dataset is not None:
+        if recipe.closed_form.finish is not None and eval_dataset is not None:
             solve_after_training(loop, train_dataset, eval_dataset)
     return _result(loop, output_dir, exported_step)
 
@@ -215,7 +268,7 @@ def _result(loop: TrainingLoop, output_dir: Path, exported_step: int) -> Trainin
 def _check_datasets(
     model: nn.Module, train_dataset: ImageMaskPairs | Examples, eval_dataset: ImageMaskPairs | Examples | None
 ) -> None:
-    if len(train_dataset) == 0:
+    if not isinstance(train_dataset, StreamingSource) and len(train_dataset) == 0:
         raise ValueError("The training set is empty; check the folder and the split.")
     config = getattr(model, "config", None)
     ours = getattr(config, "semantic_loss_ignore_index", None)
@@ -234,79 +287,12 @@ def _check_datasets(
 def _gives_tensors(dataset: ImageMaskPairs | Examples | None) -> bool:
     if dataset is None or isinstance(dataset, SegmentationDataset):
         return True
+    if isinstance(dataset, StreamingSource):
+        return False
     try:
         return isinstance(dataset[0], Mapping)
     except (ValueError, OSError):  # a broken image, which the loop will name
         return False
-
-
-def default_processor(recipe: TrainingRecipe, model: nn.Module) -> ImageProcessor:
-    """The image processor that a recipe describes, for a model of ours.
-
-    Raises:
-        ValueError: The model is another one, whose processor cannot be guessed.
-    """
-    config: Any = getattr(model, "config", None)
-    if not hasattr(config, "temperature"):
-        raise ValueError(
-            f"The data set gives images, and a {type(model).__name__} needs its own image processor for them; pass "
-            "processor."
-        )
-    mean, std = backbone_statistics(recipe)
-    return image_processor(recipe, config, image_mean=list(mean), image_std=list(std))
-
-
-def _examples(
-    model: nn.Module,
-    dataset: ImageMaskPairs | Examples,
-    recipe: TrainingRecipe,
-    processor: ImageProcessor | None,
-    *,
-    skip_broken: bool,
-) -> TrainingExamples:
-    transform = None
-    if processor is not None:
-        ignore_index = getattr(model.config, "semantic_loss_ignore_index", 255)
-        transform = training_transform(recipe, processor, ignore_index=ignore_index)
-    return TrainingExamples(dataset, transform, seed=recipe.seed, skip_broken=skip_broken)
-
-
-def build_accelerator(recipe: TrainingRecipe) -> Accelerator:
-    """An Accelerator with the precision that the recipe asks for on this device.
-
-    Raises:
-        ValueError: The device cannot do it, or the launch configuration shards the model (FSDP, DeepSpeed).
-    """
-    # Without this, several processes on a machine without accelerator would each believe to be alone.
-    use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    precision = recipe.precision_on(PartialState(cpu=use_cpu).device)
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
-        # Accelerate allows one precision per process; a notebook or a test trains more than one model.
-        AcceleratorState._reset_state()
-    # Some backbones have parameters that no output depends on (Swin's last norm).
-    handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[handler], cpu=use_cpu)
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != accelerator.num_processes:
-        raise ValueError(
-            f"{started} processes were started, but Accelerate sees {accelerator.num_processes}; "
-            "start the run with `accelerate launch` or torchrun, or one process without WORLD_SIZE."
-        )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise ValueError(
-            f"The launch configuration asks for {accelerator.distributed_type.value}, whose sharded "
-            "checkpoints this loop does not write; use plain data parallelism (MULTI_GPU), or "
-            "transformers.Trainer."
-        )
-    asked = [name for name in ("FSDP", "DEEPSPEED") if parse_flag_from_env(f"ACCELERATE_USE_{name}")]
-    if asked and accelerator.is_main_process:
-        logger.warning(
-            "The launch configuration asks for %s, but on this device (%s) Accelerate shards nothing: every process "
-            "holds the whole model (plain data parallelism).",
-            asked[0],
-            accelerator.device.type,
-        )
-    return accelerator
 
 
 # ---- start and resume -------------------------------------------------------------------------------------
@@ -353,20 +339,12 @@ def _start(
     """Puts everything on the device and, with a checkpoint, back to where it was."""
     accelerator, total = storage.accelerator, reporter.total
     set_seed(recipe.seed, device_specific=True)
-    plain_model = model
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda" and recipe.device.sync_batch_norm:
-        plain_model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model.to(accelerator.device)
-    if recipe.device.channels_last:
-        model.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, recipe)
+    engine = build_engine(accelerator, recipe)
+    engine.start(model)
     if checkpoint is not None:
-        load_optimizer(checkpoint, optimizer, accelerator.scaler)
-    scheduler = build_scheduler(optimizer, recipe, total, first_step=progress.step)
-    average = AveragedWeights(model, recipe.optimizer.ema_decay) if recipe.optimizer.ema_decay else None
-    if average is not None and checkpoint is not None:
-        restore_average(average, checkpoint, progress.step)
-    model, prepared = accelerator.prepare(model, optimizer)
+        load_optimizer(checkpoint, engine, accelerator.scaler)
+        restore_average(engine, checkpoint, progress.step)
+    scheduler = build_scheduler(engine.optimizer, recipe, total, first_step=progress.step)
     if accelerator.is_main_process:
         if checkpoint is not None:
             # Without those of the steps that are about to be repeated; old checkpoints may make room.
@@ -376,38 +354,43 @@ def _start(
         reporter.log = TrainingLog(storage.output_dir / LOG_FILE, resumed_step=progress.step)
     rank, windows = accelerator.process_index, progress.loss_window
     window = LossWindow(accelerator.device, tuple(windows[rank]) if rank < len(windows) else (0.0, 0))
-    batches = read_batches(_dataloader(plain_model, examples, recipe, progress, accelerator, total))
+    batches, stream = _batches(model, examples, recipe, progress, accelerator, total)
     if checkpoint is not None:
         load_random_state(checkpoint, rank)
-    return RunState(model, plain_model, prepared, scheduler, average, progress, batches, window)
+    return RunState(engine, scheduler, progress, batches, window, stream)
 
 
-def _dataloader(
+def _batches(
     model: nn.Module,
     examples: TrainingExamples,
     recipe: TrainingRecipe,
     progress: Progress,
     accelerator: Accelerator,
     total: int,
-) -> torch.utils.data.DataLoader[Any]:
+) -> tuple[Generator[TrainingBatch, None, None], StreamState | None]:
+    """The batches of this process from here on; of a stream, where its readers are as well."""
+    config = getattr(model, "config", None)
+    place = {"rank": accelerator.process_index, "num_processes": accelerator.num_processes}
+    loading: dict[str, Any] = {
+        "num_workers": worker_count(recipe, accelerator.num_processes),
+        "ignore_index": getattr(config, "semantic_loss_ignore_index", 255),
+        "count_void": getattr(config, "void_pixels", "mask") == "dilute",
+        "pin_memory": accelerator.device.type == "cuda",
+    }
+    if isinstance(examples.dataset, StreamingSource) and examples.transform is not None:
+        stream, transform, broken = examples.dataset, examples.transform, examples.skip_broken
+        return stream_batches(
+            stream, transform, recipe, progress.stream, **place, **loading, skip_broken=broken
+        )
     sampler = StepSampler(
         progress.num_images,
         recipe,
         accumulation=recipe.accumulation_for(accelerator.num_processes),
         first_step=progress.step,
         last_step=total,
-        rank=accelerator.process_index,
-        num_processes=accelerator.num_processes,
+        **place,
     )
-    config = getattr(model, "config", None)
-    return train_dataloader(
-        examples,
-        sampler,
-        num_workers=worker_count(recipe, accelerator.num_processes),
-        ignore_index=getattr(config, "semantic_loss_ignore_index", 255),
-        count_void=getattr(config, "void_pixels", "mask") == "dilute",
-        pin_memory=accelerator.device.type == "cuda",
-    )
+    return read_batches(train_dataloader(examples, sampler, **loading)), None
 
 
 def _facts(
@@ -422,10 +405,11 @@ def _facts(
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     )
     processes = f"{accelerator.num_processes} x " if accelerator.num_processes > 1 else ""
+    parts = f", in parts by {state.engine.name}" if isinstance(state.engine, PartsEngine) else ""
     precision = {"no": "full precision"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     labels = getattr(getattr(state.plain_model, "config", None), "num_labels", None)
     return RunFacts(
-        device=f"{processes}{device.type} ({name}), {precision}",
+        device=f"{processes}{device.type} ({name}), {precision}{parts}",
         num_images=state.progress.num_images,
         num_eval_images=0 if eval_dataset is None else len(eval_dataset),
         num_labels=labels,

@@ -1,7 +1,7 @@
 """The training loop: step, log, save, evaluate, until the run is over."""
 
-import contextlib
 import logging
+import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,28 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from prolab_hf.evaluation.evaluate import count_dataset
 from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.evaluation.metrics import SegmentationScores
+from prolab_hf.evaluation.property_statistics import PropertySummary, measure_properties
 from prolab_hf.evaluation.settings import InferenceSettings
 from prolab_hf.files import write_json, write_text
 from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.checkpoints import best_evaluation
 from prolab_hf.training.data_loading import TrainingBatch, worker_count
-from prolab_hf.training.optimization import AveragedWeights, clip_gradients
+from prolab_hf.training.engines.engine import Engine
+from prolab_hf.training.frozen.freezing import start_training
+from prolab_hf.training.length.early_stopping import has_stalled
 from prolab_hf.training.recipe import TrainingRecipe
-from prolab_hf.training.reporting import InterruptGuard, LossWindow, Reporter, TimeLeft, TrainingInterrupted
+from prolab_hf.training.reporting import InterruptGuard, Reporter, TimeLeft, TrainingInterrupted
 from prolab_hf.training.run_folder import BAD_BATCH_FILE, SKIPPED_FILE
-from prolab_hf.training.training_state import Progress, RunStorage, as_exported
+from prolab_hf.training.stream_loading import StreamState
+from prolab_hf.training.tracking.loss_window import LossWindow, watched_parts
+from prolab_hf.training.tracking.trackers import Trackers
+from prolab_hf.training.training_state import Progress, RunStorage
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +42,25 @@ class RunState:
     """What moves while a run trains.
 
     Attributes:
-        model: As it is called: wrapped for several processes or mixed precision.
-        plain_model: The same, not wrapped.
-        optimizer: Wrapped by Accelerate.
+        engine: Model, optimizer and averaged weights over the processes.
         scheduler: Of the learning rate.
-        average: Averaged weights, if the run has them.
         progress: How far it is.
         batches: The batches of this process from here on.
         window: Loss since the last log line.
+        stream: Where the readers of a stream are; `None` for data sets that are read by number.
     """
 
-    model: nn.Module
-    plain_model: nn.Module
-    optimizer: AcceleratedOptimizer
+    engine: Engine
     scheduler: LRScheduler
-    average: AveragedWeights | None
     progress: Progress
     batches: Generator[TrainingBatch, None, None]
     window: LossWindow
+    stream: StreamState | None = None
+
+    @property
+    def plain_model(self) -> nn.Module:
+        """The model, whole and not wrapped; see `Engine`."""
+        return self.engine.plain_model
 
 
 class TrainingLoop:
@@ -69,9 +75,11 @@ class TrainingLoop:
         reporter: Whom it tells.
         guard: Who knows whether it should stop.
         skip_broken: Leave out evaluation images that cannot be decoded.
+        trackers: Who are shown predictions; on the main process only.
 
     Attributes:
         scores: All scores of the last evaluation of this session.
+        properties: What the properties did in it, if the model has any.
     """
 
     def __init__(
@@ -85,7 +93,9 @@ class TrainingLoop:
         reporter: Reporter,
         guard: InterruptGuard,
         skip_broken: bool = False,
+        trackers: Trackers | None = None,
     ) -> None:
+        self.trackers = trackers
         self.state, self.recipe, self.eval_dataset, self.skip_broken = (
             state,
             recipe,
@@ -96,6 +106,7 @@ class TrainingLoop:
         self.progress, self.total = state.progress, reporter.total
         self.accumulation = recipe.accumulation_for(accelerator.num_processes)
         self.scores: SegmentationScores | None = None
+        self.properties: PropertySummary | None = None
         self.session_steps, self.session_seconds = 0, 0.0
         self.skipped: list[str] = []
         per_step = 0.0 if eval_dataset is None else len(eval_dataset) / self.progress.effective_batch_size
@@ -117,7 +128,7 @@ class TrainingLoop:
         evaluate_every, save_every = recipe.evaluation_interval(self.total), recipe.save_interval(self.total)
         if progress.step and self._is_due(evaluate_every):
             self.evaluate()  # does nothing unless the run was stopped while it evaluated
-        while progress.step < self.total:
+        while progress.step < self.total and not has_stalled(self.storage.evaluations, recipe.evaluation):
             self.step()
             self._show()
             at_log = self._is_due(recipe.log_every)
@@ -135,7 +146,18 @@ class TrainingLoop:
             if stop:
                 self.save()  # an evaluation may have been cut short
                 self._raise_interrupted()
+        self._tell_early_stop()
         return self._finish()
+
+    def _tell_early_stop(self) -> None:
+        """Says that the run is over before its last step, and keeps it from going on when it is resumed."""
+        step, patience = self.progress.step, self.recipe.evaluation.early_stopping
+        if step < self.total:
+            self.save()
+            self.reporter.tell("early_stop", step, patience=patience)
+            self.reporter.display.show_line(
+                f"step {step}/{self.total}  stopped early: {patience} evaluation(s) in a row were no better"
+            )
 
     def _is_due(self, every: int) -> bool:
         return self.progress.step % every == 0 or self.progress.step == self.total
@@ -157,28 +179,28 @@ class TrainingLoop:
             FloatingPointError: The loss is not finite.
         """
         accelerator, state, started = self.accelerator, self.state, time.perf_counter()
+        engine = state.engine
         # All data of the step first: if some of it is broken, the model is still between two steps.
         batches = self._next_batches()
         waited = time.perf_counter() - started
-        state.model.train()
-        loss_sum = torch.zeros((), device=accelerator.device)
+        start_training(engine.model)
+        loss_sum, parts_sum = torch.zeros((), device=accelerator.device), dict[str, Tensor]()
         for number, (batch, weight) in enumerate(zip(batches, self._weights(batches)), start=1):
             is_last = number == len(batches)
-            with contextlib.nullcontext() if is_last else accelerator.no_sync(state.model):
+            with engine.accumulating(is_last=is_last), watched_parts(engine.computing_model) as parts:
                 loss = self._forward(batch) * weight
-                accelerator.backward(loss)
+                engine.backward(loss, is_last=is_last)
             loss_sum += loss.detach()
-        state.window.add(
-            loss_sum, self.progress.step + 1, [name for batch in batches for name in batch.names]
-        )
+            for part, value in parts.items():
+                parts_sum[part] = parts_sum.get(part, 0) + value * weight
+        names = [name for batch in batches for name in batch.names]
+        state.window.add(loss_sum, self.progress.step + 1, names, parts_sum)
         if accelerator.device.type == "cpu":
             self._require_finite()  # before it can ruin the weights
-        clip_gradients(accelerator, state.model, self.recipe.optimizer.max_gradient_norm)
-        state.optimizer.step()
+        engine.step()
         state.scheduler.step()
-        state.optimizer.zero_grad()
-        if state.average is not None:
-            state.average.update(state.plain_model)
+        if state.stream is not None:
+            state.stream.advance(batches)
         self._count_step(time.perf_counter() - started, waited)
 
     def _count_step(self, seconds: float, waited: float) -> None:
@@ -204,7 +226,7 @@ class TrainingLoop:
 
     def _forward(self, batch: TrainingBatch) -> Tensor:
         try:
-            return self.state.model(**batch.tensors).loss
+            return self.state.engine.model(**batch.tensors).loss
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -229,7 +251,8 @@ class TrainingLoop:
             batch.tensors = {
                 name: value.to(device, non_blocking=True) for name, value in batch.tensors.items()
             }
-            batch.tensors["pixel_values"] = batch.tensors["pixel_values"].contiguous(memory_format=layout)
+            if "pixel_values" in batch.tensors:  # not where features are cached
+                batch.tensors["pixel_values"] = batch.tensors["pixel_values"].contiguous(memory_format=layout)
         return batches
 
     # ---- what goes wrong ----------------------------------------------------------------------------------
@@ -277,7 +300,8 @@ class TrainingLoop:
     def save(self) -> None:
         """Writes a checkpoint of the current step, unless there is one."""
         self.progress.loss_window = [self.state.window.state()]
-        seconds = self.storage.save(self.progress, self.state.optimizer.optimizer, self.state.average)
+        self.progress.stream = [] if self.state.stream is None else [self.state.stream.to_dict()]
+        seconds = self.storage.save(self.progress, self.state.engine)
         if seconds is not None:
             self.reporter.tell("checkpoint", self.progress.step, seconds=seconds)
 
@@ -308,7 +332,14 @@ class TrainingLoop:
         if is_best:
             self.save()
         self.storage.record()
-        self.reporter.tell_evaluation(step, scores, class_names_of(self.state.plain_model), seconds, is_best)
+        self.reporter.tell_evaluation(
+            step,
+            scores,
+            class_names_of(self.state.plain_model),
+            seconds,
+            is_best,
+            properties=self.properties,
+        )
 
     def _scores(self, dataset: ImageMaskPairs | Examples) -> SegmentationScores:
         recipe, accelerator = self.recipe, self.accelerator
@@ -318,27 +349,31 @@ class TrainingLoop:
             if self.guard.requested and accelerator.num_processes == 1:
                 raise _EvaluationStopped
 
-        with as_exported(self.state.plain_model, self.state.average, accelerator) as model:
+        several = accelerator if accelerator.num_processes > 1 else None
+        settings, processor = evaluation_settings(recipe), self.storage.processor
+        with self.state.engine.exported() as model:
             counts, skipped = count_dataset(
                 model,
-                self.storage.processor,
+                processor,
                 dataset,
-                evaluation_settings(recipe),
+                settings,
                 num_workers=worker_count(recipe, accelerator.num_processes),
-                accelerator=accelerator if accelerator.num_processes > 1 else None,
+                accelerator=several,
                 on_image=on_image,
                 skip_broken=self.skip_broken,
             )
+            self.properties = measure_properties(model, processor, dataset, settings, accelerator=several)
+            if self.trackers is not None:
+                self.trackers.show_predictions(self.progress.step, model, processor, dataset, settings)
         self._note_skipped(skipped)
         return counts.scores()
 
     def _finish(self) -> int:
         """Exports the chosen weights, which end in the model, too."""
         state, step = self.state, self.progress.step
-        # Takes off what `prepare` put around the model's forward.
-        self.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
+        state.engine.finish()
         exported = self.storage.export(
-            step, state.average, best=self.recipe.checkpoints.final_weights == "best"
+            step, state.engine, best=self.recipe.checkpoints.final_weights == "best"
         )
         self.reporter.tell("export", step, exported_step=exported)
         state.plain_model.eval()
@@ -347,7 +382,12 @@ class TrainingLoop:
     # ---- numbers ------------------------------------------------------------------------------------------
 
     def _learning_rate(self) -> float:
-        return max(group["lr"] for group in self.state.optimizer.param_groups)
+        return max(group["lr"] for group in self.state.engine.optimizer.param_groups)
+
+    def _learning_rates(self) -> dict[str, float]:
+        """By part of the model: what is decayed and what is not learns at one rate."""
+        groups = self.state.engine.optimizer.param_groups
+        return {re.sub(r"_(no_)?decay$", "", group["name"]): group["lr"] for group in groups}
 
     def _show(self) -> None:
         evaluations = self.storage.evaluations
@@ -361,14 +401,29 @@ class TrainingLoop:
 
     def _log(self) -> None:
         progress = self.progress
-        loss = self.accelerator.reduce(self.state.window.take(), reduction="mean").item()
-        self.reporter.tell("step", progress.step, loss=loss, **self._speed())
+        parts = self.state.window.take_parts()
+        means = torch.stack([self.state.window.take(), *parts.values()])
+        loss, *shares = self.accelerator.reduce(means, reduction="mean").tolist()
+        self.reporter.tell(
+            "step",
+            progress.step,
+            loss=loss,
+            loss_parts=dict(zip(parts, shares)),
+            learning_rates=self._learning_rates(),
+            **self._speed(),
+        )
+
+    def _epoch(self) -> Mapping[str, float]:
+        """Passes over the training set; a stream does not know how long it is."""
+        progress = self.progress
+        images = progress.step * progress.effective_batch_size
+        return {"epoch": images / progress.num_images} if progress.num_images else {}
 
     def _speed(self) -> Mapping[str, float]:
         progress = self.progress
         return {
             "learning_rate": self._learning_rate(),
-            "epoch": progress.step * progress.effective_batch_size / progress.num_images,
+            **self._epoch(),
             "images_per_second": self.session_steps * progress.effective_batch_size / self.session_seconds,
             "data_wait_share": progress.wait_seconds / progress.train_seconds,
             "train_seconds": progress.train_seconds,

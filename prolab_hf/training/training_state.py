@@ -1,12 +1,10 @@
 """What a run needs to go on exactly where it was, and how it is stored, restored and exported."""
 
-import contextlib
 import dataclasses
 import logging
 import math
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,15 @@ from prolab_hf.training.checkpoints import (
     record_evaluations,
     write_checkpoint,
 )
-from prolab_hf.training.optimization import AveragedWeights
+from prolab_hf.training.engines.engine import Engine
+from prolab_hf.training.frozen.lora import (
+    ADAPTER_FOLDER,
+    adapted_layers,
+    merged_state,
+    save_adapted_weights,
+    save_adapter,
+    with_adapted_weights,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +56,7 @@ class Progress:
 
     Attributes:
         step: Optimizer steps done.
-        num_images: Length of the training set.
+        num_images: Length of the training set; 0 for a stream.
         effective_batch_size: Images per step over all devices.
         train_seconds: Time in steps.
         wait_seconds: Of these, time spent waiting for data.
@@ -58,6 +64,7 @@ class Progress:
         identity: Data and classes, see `run_identity`; `None` in runs of earlier versions.
         evaluations: Those so far, undefined scores as `None`.
         loss_window: Per process, the sum of the losses since the last log line and their number.
+        stream: Per process, where the readers of a stream are (`StreamState`); empty for other data sets.
     """
 
     step: int = 0
@@ -69,6 +76,7 @@ class Progress:
     identity: dict[str, Any] | None = None
     evaluations: list[dict[str, float | None]] = field(default_factory=list)
     loss_window: list[tuple[float, int]] = field(default_factory=list)
+    stream: list[dict[str, Any]] = field(default_factory=list)
 
 
 # ---- files of a checkpoint --------------------------------------------------------------------------------
@@ -78,7 +86,7 @@ def save_state(
     checkpoint: Path,
     progress: Progress,
     *,
-    optimizer: SupportsState,
+    optimizer: dict[str, Any],
     random_states: list[dict[str, Any]],
     averaged: dict[str, Tensor] | None,
     scaler: SupportsState | None = None,
@@ -88,14 +96,14 @@ def save_state(
     Args:
         checkpoint: The folder.
         progress: How far the run is.
-        optimizer: What has a `state_dict`.
+        optimizer: Its whole state.
         random_states: Of every process, see `random_state`.
         averaged: Averaged weights, if the run has them.
         scaler: Gradient scaler of fp16, if there is one.
     """
     folder = checkpoint / STATE_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    state = {"optimizer": optimizer.state_dict(), "scaler": None if scaler is None else scaler.state_dict()}
+    state = {"optimizer": optimizer, "scaler": None if scaler is None else scaler.state_dict()}
     torch.save(state, folder / OPTIMIZER_FILE)
     torch.save(random_states, folder / RANDOM_FILE)
     if averaged is not None:
@@ -117,9 +125,7 @@ def load_progress(checkpoint: Path) -> Progress:
         raise ValueError(f"The checkpoint {checkpoint} has no usable training state: {error}") from error
 
 
-def load_optimizer(
-    checkpoint: Path, optimizer: torch.optim.Optimizer, scaler: SupportsState | None = None
-) -> None:
+def load_optimizer(checkpoint: Path, engine: Engine, scaler: SupportsState | None = None) -> None:
     """Restores the optimizer's moments; rates and decays stay those of the recipe of now.
 
     Raises:
@@ -127,15 +133,15 @@ def load_optimizer(
     """
     path = checkpoint / STATE_FOLDER / OPTIMIZER_FILE
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    now = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    now = [{k: v for k, v in group.items() if k != "params"} for group in engine.optimizer.param_groups]
     try:
-        optimizer.load_state_dict(saved["optimizer"])
+        engine.load_optimizer_state(saved["optimizer"])
     except ValueError as error:
         raise ValueError(
             f"The optimizer state of {checkpoint} does not fit this model and recipe ({error}); "
             "resume with the recipe that the run was started with."
         ) from error
-    for group, values in zip(optimizer.param_groups, now, strict=True):
+    for group, values in zip(engine.optimizer.param_groups, now, strict=True):
         group.pop("initial_lr", None)  # a scheduler would start from the saved rate
         group.update(values)
     if scaler is not None and saved["scaler"] is not None:
@@ -148,12 +154,11 @@ def load_averaged(checkpoint: Path) -> dict[str, Tensor] | None:
     return load_file(path) if path.is_file() else None
 
 
-def restore_average(average: AveragedWeights, checkpoint: Path, step: int) -> None:
+def restore_average(engine: Engine, checkpoint: Path, step: int) -> None:
     """Puts the averaged weights of a checkpoint back; a run that had none starts averaging now."""
     tensors = load_averaged(checkpoint)
     if tensors is not None:
-        average.num_updates = step
-        average.tensors = {name: tensors[name].to(value.device) for name, value in average.tensors.items()}
+        engine.set_averaged_tensors(tensors, step)
 
 
 def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = False) -> None:
@@ -174,6 +179,7 @@ def load_model_weights(checkpoint: Path, model: nn.Module, *, averaged: bool = F
     state: dict[str, Tensor] = {}
     for name in names:
         state.update(load_file(checkpoint / name))
+    state = with_adapted_weights(state, checkpoint)
     if averaged:
         state.update(load_averaged(checkpoint) or {})
     expected = {name: value.shape for name, value in model.state_dict().items()}
@@ -280,15 +286,12 @@ class RunStorage:
             parameter.numel() * (3 if parameter.requires_grad else 1) for parameter in self.model.parameters()
         )
 
-    def save(
-        self, progress: Progress, optimizer: SupportsState, average: AveragedWeights | None
-    ) -> float | None:
+    def save(self, progress: Progress, engine: Engine) -> float | None:
         """Writes a checkpoint of the current step, unless there is one. Every process must call this.
 
         Args:
             progress: How far the run is.
-            optimizer: The torch optimizer, not wrapped.
-            average: Averaged weights, if the run has them.
+            engine: Who has the weights and the optimizer.
 
         Returns:
             Seconds that it took; `None` where nothing was written by this process.
@@ -299,22 +302,26 @@ class RunStorage:
         """
         if self.saved_step == progress.step:
             return None
+        started = time.perf_counter()
+        self.check_weights(progress.step, engine)
         random_states = gather_object([random_state()])
         progress.loss_window = gather_object(progress.loss_window)
+        progress.stream = gather_object(progress.stream)
+        engine.gather()
+        optimizer, averaged = engine.optimizer_state(), engine.averaged_tensors()
         seconds = None
         if self.accelerator.is_main_process:
-            started = time.perf_counter()
-            self.check_weights(progress.step)
             progress.evaluations = [_plain_scores(entry) for entry in self.evaluations]
 
             def fill(folder: Path) -> None:
                 self.write_model(folder)
+                save_adapted_weights(self.model, folder)
                 save_state(
                     folder,
                     progress,
                     optimizer=optimizer,
                     random_states=random_states,
-                    averaged=None if average is None else average.tensors,
+                    averaged=averaged,
                     scaler=self.accelerator.scaler,
                 )
 
@@ -336,12 +343,12 @@ class RunStorage:
             record_evaluations(self.root, self.evaluations)
             self.prune()
 
-    def export(self, step: int, average: AveragedWeights | None, *, best: bool) -> int:
+    def export(self, step: int, engine: Engine, *, best: bool) -> int:
         """Puts the chosen weights into the model and writes it into the folder of the run.
 
         Args:
             step: Steps done.
-            average: Averaged weights, if the run has them.
+            engine: Who has the weights.
             best: Choose the best checkpoint, where there is one, instead of the last weights.
 
         Returns:
@@ -354,36 +361,43 @@ class RunStorage:
         chosen = best_checkpoint(self.root, self.evaluations) if best else None
         if chosen is not None:
             step = checkpoint_step(chosen)
-            load_model_weights(chosen, self.model, averaged=average is not None)
-        elif average is not None:
-            average.swap_in(self.model)
+            load_model_weights(chosen, self.model, averaged=engine.average is not None)
+        else:
+            engine.gather(averaged=True)
         if self.accelerator.is_main_process:
-            export_into(self.output_dir, self.write_model)
+            export_into(self.output_dir, self.write_export)
         self.accelerator.wait_for_everyone()
         return step
 
+    def write_export(self, folder: Path) -> None:
+        """Writes what people load: adapters merged into the model, and beside it on their own."""
+        self.write_model(folder)
+        if adapted_layers(self.model):
+            backbone = getattr(getattr(self.model, "config", None), "backbone_config", None)
+            save_adapter(self.model, folder / ADAPTER_FOLDER, base=getattr(backbone, "_name_or_path", None))
+
     def write_model(self, folder: Path) -> None:
-        """Writes model and processor into a folder."""
+        """Writes model and processor into a folder, adapters merged."""
         model: Any = self.model
         # safetensors holds contiguous tensors only; a channels-last model has others.
-        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        state = {name: value.contiguous() for name, value in merged_state(model).items()}
         with without_foreign_bars():
             model.save_pretrained(folder, state_dict=state)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
 
-    def check_weights(self, step: int) -> None:
+    def check_weights(self, step: int, engine: Engine) -> None:
         """Keeps a ruined model from becoming the newest checkpoint: a finite loss may have a ruinous update.
 
         Raises:
-            FloatingPointError: A weight is not finite.
+            FloatingPointError: A weight is not finite, on whichever process.
         """
-        for name, parameter in self.model.named_parameters():
-            if not torch.isfinite(parameter).all():
-                raise FloatingPointError(
-                    f"The weight {name} is not finite after step {step}. {self.last_good()} "
-                    "Lower learning_rate or set max_gradient_norm, then resume."
-                )
+        name = engine.first_bad_weight()
+        if name is not None:
+            raise FloatingPointError(
+                f"The weight {name} is not finite after step {step}. {self.last_good()} "
+                "Lower learning_rate or set max_gradient_norm, then resume."
+            )
 
     def last_good(self) -> str:
         """A sentence that names the newest valid checkpoint."""
@@ -393,42 +407,3 @@ class RunStorage:
 
 def _plain_scores(entry: Evaluation) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in entry.items()}
-
-
-@contextlib.contextmanager
-def as_exported(
-    model: nn.Module, average: AveragedWeights | None, accelerator: Accelerator
-) -> Iterator[nn.Module]:
-    """The model as it would be exported now, while entered: what is measured is what will be loaded.
-
-    Averaged weights, the main process's statistics on every process (each keeps its own of batch normalization),
-    no mixed precision, the usual memory layout.
-
-    Args:
-        model: The model, not wrapped.
-        average: Averaged weights, if the run has them.
-        accelerator: Of the run.
-    """
-    if accelerator.num_processes > 1:
-        tensors = [*model.buffers(), *(average.tensors.values() if average is not None else ())]
-        for tensor in tensors:
-            # The loop's own wrapper does the same to the buffers before its next step.
-            torch.distributed.broadcast(tensor, src=0)
-    layouts = {name: value.is_contiguous() for name, value in model.named_parameters()}
-    rearranged = not all(layouts.values())
-    patched = model.__dict__.get("forward")  # what Accelerate put there: autocast around the model's own
-    if average is not None:
-        average.swap_in(model)
-    try:
-        if rearranged:
-            model.to(memory_format=torch.contiguous_format)
-        if patched is not None and "_original_forward" in model.__dict__:
-            model.forward = model.__dict__["_original_forward"]
-        yield model
-    finally:
-        if patched is not None:
-            model.forward = patched
-        if rearranged:
-            model.to(memory_format=torch.channels_last)
-        if average is not None:
-            average.swap_out(model)

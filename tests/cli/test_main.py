@@ -17,7 +17,7 @@ from prolab_hf.training.published_recipes import get_recipe
 
 COMMANDS = (
     "describe", "space", "check-data", "train", "evaluate", "segment", "explain", "convert", "card", "push",
-    "quickstart", "demo",
+    "quickstart", "demo", "plot",
 )  # fmt: skip
 
 

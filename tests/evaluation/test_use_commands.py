@@ -99,7 +99,7 @@ def test_explain_as_text_json_and_figure(saved, folder, capsys):
     arguments = ["explain", str(saved / "street.png"), "--model", str(saved / "model"), "--point", "60,40"]
     assert run([*arguments, "--top", "2"]) == 0
     assert "The pixel at (60, 40) is" in capsys.readouterr().out
-    assert run([*arguments, "--json", "--out", "why.png"]) == 0
+    assert run([*arguments, "--json", "-", "--out", "why.png"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert sum(entry["share"] for entry in data["contributions"]) == pytest.approx(data["score"])
     assert Image.open(folder / "why.png").width == 1430
@@ -107,7 +107,7 @@ def test_explain_as_text_json_and_figure(saved, folder, capsys):
     mask[10:20] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     arguments[-2:] = ["--region", "mask.png"]
-    assert run([*arguments, "--json"]) == 0
+    assert run([*arguments, "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["region_pixels"] == 1310
 
 

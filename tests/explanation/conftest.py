@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import ResNetConfig
+from transformers import ResNetConfig, SegformerConfig, SegformerForSemanticSegmentation
 
-from prolab_hf import ProLabConfig, ProLabForSemanticSegmentation, ProLabImageProcessorPil
+from prolab_hf import (
+    ProLabConfig,
+    ProLabForSemanticSegmentation,
+    ProLabImageProcessorPil,
+    PropertySpace,
+    adapt,
+    solve,
+)
+from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS, DrawnScenes
 
 CLASSES = ["sky", "road", "tree", "car", "person"]
 ROWS = [[0, 1], [1, 2, 3], [3, 4, 5, 6], [0, 5, 7], [2, 6, 7]]
@@ -60,3 +68,46 @@ def image():
     rng = np.random.default_rng(1)
     coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
     return coarse.resize((131, 97), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def scenes_processor():
+    return ProLabImageProcessorPil(do_resize=False)
+
+
+@pytest.fixture(scope="session")
+def solved():
+    """A solved model of drawn scenes with properties without words, and one class that is only described."""
+    torch.manual_seed(0)
+    backbone = ResNetConfig(
+        embedding_size=16,
+        hidden_sizes=[16, 24, 32, 48],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    known = PropertySpace.from_pretrained("scenes")
+    full = known.add_classes({HELD_OUT_CLASS: SCENE_DESCRIPTIONS[HELD_OUT_CLASS]})
+    processor = ProLabImageProcessorPil(do_resize=False)
+    model = solve(backbone, known, DrawnScenes("train", 12, size=(64, 96)), processor=processor, device="cpu")
+    model.set_property_space(full, claim_budget=0.02)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def adapted(scenes_processor):
+    """A network with weights of its own whose last layer was solved from its answers."""
+    torch.manual_seed(0)
+    names = list(SCENE_CLASSES)
+    config = SegformerConfig(
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        id2label=dict(enumerate(names)),
+        label2id={name: k for k, name in enumerate(names)},
+    )
+    images = [sample.image for sample in (DrawnScenes("train", 6, size=(64, 96))[k] for k in range(6))]
+    space = PropertySpace.from_pretrained("scenes")
+    network = SegformerForSemanticSegmentation(config)
+    return adapt(network, space, images, processor=scenes_processor, device="cpu").eval()

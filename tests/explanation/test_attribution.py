@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prolab_hf.explanation.attribution import (
-    point_weights,
-    region_weights,
+    logarithmic_mean,
+    pair_weights,
+    paired_shares,
     score_contributions,
-    weighted_contributions,
-    weighted_mean,
+    weighted_shares,
 )
+from prolab_hf.explanation.pixel_weights import Weights
 
 ROWS = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.float32)
 
@@ -70,23 +71,49 @@ def test_weights_are_the_transpose_of_upsampling(size, map_size, seed):
     upsampled = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
     region = torch.rand(size, generator=generator) < 0.3
     region[seed % size[0], seed % size[1]] = True
+    weights = Weights.of_region(region).before_resize(map_size, size)
+    assert float(weights.values.sum()) == pytest.approx(1)
     expected = upsampled[:, region].mean(dim=1)
-    found = weighted_mean(maps, region_weights(region, map_size))
-    torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights.sum_of(maps)[0].float(), expected, rtol=1e-4, atol=1e-5)
     x, y = seed % size[1], seed % size[0]
-    weights = point_weights((x, y), size, map_size)
-    assert (weights > 0).sum() <= 4
-    torch.testing.assert_close(weighted_mean(maps, weights).float(), upsampled[:, y, x], rtol=1e-4, atol=1e-5)
+    weights = Weights.of_point((x, y)).before_resize(map_size, size)
+    assert (weights.values > 0).sum() <= 4
+    torch.testing.assert_close(weights.sum_of(maps)[0].float(), upsampled[:, y, x], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("similarity", ["sigmoid_cosine", "cosine", "sigmoid_l2"])
 def test_region_shares_are_means_of_cell_shares(similarity, monkeypatch):
-    scores, weights = torch.rand(4, 6, 5), torch.rand(6, 5)
-    weights[2] = 0
-    weights /= weights.sum()
-    cells = score_contributions(scores.permute(1, 2, 0), ROWS, similarity)
-    expected = (cells * weights[..., None, None]).sum(dim=(0, 1))
-    found = weighted_contributions(scores, weights, ROWS, similarity)
-    torch.testing.assert_close(found.float(), expected)
-    monkeypatch.setattr("prolab_hf.explanation.attribution.MAX_BLOCK_ELEMENTS", 30)
-    torch.testing.assert_close(weighted_contributions(scores, weights, ROWS, similarity), found)
+    scores, values = torch.rand(4, 6, 5), torch.rand(3, 6, 5, dtype=torch.float64)
+    values[:, 2] = 0
+    weights = Weights(values)
+    cells = score_contributions(scores.permute(1, 2, 0), ROWS, similarity).double()
+    expected = torch.einsum("hwck,nhw->nck", cells, values)
+    found = weighted_shares(scores, Weights(values[:1]), ROWS, similarity)
+    torch.testing.assert_close(found, expected[0], rtol=1e-5, atol=1e-6)
+    pairs = paired_shares(scores, weights, ROWS, 1, similarity)
+    for other in range(3):
+        torch.testing.assert_close(
+            pairs[other], expected[other, 1] - expected[other, other], rtol=1e-5, atol=1e-6
+        )
+    monkeypatch.setattr("prolab_hf.explanation.pixel_weights.MAX_BLOCK_ELEMENTS", 30)
+    torch.testing.assert_close(weighted_shares(scores, Weights(values[:1]), ROWS, similarity), found)
+    torch.testing.assert_close(paired_shares(scores, weights, ROWS, 1, similarity), pairs)
+
+
+def test_logarithmic_mean():
+    assert logarithmic_mean(torch.tensor(0.5), torch.tensor(0.5)) == 0.5
+    e = torch.tensor(1.0).exp()
+    assert float(logarithmic_mean(e, torch.tensor(1.0))) == pytest.approx(float(e) - 1)
+    pair = torch.tensor([0.3, 0.3 + 1e-7], dtype=torch.float64)
+    near = logarithmic_mean(pair[0], pair[1])
+    assert float(near) == pytest.approx(0.3 + 5e-8, abs=1e-12)
+
+
+def test_pair_weights_turn_scores_into_probabilities():
+    """Also where scores are far apart, and at every place of a map."""
+    for scores in (torch.tensor([0.1, 0.4, -0.2]), torch.tensor([0.0, 50.0, 49.0]), torch.randn(4, 5, 6)):
+        probabilities = scores.double().softmax(0)
+        for own in range(len(scores)):
+            lead = (scores[own] - scores).double()
+            found = 1 / len(scores) + (pair_weights(scores, own) * lead).sum(0)
+            torch.testing.assert_close(found, probabilities[own])

@@ -1,5 +1,6 @@
 """`explain` on a real tiny model: sums, agreement with the label map, runner-up, words and errors."""
 
+import io
 import json
 
 import numpy as np
@@ -133,6 +134,10 @@ def test_properties_of_equal_name_are_told_apart(make_model, processor, image):
         ({"region": np.ones((131, 97))}, r"region has shape \(131, 97\).*must have shape \(97, 131\)"),
         ({"point": (1, 1), "class_name": "cow"}, "no class 'cow'; the classes are sky, road"),
         ({"point": (1, 1), "top": 0}, "top is 0"),
+        ({"point": (1, 1), "rival": "cow"}, "no class 'cow'"),
+        ({"point": (1, 1), "class_name": "sky", "rival": "sky"}, "class_name and rival are both 'sky'"),
+        ({"point": (1, 1), "quantity": "logit"}, "quantity is 'logit'; it must be 'auto'"),
+        ({"point": (1, 1), "stride": 5}, "belong to mode='slide'"),
     ],
 )
 def test_wrong_questions_are_named(model, processor, image, arguments, message):
@@ -168,3 +173,61 @@ def test_the_explained_class_speaks_in_its_own_words(make_model, processor, imag
     assert f"{name} says " in explanation.to_text()
     entry = next(one for one in explanation.to_dict()["contributions"] if one["expected"])
     assert entry["phrase"].startswith(f"{name} says ") and entry["phrase"] not in entry["other_phrases"]
+
+
+def test_several_images_at_once(model, processor, image):
+    other = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((60, 90))
+    found = explain(model, processor, [image, other], point=[(60, 40), (3, 80)])
+    assert found[0] == explain(model, processor, image, point=(60, 40))
+    assert found[1] == explain(model, processor, other, point=(3, 80))
+    regions = [np.ones((97, 131)), np.eye(90, 60)]
+    assert [each.num_pixels for each in explain(model, processor, (image, other), region=regions)] == [
+        12707,
+        60,
+    ]
+    with pytest.raises(ValueError, match="2 images and 1 points; give one point per image"):
+        explain(model, processor, [image, other], point=[(1, 1)])
+
+
+def test_a_class_that_was_not_found_cannot_be_explained_as_a_whole(make_model, processor, image):
+    model = make_model()
+    model.config.class_offsets = [0.0, 0.0, 0.0, 0.0, -5.0]
+    model._rebuild_derived_buffers()
+    with pytest.raises(
+        ValueError, match=r"No pixel of the image is labeled person; found were: road, tree, car\. Give"
+    ):
+        explain(model, processor, image, class_name="person")
+
+
+def test_a_table_for_datasets_and_pandas(model, processor, image, tmp_path):
+    import datasets
+    import pandas
+
+    image.save(tmp_path / "street.png")
+    found = [
+        explain(model, processor, tmp_path / "street.png", point=(60, 40), rival="person"),
+        explain(model, processor, image, class_name="tree", flip=True),
+    ]
+    rows = [row for each in found for row in each.to_rows()]
+    table = datasets.Dataset.from_list(rows)
+    assert len(table) == 8 + 9 and table.column_names == list(rows[0])
+    frame = pandas.DataFrame(rows)
+    sums = frame.groupby(["class", "quantity"], sort=False)[["share", "rival_share", "difference"]].sum()
+    assert sums["share"].tolist() == pytest.approx([each.score for each in found])
+    assert sums["rival_share"].tolist() == pytest.approx([each.runner_up.score for each in found])
+    assert sums["difference"].tolist() == pytest.approx([each.runner_up.margin for each in found])
+    assert rows[0]["image"] == str(tmp_path / "street.png") and (rows[0]["x"], rows[0]["y"]) == (60, 40)
+    assert rows[-1]["image"] is None and rows[-1]["x"] is None and rows[-1]["pixels"] > 1
+    assert sum(row["is_property"] for row in rows) == 16
+
+
+def test_views_for_notebooks(make_model, processor, image):
+    model = make_model()
+    model.config.property_names = [f"<b onclick=x>$k_{k}$" for k in range(8)]
+    found = explain(model, processor, image, point=(60, 40))
+    page = found._repr_html_()
+    assert "<b onclick" not in page and "&lt;b onclick=x&gt;$k_" in page and len(page) < 20_000
+    assert found.runner_up.class_name in page and f"{found.contributions[0][1]:+.3f}" in page
+    content = found._repr_png_()
+    drawn = Image.open(io.BytesIO(content))
+    assert drawn.width == 640 and len(content) < 60_000

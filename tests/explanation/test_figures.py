@@ -3,10 +3,24 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
+from prolab_hf.explanation.confused_properties import ConfusedPair, PropertyConfusion
 from prolab_hf.explanation.contributions import explain
-from prolab_hf.explanation.figures import contribution_chart, explanation_figure, property_panel
+from prolab_hf.explanation.correction_curves import CorrectionCurve
+from prolab_hf.explanation.dataset_contributions import ClassComparison, DecidingProperty
+from prolab_hf.explanation.figures import (
+    before_after_figure,
+    comparison_figure,
+    confusion_figure,
+    contribution_chart,
+    correction_figure,
+    explanation_figure,
+    learning_curves_figure,
+    property_panel,
+    reliability_figure,
+)
 from prolab_hf.explanation.overlays import (
     VOID_COLOR,
     class_colors,
@@ -16,6 +30,7 @@ from prolab_hf.explanation.overlays import (
     percent,
     plain_text,
 )
+from prolab_hf.explanation.reliability import Reliability, ReliabilityBin
 
 MARKUP = ["$\\frac{1}{$", "<b>sky</b>", "[red]road", "a\nb\tc\x00", "", "Straße 道路 🚗", "x" * 300]
 
@@ -125,3 +140,160 @@ def test_wrong_arguments_are_named(image):
         overlay(image, np.zeros((5, 5), int), ["a"])
     with pytest.raises(ValueError, match=r"opacity is 1\.5"):
         overlay(image, np.zeros((97, 131), int), ["a"], opacity=1.5)
+
+
+# ---- figures of data sets, edits and runs -------------------------------------------------------------------
+
+
+def texts_of(figure):
+    return [text for text in figure.findobj(Text) if text.get_text()]
+
+
+def saved(figure, folder, kinds=()):
+    """The figure as pixels; it can be written as PDF and SVG, too."""
+    for kind in kinds:
+        figure.savefig(folder / f"figure.{kind}")
+        assert (folder / f"figure.{kind}").stat().st_size > 1000
+    figure.savefig(folder / "figure.png", dpi=60)
+    return np.asarray(Image.open(folder / "figure.png").convert("RGB"))
+
+
+def test_confusion_figure(tmp_path):
+    pairs = [
+        ConfusedPair("$\\frac{1}{$", "<b>sky</b>", 30, 0.2, 0.6, [("a", 0.2), ("b $", 0.0), ("c", -0.05)]),
+        ConfusedPair("road", "sky", 20, 0.1, 0.4, [("b $", 0.3), ("a", 0.0), ("c", -0.05)]),
+    ]
+    figure = confusion_figure(PropertyConfusion(pairs, 2, 100, 50), num_properties=2)
+    shown = {text.get_text() for text in texts_of(figure)}
+    assert {"$\\frac{1}{$ → <b>sky</b>", "road → sky", "+0.200", "+0.300"} <= shown
+    assert "c" not in shown, "over all pixels a and b weigh 6, c weighs 2.5"
+    assert saved(figure, tmp_path).std() > 0
+    with pytest.raises(ValueError, match="no pixel was labeled as another class"):
+        confusion_figure(PropertyConfusion([], 1, 10, 0))
+
+
+def test_correction_figure(tmp_path):
+    curves = [
+        CorrectionCurve(order, [0, 2, 4], [0.2, last, 0.9], [0.3, last, 1.0], 3, 4)
+        for order, last in (("random", 0.4), ("uncertainty", 0.7))
+    ]
+    for metric, ends in (("mean_iou", (0.2, 0.9)), ("pixel_accuracy", (0.3, 1.0))):
+        figure = correction_figure(curves, metric=metric)
+        lines = figure.axes[0].get_lines()
+        assert [(line.get_ydata()[0], line.get_ydata()[-1]) for line in lines] == [ends, ends]
+    assert "corrected properties per pixel (of 4)" in {text.get_text() for text in texts_of(figure)}
+    saved(figure, tmp_path, kinds=("pdf", "svg"))
+    with pytest.raises(ValueError, match="curves is empty"):
+        correction_figure([])
+    with pytest.raises(ValueError, match="metric is 'loss'"):
+        correction_figure(curves, metric="loss")
+
+
+def test_reliability_figure(tmp_path):
+    bins = [ReliabilityBin(0, 0.5, 10, 0.4, 0.3), ReliabilityBin(0.5, 1, 30, 0.9, 0.8)]
+    measured = Reliability(bins, 1.0, 0.1, 0.7, 0.8, 0.5, 40, 2, is_fitted=False)
+    figure = reliability_figure(measured)
+    line = figure.axes[0].get_lines()[1]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.4, 0.9], [0.3, 0.8])
+    assert "error 0.100, T = 1" in {text.get_text() for text in texts_of(figure)}
+    saved(reliability_figure({"$a": measured, "b": measured}), tmp_path)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        reliability_figure({})
+
+
+def test_before_after_figure(image, tmp_path):
+    before = np.zeros((97, 131), int)
+    before[:, 60:] = 1
+    after = before.copy()
+    after[:50, 60:] = 2
+    old = [{"name": "sky", "iou": 0.5}, {"name": "road", "iou": float("nan")}]
+    figure = before_after_figure(
+        image, before, torch.from_numpy(after), ["sky", "road", "$new$"],
+        class_names_before=["sky", "road"], iou_before=old,
+        iou_after={"sky": 0.75, "road": None, "$new$": 0.25}, title="edit <i>",
+    )  # fmt: skip
+    shown = {text.get_text() for text in texts_of(figure)}
+    assert {"edit <i>", "before", "after", "changed: 27.9 %", "$new$", "+0.250"} <= shown
+    first, second, changed = (axes.get_images()[0].get_array() for axes in figure.axes[:3])
+    assert (np.asarray(first) != np.asarray(second)).any()
+    assert np.asarray(changed)[0, 100, 0] > np.asarray(changed)[0, 100, 2], "orange where it changed"
+    saved(figure, tmp_path)
+    with pytest.raises(ValueError, match="Only one of iou_before and iou_after"):
+        before_after_figure(image, before, after, ["a", "b", "c"], iou_before=old)
+    with pytest.raises(ValueError, match=r"label map has shape \(3, 3\)"):
+        before_after_figure(image, np.zeros((3, 3)), after, ["a", "b", "c"])
+
+
+def test_classes_that_move_keep_their_color(image):
+    """A class that is inserted in front changes every id, but no pixel."""
+    before = np.zeros((97, 131), int)
+    before[:, 60:] = 1
+    figure = before_after_figure(image, before, before + 1, ["new", "a", "b"], class_names_before=["a", "b"])
+    first, second = (np.asarray(axes.get_images()[0].get_array()) for axes in figure.axes[:2])
+    assert (first == second).all()
+    assert "changed: 0.0 %" in {text.get_text() for text in texts_of(figure)}
+
+
+def log_of(final, number=30):
+    """Lines of a log, the last step twice as after a resumption."""
+    steps = [
+        {"event": "step", "step": 10 * k, "loss": 2.0 / k, "learning_rate": 1e-3 / k}
+        for k in range(1, number + 1)
+    ]
+    evaluations = [
+        {"event": "evaluation", "step": 100 * k, "mean_iou": final * k / 3,
+         "classes": [{"name": "sky", "iou": final}, {"name": "$a$", "iou": 0.1 * k}, {"name": "b", "iou": None}]}
+        for k in (1, 2, 3)
+    ]  # fmt: skip
+    return [
+        *steps,
+        *evaluations,
+        {**steps[-1], "loss": 7.0},
+        {"event": "checkpoint", "step": 100, "seconds": 1.0},
+    ]
+
+
+def test_learning_curves(tmp_path):
+    figure = learning_curves_figure({"one": log_of(0.9)})
+    loss, rate, mean = figure.axes[:3]
+    assert list(loss.get_lines()[0].get_ydata())[-1] == 7.0 and len(loss.get_lines()[0].get_xdata()) == 30
+    assert rate.get_lines()[0].get_ydata()[0] == 1e-3
+    assert list(mean.get_lines()[0].get_xdata()) == [100, 200, 300]
+    shown = {text.get_text() for text in texts_of(figure)}
+    assert {"loss", "learning rate", "mean IoU", "IoU by class", "sky", "$a$", "0.30", "0.900"} <= shown
+    assert "b" not in shown, "a class without pixels has no IoU"
+    saved(figure, tmp_path)
+    several = learning_curves_figure({"one": log_of(0.9), "two": log_of(0.5, 5), "empty": []})
+    shown = {text.get_text() for text in texts_of(several)}
+    assert {"one", "two", "IoU by class, last evaluation"} <= shown
+    learning_curves_figure({"only steps": log_of(0.9)[:30]})
+    for runs, message in (({}, "There are 0 runs"), ({"a": []}, "None of the runs has logged a step")):
+        with pytest.raises(ValueError, match=message):
+            learning_curves_figure(runs)
+
+
+def test_a_point_of_which_only_some_windows_were_run_has_a_figure_without_maps(model, processor, image):
+    options = {"mode": "slide", "crop_size": 32, "stride": 32}
+    found = explain(model, processor, image, point=(60, 40), **options)
+    assert found.property_maps is None
+    without = explanation_figure(image, found)
+    whole = explanation_figure(image, explain(model, processor, image, point=(60, 40)))
+    assert without.width == whole.width and without.height < whole.height - 100
+
+
+def test_comparison_figure(tmp_path):
+    properties = [
+        DecidingProperty("$a$", "$its words$", 0.2, 0.66, 0.3, 0.1, 3, 0, 0.25),
+        DecidingProperty("b", "b", -0.1, 0.33, 0.0, 0.1, 0, 3, 0.0),
+        DecidingProperty("c", "words that decide nothing", 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0),
+    ]
+    compared = ClassComparison("sofa", "<i>chair", "labeled", 3, 4120, 0.3, 0.2, 0.9, properties)
+    figure = comparison_figure(compared)
+    shown = {text.get_text() for text in texts_of(figure)}
+    assert {"$its words$", "sofa   0.300", "<i>chair   0.200", "+0.200", "-0.100", "25%"} <= shown
+    assert "words that decide nothing" not in shown
+    assert any("4,120 pixels labeled as sofa" in text for text in shown)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.3, 0.0, 0.1, 0.1]
+    saved(figure, tmp_path)
+    with pytest.raises(ValueError, match="num_properties is 0"):
+        comparison_figure(compared, num_properties=0)

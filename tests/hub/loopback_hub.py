@@ -1,7 +1,7 @@
 """A server on the loopback interface that speaks the part of the Hub's HTTP API that models need.
 
-Repositories of models with branches, commits, large files and pull requests, plus the refusals a user can meet:
-no token, gated, gone in the middle of an upload. Clients need HF_HUB_DISABLE_XET=1.
+Repositories of models and Spaces with branches, commits, large files and pull requests, plus the refusals a user can
+meet: no token, gated, gone in the middle of an upload. Clients need HF_HUB_DISABLE_XET=1.
 """
 
 import base64
@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 DATE = "2026-01-01T00:00:00.000Z"
 LARGE = (".safetensors",)
-REPO = r"/api/models/(?P<repo>[^/]+/[^/]+)"
+REPO = r"/api/(?:models|spaces)/(?P<repo>[^/]+/[^/]+)"  # the names of both are one list here
 
 
 def digest(data: bytes, kind: str = "sha256") -> str:
@@ -25,6 +25,7 @@ def digest(data: bytes, kind: str = "sha256") -> str:
 @dataclass
 class Repository:
     private: bool = False
+    sdk: str | None = None  # of a Space
     gated: bool = False
     branches: dict = field(default_factory=dict)  # name -> commit id
     commits: dict = field(default_factory=dict)  # commit id -> {path: bytes}
@@ -141,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.hub.repos:
             return self.answer({"error": "exists already", **reply}, 409)
         private = bool(asked.get("private") or asked.get("visibility") == "private")
-        self.hub.repos[name] = Repository(private)
+        self.hub.repos[name] = Repository(private, asked.get("sdk"))
         self.hub.repos[name].commit("main", {}, "initial commit")
         return self.answer(reply)
 
@@ -269,7 +270,7 @@ ROUTES = [
     (("GET", "HEAD"), REPO, H.info),
     (("GET", "HEAD"), REPO + r"/revision/(?P<revision>.+)", H.info),
     (("GET",), REPO + r"/tree/(?P<revision>refs/pr/\d+|[^/]+)(?:/(?P<path>.*))?", H.tree),
-    (("POST",), r"/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", H.large_batch),
+    (("POST",), r"/(?:spaces/)?(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", H.large_batch),
     (("PUT",), r"/large/(?P<oid>[0-9a-f]{64})", H.large_upload),
     (("POST",), r"/verify", H.verify),
     (

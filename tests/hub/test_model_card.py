@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from prolab_hf.hub.card_text import without_folders
 from prolab_hf.hub.model_card import write_model_card
+from tests.solving.conftest import NAMES, solve_patches
 
 EVALUATION = {
     "mean_iou": 0.5,
@@ -187,3 +188,22 @@ def test_a_recipe_in_groups_and_a_log_that_was_cut_off_are_read(model_folder):
     assert "| name | small |" in text and "| learning rate | 0.0005 |" in text
     assert r"| crop size | \[64, 64\] |" in text
     assert "| training time | 4.0 min |" in text
+
+
+def test_the_card_of_a_solved_model_says_how_it_was_solved(tmp_path, model_folder):
+    model = solve_patches()
+    model.save_pretrained(tmp_path)
+    text = write_model_card(tmp_path).read_text()
+    solution = model.config.solution
+    for row in (
+        "| images | 10 |",
+        f"| labeled pixels | {solution['num_pixels']:,} |",
+        f"| ridge (lambda) | {solution['ridge']:g} |",
+        f"| unspoken weight (beta) | {solution['unspoken_weight']:g} |",
+        f"| spoken share of the winning scores | {100 * solution['spoken_share']:.1f} % |",
+    ):
+        assert row in text, row
+    for name in NAMES:
+        assert f"| {name} | {100 * solution['spoken_share_per_class'][name]:.1f} % |" in text
+    assert "No recipe" not in text and "pass over the images" in text
+    assert "closed form" not in write_model_card(model_folder).read_text()  # a trained one

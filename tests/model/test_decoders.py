@@ -37,7 +37,7 @@ def build_head(facts, kind):
     if kind == "auxiliary":
         fields |= {"auxiliary_in_index": cfg["in_index"], "auxiliary_channels": cfg["channels"]}
         fields |= {"auxiliary_num_convs": cfg["num_convs"], "auxiliary_concat_input": cfg["concat_input"]}
-        return ProLabAuxiliaryHead(ProLabConfig(**fields), facts["feature_channels"])
+        return ProLabAuxiliaryHead(ProLabConfig(**fields), facts["feature_channels"], cfg["in_index"])
     fields |= {"decoder": kind, "hidden_size": cfg["channels"]}
     if kind == "aspp":
         fields |= {"aspp_dilations": cfg["dilations"], "low_level_channels": cfg["c1_channels"]}
@@ -136,4 +136,4 @@ def test_feature_pyramid_gives_four_scales():
 
 def test_auxiliary_head_refuses_a_stage_that_is_not_there():
     with pytest.raises(ValueError, match="auxiliary_in_index is 4; the backbone gives 4 feature maps"):
-        ProLabAuxiliaryHead(ProLabConfig(auxiliary_in_index=4), [4, 8, 12, 16])
+        ProLabAuxiliaryHead(ProLabConfig(), [4, 8, 12, 16], 4)

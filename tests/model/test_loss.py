@@ -457,7 +457,7 @@ def test_operators_keep_the_contract_of_torch():
     table = torch.cat([matrix, torch.zeros(1, 5)])
     scale = torch.rand(rows.shape, requires_grad=True)
     checks = ("test_schema", "test_faketensor")
-    arguments = logits, rows, table, scale, "sigmoid_cosine", 2.0, False, True
+    arguments = logits, rows, table, scale, None, "sigmoid_cosine", 2.0, 0.0, False, True
     torch.library.opcheck(loss_operators_prolab._streamed_loss, arguments, test_utils=checks)
     torch.library.opcheck(loss_operators_prolab.class_rows, (labels, 4, 255), test_utils=checks)
     torch.library.opcheck(loss_operators_prolab.neighbor_products, (embeddings,), test_utils=checks)
@@ -472,7 +472,7 @@ def test_shapes_on_the_meta_device():
 def test_a_second_copy_of_the_module_can_be_loaded():
     """Remote code brings its own copy beside the package: operator names must not clash."""
     folder = Path(streaming_prolab.__file__).parent
-    names = ["resize", "loss_kernels", "loss_streaming", "loss_operators", "loss"]
+    names = ["resize", "loss_kernels", "loss_streaming", "loss_operators", "pixel_weights", "loss"]
     package = importlib.util.module_from_spec(
         importlib.machinery.ModuleSpec("copy_of_model", None, is_package=True)
     )

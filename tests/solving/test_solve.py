@@ -81,6 +81,7 @@ def test_the_classes_are_found(solved, processor):
     assert solved.config.trained_classes == NAMES
     solution = solved.config.solution
     assert solution["num_images"] == 10 and 0 < solution["spoken_share"] <= 1
+    assert solution["num_pixels"] == sum(int((Patches(10)[i][1] != 255).sum()) for i in range(10))
     assert {entry["class_name"] for entry in solution["if_only_described"]} <= set(NAMES)
 
 

@@ -77,6 +77,29 @@ def test_without_the_room_a_run_goes_on_and_says_so(tmp_path, recipe, caplog, mo
     assert "closed_form.init is 'solve', but this version of prolab_hf cannot solve" in caplog.text
 
 
+@pytest.mark.parametrize(("finish", "warns"), [("auto", False), ("solve", True)])
+def test_a_data_set_of_tensors_is_not_solved(tmp_path, recipe, caplog, finish, warns):
+    recipe = recipe.replace(
+        closed_form={"finish": finish}, **{"schedule.max_iterations": 1, "schedule.warmup_iterations": 0}
+    )
+    tensors = [
+        {"pixel_values": torch.rand(3, 64, 64), "labels": torch.zeros(64, 64, dtype=torch.long)}
+        for _ in range(2)
+    ]
+    train(build_model(), tensors, tensors, recipe=recipe, output_dir=tmp_path, **QUIET)
+    assert ("closed_form.finish" in caplog.text) == warns
+
+
+def test_auto_solves_where_it_can(tmp_path, recipe, solving):
+    recipe = recipe.replace(
+        closed_form={"finish": "auto"}, **{"schedule.max_iterations": 1, "schedule.warmup_iterations": 0}
+    )
+    processor = ProLabImageProcessorPil(do_resize=False)
+    options = {"recipe": recipe, "output_dir": tmp_path, "processor": processor, **QUIET}
+    train(build_model(), drawn_pairs(), drawn_pairs(2), **options)
+    assert solving.calls == ["finish"]
+
+
 def test_the_last_layer_is_really_solved_and_what_scores_higher_is_exported(tmp_path, recipe):
     recipe = recipe.replace(
         closed_form={"init": "solve", "finish": "solve"},

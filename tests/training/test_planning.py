@@ -33,6 +33,8 @@ def test_counts_by_hand(recipe):
     rows = dict(result.rows())
     assert rows["steps"] == "1,000 (8.0 epochs)"
     assert rows["images per step"] == "4 = 2 device(s) x 2 x 1 accumulated"
+    assert result.exchanged_bytes == 216 * 4  # a ring of two sends half of the sums, and then the other half
+    assert rows["sent by each device"].endswith("MiB per step (gradients, plain data parallelism)")
     assert any("1 TFLOP/s" in line and "50%" in line for line in result.assumptions)
 
 
@@ -64,3 +66,42 @@ def test_epochs_need_the_number_of_images():
     assert (
         plan(recipe.replace(**{"data.crop_size": 32}), build_model(), num_images=80).total_iterations == 400
     )
+
+
+def test_a_frozen_backbone_costs_less_and_minutes_become_steps(recipe):
+    """Backward is two thirds of a step; a backbone without it costs a third, with cached features nothing."""
+    images = {"num_images": 8, "peak_teraflops": 1e-3, "utilization": 1.0}
+    fields = {
+        "all": {},
+        "frozen": {"model.freeze": "backbone"},
+        "cached": {"model.freeze": "backbone", "features.cache": True},
+        "lora": {"peft.method": "lora"},
+    }
+    hours = {
+        name: plan(recipe.replace(**given), build_model(), **images).gpu_hours
+        for name, given in fields.items()
+    }
+    rest = hours["cached"]
+    assert hours["frozen"] - rest == pytest.approx((hours["all"] - rest) / 3)
+    assert hours["lora"] - rest == pytest.approx((hours["all"] - rest) * 2 / 3)
+    assert 0 < rest < hours["frozen"]
+    timed = plan(recipe.replace(**{"schedule.max_minutes": 60}), build_model(), **images)
+    assert timed.total_iterations == int(6 / hours["all"])  # six steps take the hours of "all"
+    rows = dict(timed.rows())
+    assert rows["length"] == "60 minutes; the run times its own first steps"
+
+
+def test_small_runs_have_rows_of_their_own(recipe):
+    given = {
+        "balance.class_weights": "sqrt",
+        "balance.rare_class_crops": 0.25,
+        "model.freeze": "backbone",
+        "features.cache": True,
+        "evaluation.early_stopping": 3,
+    }
+    rows = dict(plan(recipe.replace(**given), build_model(), num_images=8).rows())
+    assert rows["rare classes"] == "weights sqrt, 25% of the crops around rare classes"
+    assert rows["frozen"] == "backbone, features cached for 4 copies"
+    assert rows["early stopping"] == "after 3 evaluations no better"
+    rows = dict(plan(recipe.replace(**{"peft.method": "lora"}), build_model(), num_images=8).rows())
+    assert rows["backbone"] == "LoRA of rank 8, alpha 16, on its attention or pointwise convolutions"

@@ -15,7 +15,7 @@ from transformers import ResNetConfig, ResNetModel
 from prolab_hf.training import checkpoints, trainer
 from prolab_hf.training.planning import device_speed, plan
 from prolab_hf.training.reporting import InterruptGuard, TimeLeft, TrainingDisplay, TrainingInterrupted
-from prolab_hf.training.trainer import build_accelerator, train
+from prolab_hf.training.trainer import train
 from tests.training.conftest import Stripes, build_model
 
 QUIET = {"show_progress": False}
@@ -172,16 +172,3 @@ def test_sigterm_to_the_whole_group_saves_and_ends_with_143(tmp_path):
     last = checkpoints.newest_valid_checkpoint(tmp_path / "run/checkpoints")
     assert f"Stopped at step {checkpoints.checkpoint_step(last)} of 100000" in errors
     assert "DataLoader" not in errors
-
-
-def test_fsdp_on_a_cpu_says_what_it_is(recipe, monkeypatch, caplog):
-    """It was plain data parallelism without a word."""
-    if torch.accelerator.is_available():
-        pytest.skip("this machine has an accelerator, which shards")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    try:
-        build_accelerator(recipe)
-        words = caplog.text
-    except ValueError as error:
-        words = str(error)
-    assert "FSDP" in words and "whole model" in words

@@ -233,3 +233,38 @@ def test_recipes_are_listed(capsys):
     printed = capsys.readouterr().out
     assert "ade20k-deit-base" in printed
     assert "160,000 steps" in printed
+
+
+def test_options_for_few_images(folder, tmp_path, capsys):
+    """Frozen and cached, weighed, in a time: one command, and its plan."""
+    (folder / "data" / "classes.txt").write_text("red\ngreen\nblue\n")
+    few = ["--freeze-backbone", "--cache-features", "--class-weights", "sqrt", "--early-stopping", "3"]
+    assert cli.run(arguments(folder, *few, "--set", "features.copies=2", "--out", str(tmp_path / "run"))) == 0
+    recipe = json.loads((tmp_path / "run" / "training_recipe.json").read_text())
+    assert (recipe["model"]["freeze"], recipe["features"]["cache"]) == ("backbone", True)
+    assert (recipe["balance"]["class_weights"], recipe["evaluation"]["early_stopping"]) == ("sqrt", 3)
+    assert len(list((tmp_path / "run" / "feature_cache").rglob("*.safetensors"))) == 8
+    weights = json.loads((tmp_path / "run" / "class_balance.json").read_text())["weights"]
+    assert list(weights) == ["red", "green", "blue"]
+    words = arguments(folder, "--max-minutes", "3", "--dry-run")
+    position = words.index("--max-iterations")
+    del words[position : position + 2]
+    capsys.readouterr()
+    assert cli.run(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "│ length" in printed and "3 minutes; the run" in printed
+
+
+def test_adapters_by_command(folder, tmp_path, capsys):
+    (folder / "data" / "classes.txt").write_text("red\ngreen\nblue\n")
+    out = tmp_path / "run"
+    assert cli.run(arguments(folder, "--peft", "lora", "--out", str(out))) == 0
+    assert (out / "adapter" / "adapter_config.json").is_file()
+    assert not any(
+        ".lora_" in name for name in AutoModelForSemanticSegmentation.from_pretrained(out).state_dict()
+    )
+    capsys.readouterr()
+    assert cli.run(arguments(folder, "--peft", "lora", "--dry-run")) == 0
+    assert "LoRA of rank 8" in capsys.readouterr().out
+    assert cli.run(arguments(folder, "--peft", "dora", "--out", str(tmp_path / "no"))) == 2
+    assert "peft.method is 'dora'; it must be one of 'lora'" in capsys.readouterr().err

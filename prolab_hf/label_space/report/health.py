@@ -88,7 +88,7 @@ def check_space(
     space: SpaceContent,
     *,
     taxonomy: Mapping[str, str] | None = None,
-    encoder: Any = None,
+    encoder: object = None,
     seed: int = 0,
     num_trials: int = 100,
     rules: ConflictRules = BUILT_IN,
@@ -151,7 +151,7 @@ def _pair_summary(space: SpaceContent, pairs: PairFigures) -> dict[str, Any]:
     }
 
 
-def seed_stability(space: SpaceContent, encoder: Any, num_seeds: int = _STABILITY_SEEDS) -> dict[str, Any]:
+def seed_stability(space: SpaceContent, encoder: object, num_seeds: int = _STABILITY_SEEDS) -> dict[str, Any]:
     """Adjusted Rand index between clusterings of the space's descriptions with different seeds.
 
     Args:

@@ -10,6 +10,7 @@ from prolab_hf.label_space.space_content import SpaceContent
 from prolab_hf.label_space.views.layout import SpaceLayout, lay_out
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # The first seven are Paul Tol's bright scheme, made for color-blind readers; the last is for what is left over.
@@ -86,7 +87,7 @@ def matrix_figure(space: SpaceContent, layout: SpaceLayout | None = None) -> "Fi
     return figure
 
 
-def _property_axis(axes: Any, space: SpaceContent, layout: SpaceLayout) -> None:
+def _property_axis(axes: "Axes", space: SpaceContent, layout: SpaceLayout) -> None:
     """Property names where they fit, else a count of the columns."""
     if space.num_properties <= 64:
         names = [_plain(space.property_names[index]) for index in layout.property_order]
@@ -97,7 +98,7 @@ def _property_axis(axes: Any, space: SpaceContent, layout: SpaceLayout) -> None:
         axes.set_xlabel("properties, in the order of the classes that have them", color=INK, fontsize=11)
 
 
-def _title(axes: Any, space: SpaceContent, text: str) -> None:
+def _title(axes: "Axes", space: SpaceContent, text: str) -> None:
     axes.set_title(_plain(space.name or "Property space", 60), loc="left", fontsize=17, color=INK, pad=24)
     axes.text(
         0, 1.0, text, transform=axes.transAxes, fontsize=11, color="#6b7280", va="bottom", clip_on=False
@@ -196,7 +197,7 @@ def map_figure(space: SpaceContent, layout: SpaceLayout | None = None, max_label
 
 
 def _place_labels(
-    figure: "Figure", axes: Any, space: SpaceContent, layout: SpaceLayout, wanted: np.ndarray
+    figure: "Figure", axes: "Axes", space: SpaceContent, layout: SpaceLayout, wanted: np.ndarray
 ) -> None:
     """Writes names beside their dots, most shared first, leaving out those that would cover another."""
     from matplotlib.patheffects import withStroke

@@ -1,0 +1,1 @@
+"""Data that is read as a stream instead of by number."""

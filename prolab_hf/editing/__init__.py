@@ -1,0 +1,1 @@
+"""Editing the words of a model while its answers are looked at."""

