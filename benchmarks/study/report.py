@@ -135,6 +135,8 @@ def calibration(table: Table) -> str:
         base = _at(records, "category", longest)
         for arm in arms_of(records):
             ours = _at(records, arm, longest) or _at(records, arm, 0)
+            if not ours:
+                continue
             measures = ("ece", "ece_fitted", "mistakes", "mistakes_by_class")
             cells = [with_interval(values(ours, measure)) for measure in measures]
             rows.append([arm, *cells, difference(ours, base, "mistakes") if arm != "category" else ""])
@@ -296,8 +298,8 @@ def write_tables(results: Path, readme: Path = README) -> None:
     for name, (source, write) in WRITERS.items():
         table = Table(source, results)
         body = write(table) if table.records else "Not measured."
-        pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text = pattern.sub(lambda found, body=body: f"{found[1]}{body}{found[2]}", text)  # type: ignore[misc]
+        pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n)(?:(?!<!-- ).)*(<!-- end -->)", re.DOTALL)
+        text = pattern.sub(lambda found, body=body: f"{found[1]}{body}\n{found[2]}", text)  # type: ignore[misc]
     readme.write_text(text, "utf-8")
 
 

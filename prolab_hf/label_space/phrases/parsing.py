@@ -93,8 +93,10 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     stems = {lacked for word in part.words for lacked in [LACKED.get(word) or _without(word)] if lacked}
     claims.lacks |= stems | set(part.lacks)
     if part.negated:
-        claims.lacks |= {part.nouns[-1]} if part.nouns else set(part.words)
-        if not part.nouns:
+        state = bool(part.landmark and part.values)  # "not in flower"
+        if not state:
+            claims.lacks |= {part.nouns[-1]} if part.nouns else set(part.words)
+        if state or not part.nouns:
             for dimension, value in part.values:
                 claims.refused.setdefault((dimension, SELF), set()).add(value)
         return
