@@ -17,8 +17,8 @@ LEVELS = {
     "": 0, "label_space": 1, "model": 2, "data": 3, "evaluation": 4, "solving": 5, "training": 6, "explanation": 6,
     "editing": 7, "hub": 8, "demo": 9, "quickstart": 10, "cli": 11,
 }  # fmt: skip
-ROOT_FILES = {"__init__", "__main__", "bundled_models", "deprecation", "files", "markup", "progress", "protocols", "quickstart",
-              "registration", "suggestions", "uploading"}  # fmt: skip
+ROOT_FILES = {"__init__", "__main__", "bundled_models", "deprecation", "files", "markup", "progress", "protocols",
+              "quickstart", "registration", "suggestions", "uploading"}  # fmt: skip
 # transformers' scan for remote code forces these three to name each other.
 ALLOWED_CIRCLE = {f"prolab_hf.model.image_processing_{name}prolab" for name in ("", "pil_", "shared_")}
 FORBIDDEN_FILES = {"utils", "helpers", "common", "base", "support", "misc", "tools"}

@@ -1,4 +1,4 @@
-"""Checkpoints and the exported model, whole or not there: written aside, hashed, marked, renamed; pruned if valid."""
+"""Checkpoints, whole or not there: written aside, hashed, marked, renamed; pruned if valid."""
 
 import contextlib
 import errno
@@ -21,13 +21,11 @@ logger = logging.getLogger(__name__)
 MARKER = "COMPLETE.json"
 STATE_FOLDER = "training_state"
 EVALUATIONS_FILE = "evaluations.json"
-EXPORTED_FILE = "exported_files.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 FORMAT_VERSION = 1
 FULL_DISK_BYTES = 2**20  # less than this is left when a write fails for lack of space
 TEMPORARY = ".writing-"
 DAMAGED = "damaged-"
-_EXPORT_FOLDER = f"{TEMPORARY}export"
 _STEP_FOLDER = re.compile(r"^step-(\d+)$")
 
 Evaluation = dict[str, float]
@@ -147,40 +145,6 @@ def check_free_space(output_dir: Path, checkpoint_bytes: int, keep: int) -> None
             free / 2**20,
             checkpoint_bytes * (keep + 2) / 2**20,
         )
-
-
-def export_into(output_dir: Path, write: Callable[[Path], None]) -> None:
-    """Writes the finished model beside the run's own files, each file in one step.
-
-    Args:
-        output_dir: The folder of the run.
-        write: Writes the model into the folder that it is given.
-
-    Raises:
-        RuntimeError: It could not be written; the checkpoints are untouched.
-    """
-    temporary = output_dir / _EXPORT_FOLDER
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
-        write(temporary)
-        give_default_modes(temporary)
-        exported = {}
-        for path in sorted(temporary.iterdir()):
-            target = output_dir / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            path.replace(target)
-            exported[target.name] = target.stat().st_size if target.is_file() else 0
-        if (output_dir / CHECKPOINTS_FOLDER).is_dir():
-            write_json(output_dir / CHECKPOINTS_FOLDER / EXPORTED_FILE, exported)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise RuntimeError(
-            f"Could not write the trained model into {output_dir}: {error}. "
-            f"The checkpoints in {output_dir / CHECKPOINTS_FOLDER} are complete; free some space and resume."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 # ---- finding ----------------------------------------------------------------------------------------------

@@ -35,8 +35,8 @@ from prolab_hf.model.image_processing_prolab import ProLabImageProcessor
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.progress import without_foreign_bars
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
-from prolab_hf.training.checkpoints import export_into
 from prolab_hf.training.data_loading import TrainingExamples
+from prolab_hf.training.export import export_into
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.training_loop import TrainingLoop, evaluation_settings
 from prolab_hf.training.training_state import RunStorage

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from prolab_hf.training.engines.mixed_precision import precision_on
 from prolab_hf.training.recipe import TrainingRecipe
 
 PEAK_TERAFLOPS = {"bf16": 312.0, "fp16": 312.0, "no": 156.0}  # of an A100
@@ -55,7 +56,7 @@ def device_speed(recipe: TrainingRecipe) -> DeviceSpeed:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = recipe.device.mixed_precision
     if precision == "auto" or (precision == "fp16" and device.type == "cpu"):
-        precision = recipe.replace(**{"device.mixed_precision": "auto"}).precision_on(device)
+        precision = precision_on(device, "auto")
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     size = _MATRIX_SIZE[device.type]
     matrix = torch.ones(size, size, dtype=dtype, device=device)

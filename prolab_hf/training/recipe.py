@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
-import torch
-
 from prolab_hf.files import read_json_object, write_json
 from prolab_hf.suggestions import did_you_mean
 from prolab_hf.training.recipe_fields.adaptation import (
@@ -219,24 +217,6 @@ class TrainingRecipe:
     def save_interval(self, total_iterations: int) -> int:
         """Steps between two checkpoints of a run of `total_iterations` steps."""
         return self.checkpoints.every or self.evaluation_interval(total_iterations)
-
-    def precision_on(self, device: torch.device) -> str:
-        """The mixed precision that this run uses on a device: `"no"`, `"bf16"` or `"fp16"`.
-
-        Raises:
-            ValueError: fp16 was asked for on a CPU, where it cannot train.
-        """
-        precision = self.device.mixed_precision
-        if precision == "fp16" and device.type == "cpu":
-            raise ValueError(
-                "device.mixed_precision is 'fp16' but the device is a CPU; use 'no' or 'bf16', or 'auto' to let "
-                "the device decide."
-            )
-        if precision != "auto":
-            return precision
-        if device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        return "no"
 
     # ---- copies and files ---------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,6 @@ from prolab_hf.training.checkpoints import (
     CHECKPOINTS_FOLDER,
     DAMAGED,
     EVALUATIONS_FILE,
-    EXPORTED_FILE,
     MARKER,
     STATE_FOLDER,
     TEMPORARY,
@@ -26,6 +24,7 @@ from prolab_hf.training.checkpoints import (
     set_aside_damaged,
 )
 from prolab_hf.training.data_loading import decoded_coding, images_digest, source_of
+from prolab_hf.training.export import EXPORTED_FILE, remove_export
 from prolab_hf.training.recipe import TrainingRecipe, config_defaults, flat_values
 
 if TYPE_CHECKING:
@@ -263,7 +262,7 @@ def discard_run(output_dir: Path) -> None:
             the run's checkpoints.
     """
     root = output_dir / CHECKPOINTS_FOLDER
-    _remove_export(output_dir)
+    remove_export(output_dir)
     for path in sorted(root.iterdir()) if root.is_dir() else ():
         if path.name in (EVALUATIONS_FILE, EXPORTED_FILE):
             path.unlink()
@@ -295,21 +294,6 @@ def _remove_checkpoint(path: Path) -> None:
             folder.rmdir()
     if path.is_dir():
         logger.warning("%s holds files that no run wrote; they are left there.", path)
-
-
-def _remove_export(output_dir: Path) -> None:
-    """The model of the discarded run: left there, it would pass for the new run's until that ends."""
-    record = output_dir / CHECKPOINTS_FOLDER / EXPORTED_FILE
-    try:
-        exported = read_json_object(record)
-    except (OSError, ValueError):
-        return
-    for name, size in exported.items():
-        path = output_dir / Path(name).name
-        if path.is_file() and path.stat().st_size == size:
-            path.unlink()
-        elif path.is_dir() and (path / "adapter_config.json").is_file():
-            shutil.rmtree(path)
 
 
 # ---- is it the same run? -----------------------------------------------------------------------------------

@@ -25,13 +25,13 @@ from prolab_hf.training.checkpoints import (
     Evaluation,
     best_checkpoint,
     checkpoint_step,
-    export_into,
     newest_valid_checkpoint,
     prune_checkpoints,
     record_evaluations,
     write_checkpoint,
 )
 from prolab_hf.training.engines.engine import Engine
+from prolab_hf.training.export import export_into
 from prolab_hf.training.frozen.lora import (
     ADAPTER_FOLDER,
     adapted_layers,

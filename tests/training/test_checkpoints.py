@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from prolab_hf.training import checkpoints
-from prolab_hf.training.checkpoints import export_into
+from prolab_hf.training.export import export_into
 
 
 def fill(value):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from prolab_hf.training.engines.mixed_precision import precision_on
 
 from prolab_hf.training.published_recipes import get_recipe, recipe_names
 from prolab_hf.training.recipe import (
@@ -231,11 +232,11 @@ def test_replacing_a_group_or_one_field_of_it():
 
 def test_precision_follows_the_device():
     cpu = torch.device("cpu")
-    assert length(epochs=1).precision_on(cpu) == "no"
+    assert precision_on(cpu, length(epochs=1).device.mixed_precision) == "no"
     half = length(epochs=1).replace(**{"device.mixed_precision": "bf16"})
-    assert half.precision_on(cpu) == "bf16"
+    assert precision_on(cpu, half.device.mixed_precision) == "bf16"
     with pytest.raises(ValueError, match="'fp16' but the device is a CPU"):
-        half.replace(**{"device.mixed_precision": "fp16"}).precision_on(cpu)
+        precision_on(cpu, "fp16")
 
 
 # ---- recipes of before, whose fields were flat ------------------------------------------------------------

@@ -9,6 +9,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, parse_flag_from_env
 
 from prolab_hf.training.engines.engine import Engine
+from prolab_hf.training.engines.mixed_precision import precision_on
 from prolab_hf.training.recipe import TrainingRecipe
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ def build_accelerator(recipe: TrainingRecipe) -> Accelerator:
     """
     # Without this, several processes on a machine without accelerator would each believe to be alone.
     use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    precision = recipe.precision_on(PartialState(cpu=use_cpu).device)
+    precision = precision_on(PartialState(cpu=use_cpu).device, recipe.device.mixed_precision)
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         # Accelerate allows one precision per process; a notebook or a test trains more than one model.
         AcceleratorState._reset_state()

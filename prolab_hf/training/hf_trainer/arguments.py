@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from prolab_hf.training.engines.mixed_precision import precision_on
 from prolab_hf.training.recipe import TrainingRecipe
 
 
@@ -152,7 +153,9 @@ def training_arguments_defaults(
     """
     _refuse(recipe)
     total = recipe.total_iterations(num_images)
-    precision = recipe.precision_on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = precision_on(
+        torch.device("cuda" if torch.cuda.is_available() else "cpu"), recipe.device.mixed_precision
+    )
     optimizer, schedule = recipe.optimizer, recipe.schedule
     arguments: dict[str, Any] = {
         "output_dir": str(output_dir),
