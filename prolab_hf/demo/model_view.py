@@ -277,7 +277,8 @@ class ModelView:
         """
         pixels, processor, options = self._way(image, mode)
         region = self._region(outline, image, pixels) if outline is not None else None
-        found = intervene(self.model, processor, pixels, {**changes}, region=region, **options)
+        scores: dict[str | int, float | None] = {index: score for index, score in changes.items()}
+        found = intervene(self.model, processor, pixels, scores, region=region, **options)
         names = found.after.class_names
         size = (image.image.height, image.image.width)
         return {

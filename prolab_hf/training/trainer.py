@@ -168,6 +168,7 @@ def train(
     if isinstance(train_dataset, StreamingSource):
         check_stream(recipe)
     _check_datasets(model, train_dataset, eval_dataset)
+    images: Any = train_dataset  # what a stream cannot give, check_stream refused
     check_early_stopping(recipe.evaluation, has_images=eval_dataset is not None)
     output_dir = Path(output_dir)
     check_output_folder(output_dir, resume=resume, overwrite=overwrite)
@@ -197,7 +198,7 @@ def train(
             progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
         balance = prepare_balance(
             model,
-            train_dataset,
+            images,
             recipe,
             output_dir,
             accelerator,
@@ -206,10 +207,10 @@ def train(
         )
         display.show_lines(balance.lines())
         examples = training_examples(
-            model, train_dataset, recipe, processor, balance.rare_crops, skip_broken=skip_broken
+            model, images, recipe, processor, balance.rare_crops, skip_broken=skip_broken
         )
         if recipe.closed_form.init == "solve" and checkpoint is None:
-            solve_before_training(model, train_dataset, processor, accelerator)
+            solve_before_training(model, images, processor, accelerator)
         if recipe.features.cache:
             examples = cache_features(model, examples, recipe, output_dir, accelerator, display.show_line)
         if recipe.schedule.max_minutes is not None and recipe.schedule.planned_iterations is None:
@@ -240,7 +241,7 @@ def train(
         with contextlib.closing(state.batches), trackers or contextlib.nullcontext():
             exported_step = loop.run()
         if recipe.closed_form.finish is not None and eval_dataset is not None:
-            solve_after_training(loop, train_dataset, eval_dataset)
+            solve_after_training(loop, images, eval_dataset)
     return _result(loop, output_dir, exported_step)
 
 
@@ -266,7 +267,9 @@ def _result(loop: TrainingLoop, output_dir: Path, exported_step: int) -> Trainin
 
 
 def _check_datasets(
-    model: nn.Module, train_dataset: ImageMaskPairs | Examples, eval_dataset: ImageMaskPairs | Examples | None
+    model: nn.Module,
+    train_dataset: ImageMaskPairs | Examples | StreamingSource,
+    eval_dataset: ImageMaskPairs | Examples | None,
 ) -> None:
     if not isinstance(train_dataset, StreamingSource) and len(train_dataset) == 0:
         raise ValueError("The training set is empty; check the folder and the split.")
@@ -284,7 +287,7 @@ def _check_datasets(
             )
 
 
-def _gives_tensors(dataset: ImageMaskPairs | Examples | None) -> bool:
+def _gives_tensors(dataset: ImageMaskPairs | Examples | StreamingSource | None) -> bool:
     if dataset is None or isinstance(dataset, SegmentationDataset):
         return True
     if isinstance(dataset, StreamingSource):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from prolab_hf.training.engines.mixed_precision import precision_on
 
+from prolab_hf.training.engines.mixed_precision import precision_on
 from prolab_hf.training.published_recipes import get_recipe, recipe_names
 from prolab_hf.training.recipe import (
     FLAT_NAMES,

@@ -397,4 +397,4 @@ class _AverageCallback(TrainerCallback):
     ) -> None:
         """Called by the Trainer."""
         if self.trainer.average is not None:
-            self.trainer.average.update(self.trainer.model)
+            self.trainer.average.update(self.trainer.network)

@@ -105,4 +105,5 @@ class Collator:
         self.ignore_index = ignore_index
 
     def __call__(self, examples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """`pixel_values` and `labels` of a batch, padded to one size."""
         return dict(collate(examples, ignore_index=self.ignore_index))
