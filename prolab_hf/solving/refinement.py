@@ -33,8 +33,6 @@ from prolab_hf.solving.solved_head import set_last_layer
 
 STEPS = (0, 3, 10, 30)
 OWN_SHARES = (0.0, 0.5, 1.0)
-LARGEST_UNSPOKEN = 8.0
-"""Beside the usual unspoken weights: the larger it is, the more pixels keep the answer of the network's own layer."""
 WORDS_WORTH = 0.00025
 """What a unit of unspoken weight must gain here: to keep the network's answers comes before saying them in words."""
 NUM_PIXELS, MOST_IMAGES = 32768, 128
@@ -86,12 +84,11 @@ def refine(
     """
     number = len(class_rows)
     own = None if own_layer is None else _as_responses(own_layer, fit, class_exponent)
-    weights = (*UNSPOKEN_WEIGHTS, LARGEST_UNSPOKEN) if unspoken_weight is None else (unspoken_weight,)
     found: list[tuple[float, int, float, float, Tensor]] = []
     for steps, layer in _layers(fit, number, ridge, class_exponent):
         for share in OWN_SHARES if own is not None else (0.0,):
             responses = validation.features @ _mixed(layer, own, share).t()
-            for beta in weights:
+            for beta in UNSPOKEN_WEIGHTS if unspoken_weight is None else (unspoken_weight,):
                 named, unspoken = class_score_parts(responses, class_rows, beta)
                 predicted = (named + unspoken).argmax(dim=1)
                 score = mean_iou(predicted, validation.labels, validation.weights, number)
