@@ -6,12 +6,11 @@ Callbacks, trackers, launchers and `push_to_hub` are those of transformers.
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Sampler
 from transformers import (
@@ -24,19 +23,16 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from prolab_hf.data.image_files import Sample
-from prolab_hf.data.transforms import SegmentationDataset, collate
-from prolab_hf.evaluation.evaluate import as_sample
 from prolab_hf.evaluation.property_statistics import PropertyStatistics, has_property_scores
 from prolab_hf.evaluation.trainer_metrics import TrainerMetrics
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
-from prolab_hf.training.balance.class_balance import prepare_balance, rare_crops_of
-from prolab_hf.training.balance.class_counts import count_classes
+from prolab_hf.training.balance.class_balance import prepare_balance
 from prolab_hf.training.data_loading import source_of
-from prolab_hf.training.from_recipe import ProcessorTransform, solve_before_training, training_transform
+from prolab_hf.training.from_recipe import solve_before_training
 from prolab_hf.training.frozen.adaptation import adapted_for_training
 from prolab_hf.training.frozen.freezing import start_training
 from prolab_hf.training.hf_trainer.arguments import ProLabTrainingArguments, training_arguments_defaults
+from prolab_hf.training.hf_trainer.trainer_data import Collator, EpochOrder, augmented, prepared
 from prolab_hf.training.optimization import AveragedWeights, build_optimizer, build_scheduler
 from prolab_hf.training.recipe import TrainingRecipe
 from prolab_hf.training.training_state import AVERAGE_FILE
@@ -91,7 +87,7 @@ class ProLabTrainer(Trainer):
             )
         config: Any = model.config
         ignore_index = getattr(config, "semantic_loss_ignore_index", 255)
-        options.setdefault("data_collator", _Collator(ignore_index))
+        options.setdefault("data_collator", Collator(ignore_index))
         if "compute_metrics" not in options and args.batch_eval_metrics:
             metrics = TrainerMetrics(config.num_labels, ignore_index)
             options["compute_metrics"] = metrics.compute_metrics
@@ -147,8 +143,8 @@ class ProLabTrainer(Trainer):
         return cls(
             model,
             ProLabTrainingArguments(**defaults),
-            train_dataset=_augmented(model, train_dataset, recipe, processor),
-            eval_dataset=None if eval_dataset is None else _prepared(eval_dataset, processor),
+            train_dataset=augmented(model, train_dataset, recipe, processor),
+            eval_dataset=None if eval_dataset is None else prepared(eval_dataset, processor),
             processing_class=processor,
             callbacks=callbacks,
         )
@@ -160,6 +156,11 @@ class ProLabTrainer(Trainer):
         """The arguments as a recipe."""
         return self.args.to_recipe()
 
+    @property
+    def network(self) -> nn.Module:
+        """The model that is trained, without what wraps it."""
+        return cast(nn.Module, self.model)
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over the recipe's parameter groups, unless `args.optim` names another optimizer.
 
@@ -169,7 +170,7 @@ class ProLabTrainer(Trainer):
         if self.optimizer is None and str(self.args.optim).rpartition(".")[2].lower().startswith(
             "adamw_torch"
         ):
-            self.optimizer = build_optimizer(self.model if model is None else model, self.recipe)
+            self.optimizer = build_optimizer(model or self.network, self.recipe)
         elif self.optimizer is None and self.args.layer_decay is not None:
             raise ValueError(
                 f"layer_decay is {self.args.layer_decay}, which optim={str(self.args.optim)!r} does not know; use "
@@ -187,12 +188,12 @@ class ProLabTrainer(Trainer):
             self.lr_scheduler = build_scheduler(plain, self.recipe, num_training_steps)
             self._created_lr_scheduler = True
         if self.args.ema_decay is not None:
-            self.average = AveragedWeights(self.model, self.args.ema_decay)
+            self.average = AveragedWeights(self.network, self.args.ema_decay)
         return super().create_scheduler(num_training_steps, optimizer)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         """The order of `prolab_hf.train`: a permutation per epoch that depends on seed and epoch alone."""
-        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "random" or not hasattr(dataset, "__len__"):
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -209,24 +210,25 @@ class ProLabTrainer(Trainer):
             options: Of `Trainer.train`.
         """
         self._prepare(resume=bool(resume_from_checkpoint))
-        with adapted_for_training(self.model, self.recipe):
+        with adapted_for_training(self.network, self.recipe):
             result = super().train(resume_from_checkpoint, *arguments, **options)
             if self.average is not None:
-                self.average.swap_in(self.model)
+                self.average.swap_in(self.network)
                 self.average = None
         return result
 
     def _prepare(self, *, resume: bool) -> None:
         """Class weights, and the last layer at its solution."""
-        recipe, source = self.recipe, source_of(self.train_dataset)
+        recipe = self.recipe
+        source: Any = source_of(self.train_dataset)
         if recipe.balance.class_weights != "none":
-            folder = Path(self.args.output_dir)
+            folder = Path(str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)
-            prepare_balance(self.model, source, recipe, folder, self.accelerator, resume=resume)
+            prepare_balance(self.network, source, recipe, folder, self.accelerator, resume=resume)
         if recipe.closed_form.init == "solve" and not resume:
             gives_images = not isinstance(source[0], Mapping)
-            processor = self.processing_class if gives_images else None
-            solve_before_training(self.model, source, processor, self.accelerator)
+            processor: Any = self.processing_class if gives_images else None
+            solve_before_training(self.network, source, processor, self.accelerator)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
         """As `Trainer.compute_loss`, with frozen parts as in evaluation."""
@@ -241,7 +243,8 @@ class ProLabTrainer(Trainer):
     ) -> EvalLoopOutput:
         """As `Trainer.evaluation_loop`, of the averaged weights, and with property statistics."""
         with self._averaged(), self._watched_properties() as statistics:
-            output = super().evaluation_loop(*arguments, metric_key_prefix=metric_key_prefix, **options)
+            options["metric_key_prefix"] = metric_key_prefix
+            output = super().evaluation_loop(*arguments, **options)
         if statistics is not None:
             if self.accelerator.num_processes > 1:
                 statistics = statistics.reduce(self.accelerator)
@@ -262,18 +265,18 @@ class ProLabTrainer(Trainer):
         if self.average is None or self._average_is_in:
             yield
             return
-        self.average.swap_in(self.model)
+        self.average.swap_in(self.network)
         self._average_is_in = True
         try:
             yield
         finally:
-            self.average.swap_out(self.model)
+            self.average.swap_out(self.network)
             self._average_is_in = False
 
     @contextlib.contextmanager
     def _watched_properties(self) -> Iterator[PropertyStatistics | None]:
         """Sums over what the model says, while entered; `None` where it has no property scores."""
-        model: Any = self.model
+        model: Any = self.network
         if not self.args.property_statistics or not has_property_scores(model):
             yield None
             return
@@ -365,89 +368,6 @@ def build_trainer(
     )
 
 
-# ---- data --------------------------------------------------------------------------------------------------
-
-
-def _gives_tensors(dataset: ImageMaskPairs | Examples) -> bool:
-    return isinstance(dataset, SegmentationDataset) or isinstance(dataset[0], Mapping)
-
-
-def _augmented(
-    model: nn.Module,
-    dataset: ImageMaskPairs | Examples,
-    recipe: TrainingRecipe,
-    processor: ImageProcessor | None,
-) -> Any:
-    """Augmented tensors of images; tensors stay as they are."""
-    if _gives_tensors(dataset):
-        return dataset
-    config: Any = model.config
-    ignore_index = getattr(config, "semantic_loss_ignore_index", 255)
-    crops = None
-    if recipe.balance.rare_class_crops:
-        counts = count_classes(dataset, config.num_labels, ignore_index=ignore_index)
-        crops = rare_crops_of(counts, recipe.balance.rare_class_crops)
-    transform = training_transform(recipe, processor, ignore_index=ignore_index, rare_crops=crops)
-    samples: Any = _Samples(dataset)
-    return SegmentationDataset(samples, transform, seed=recipe.seed)
-
-
-def _prepared(dataset: ImageMaskPairs | Examples, processor: ImageProcessor | None) -> Any:
-    """Tensors that the image processor makes of images; tensors stay as they are."""
-    if _gives_tensors(dataset):
-        return dataset
-    if processor is None:
-        raise ValueError("The data set gives images, which need an image processor; pass processor.")
-    samples: Any = _Samples(dataset, processor)
-    return SegmentationDataset(samples, ProcessorTransform(processor))
-
-
-class _Samples:
-    """Images and masks of any kind as the samples that a `SegmentationDataset` takes.
-
-    Args:
-        dataset: Samples, or pairs (image, mask).
-        processor: Declares value range and number of channels of the images.
-    """
-
-    def __init__(self, dataset: Any, processor: ImageProcessor | None = None) -> None:
-        self.dataset, self.processor = dataset, processor
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "dataset":  # pickle asks before there is one
-            raise AttributeError(name)
-        return getattr(self.dataset, name)  # class names, label coding and what else it knows
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = as_sample(self.dataset[index], index, self.processor)
-        return Sample(sample.image, sample.mask.astype(np.int32, copy=False), sample.name)
-
-
-class EpochOrder(Sampler[int]):
-    """Indices of an epoch, in an order that depends on seed and epoch alone.
-
-    Args:
-        length: Number of images.
-        seed: Of the order.
-    """
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Takes the order of another epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        yield from np.random.default_rng((self.seed, self.epoch)).permutation(self.length).tolist()
-
-
 class EpochCallback(TrainerCallback):
     """Tells the data set which epoch begins: augmentation is drawn anew, and a resume repeats it exactly.
 
@@ -478,13 +398,3 @@ class _AverageCallback(TrainerCallback):
         """Called by the Trainer."""
         if self.trainer.average is not None:
             self.trainer.average.update(self.trainer.model)
-
-
-class _Collator:
-    """Collation that survives being sent to a worker process."""
-
-    def __init__(self, ignore_index: int) -> None:
-        self.ignore_index = ignore_index
-
-    def __call__(self, examples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        return dict(collate(examples, ignore_index=self.ignore_index))
