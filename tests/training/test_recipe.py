@@ -244,7 +244,8 @@ def test_precision_follows_the_device():
 FLAT = json.loads((Path(__file__).parent / "flat_recipes.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("name", FLAT)
+# Recipes of our own may get better defaults; those of published runs stay as they were published.
+@pytest.mark.parametrize("name", sorted(set(FLAT) - {"small", "quickstart"}))
 def test_published_recipes_equal_the_flat_ones_of_before(name, tmp_path):
     """Written down field by field from the version before recipes had groups."""
     recipe = get_recipe(name)
