@@ -79,7 +79,7 @@ class StreamState:
         """Notes that batches were trained on."""
         for batch in batches:
             if batch.position is not None:
-                worker, self.positions[worker] = batch.position  # type: ignore[misc]
+                worker, self.positions[worker] = batch.position
                 self.next_worker = (worker + 1) % max(self.num_workers, 1)
 
     def to_dict(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Engine:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         model.to(device)
         if self.recipe.device.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model.to(memory_format=torch.channels_last)
         return model
 
     @property
@@ -159,7 +159,7 @@ class Engine:
             average.swap_in(model)
         try:
             if rearranged:
-                model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+                model.to(memory_format=torch.contiguous_format)
             if patched is not None and "_original_forward" in model.__dict__:
                 model.forward = model.__dict__["_original_forward"]
             yield model
@@ -167,7 +167,7 @@ class Engine:
             if patched is not None:
                 model.forward = patched
             if rearranged:
-                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                model.to(memory_format=torch.channels_last)
             if average is not None:
                 average.swap_out(model)
 
