@@ -207,6 +207,8 @@ def _tensors(
     item: Any = dataset[number]
     if hasattr(item, "keys"):
         return item["pixel_values"][None], item["labels"][None]
+    if processor is None:
+        raise ValueError("The data set gives images, but there is no image processor; pass one.")
     sample = as_sample(item, number, processor)
     return prepare(cast(ImageProcessor, processor), sample.image), torch.from_numpy(sample.mask.copy())[None]
 

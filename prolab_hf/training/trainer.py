@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -167,18 +167,22 @@ def train(
     check_trackers(report_to)
     if isinstance(train_dataset, StreamingSource):
         check_stream(recipe)
+<<<<<<< HEAD
     _check_datasets(model, train_dataset, eval_dataset)
     images: Any = train_dataset  # what a stream cannot give, check_stream refused
+=======
+    # A stream has no length: whoever asks for one asks `number_of_images`.
+    images = cast("ImageMaskPairs | Examples", train_dataset)
+    _check_datasets(model, images, eval_dataset)
+>>>>>>> scale
     check_early_stopping(recipe.evaluation, has_images=eval_dataset is not None)
     output_dir = Path(output_dir)
     check_output_folder(output_dir, resume=resume, overwrite=overwrite)
     accelerator = build_accelerator(recipe)
     started, total = time.monotonic(), 1
     if recipe.schedule.max_minutes is None:
-        total = recipe.total_iterations(
-            number_of_images(train_dataset), num_processes=accelerator.num_processes
-        )
-    if processor is None and not (_gives_tensors(train_dataset) and _gives_tensors(eval_dataset)):
+        total = recipe.total_iterations(number_of_images(images), num_processes=accelerator.num_processes)
+    if processor is None and not (_gives_tensors(images) and _gives_tensors(eval_dataset)):
         processor = default_processor(recipe, model)
     show = show_progress and accelerator.is_main_process
     lock = RunLock(output_dir) if accelerator.is_main_process else contextlib.nullcontext()
@@ -192,8 +196,8 @@ def train(
         recipe = planned_before(checkpoint, recipe)
         storage = RunStorage(output_dir, model, processor, accelerator, recipe.checkpoints.keep)
         guard.last_good = storage.last_good
-        identity = run_identity(model, train_dataset, eval_dataset)
-        progress = _fresh_progress(recipe, accelerator, number_of_images(train_dataset), identity)
+        identity = run_identity(model, images, eval_dataset)
+        progress = _fresh_progress(recipe, accelerator, number_of_images(images), identity)
         if checkpoint is not None:
             progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
         balance = prepare_balance(
@@ -216,9 +220,7 @@ def train(
         if recipe.schedule.max_minutes is not None and recipe.schedule.planned_iterations is None:
             recipe = plan_run(model, examples, eval_dataset, recipe, accelerator, processor, started=started)
             progress.recipe = recipe.to_dict()
-        total = recipe.total_iterations(
-            number_of_images(train_dataset), num_processes=accelerator.num_processes
-        )
+        total = recipe.total_iterations(number_of_images(images), num_processes=accelerator.num_processes)
         display.plan(total)
         reporter = Reporter(total, callbacks, display)
         state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
