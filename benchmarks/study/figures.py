@@ -52,9 +52,12 @@ def _save(figure: Figure, name: str) -> None:
 def _band(
     axes: Axes, x: Sequence[float], cells: Sequence[list[float]], arm: str, label: str | None = None
 ) -> None:
-    """A line with the 95 % interval of each mean."""
+    """A line with the 95 % interval of each mean; of two seeds the interval says nothing and is left out."""
     color, marker, line = STYLES.get(arm, ("#777777", ".", "-"))
-    found = [interval(cell) for cell in cells]
+    found = [
+        (each[0], each[1] if len(cell) > 2 else 0.0)
+        for cell, each in ((cell, interval(cell)) for cell in cells)
+    ]
     mean, half = np.array([each[0] for each in found]), np.nan_to_num(np.array([each[1] for each in found]))
     axes.plot(x, mean, color=color, marker=marker, linestyle=line, label=label or arm, markersize=5)
     axes.fill_between(x, mean - half, mean + half, color=color, alpha=0.12, linewidth=0)
@@ -101,7 +104,7 @@ def budget_curves(table: Table) -> None:
 def data_curves(table: Table) -> None:
     """Mean IoU over the number of training images."""
     sets = sets_of(table)
-    figure, panels = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.4), squeeze=False)
+    figure, panels = plt.subplots(1, len(sets), figsize=(5.6 * len(sets), 3.4), squeeze=False)
     for axes, (data, backbone) in zip(panels[0], sets):
         records = table.find({"data": data, "backbone": backbone})
         columns = list(dict.fromkeys(each["images"] for each in records))
