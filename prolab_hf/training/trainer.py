@@ -167,14 +167,9 @@ def train(
     check_trackers(report_to)
     if isinstance(train_dataset, StreamingSource):
         check_stream(recipe)
-<<<<<<< HEAD
-    _check_datasets(model, train_dataset, eval_dataset)
-    images: Any = train_dataset  # what a stream cannot give, check_stream refused
-=======
     # A stream has no length: whoever asks for one asks `number_of_images`.
     images = cast("ImageMaskPairs | Examples", train_dataset)
     _check_datasets(model, images, eval_dataset)
->>>>>>> scale
     check_early_stopping(recipe.evaluation, has_images=eval_dataset is not None)
     output_dir = Path(output_dir)
     check_output_folder(output_dir, resume=resume, overwrite=overwrite)

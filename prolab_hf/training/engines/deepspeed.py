@@ -152,14 +152,9 @@ class DeepSpeedEngine(PartsEngine):
 
     def first_bad_weight(self) -> str | None:
         """Name of the first weight that is not finite in the part of any process."""
-<<<<<<< HEAD
-        for name, value in self.working.named_parameters():
-            part = getattr(value, "ds_tensor", value)
-=======
         parameters: list[tuple[str, Any]] = list(self.working.named_parameters())
         for name, value in parameters:
             part = value.ds_tensor if self.stage == 3 else value
->>>>>>> scale
             if not torch.isfinite(part).all():
                 return agreed_first(name)
         return agreed_first(None)
