@@ -6,7 +6,7 @@ Sums are held, not scores: memory does not grow with the number of images, and s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -210,7 +210,7 @@ def _tensors(
     if processor is None:
         raise ValueError("The data set gives images, but there is no image processor; pass one.")
     sample = as_sample(item, number, processor)
-    return prepare(cast(ImageProcessor, processor), sample.image), torch.from_numpy(sample.mask.copy())[None]
+    return prepare(processor, sample.image), torch.from_numpy(sample.mask.copy())[None]
 
 
 def _middle_window(
