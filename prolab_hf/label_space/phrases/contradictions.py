@@ -147,9 +147,10 @@ def _compatible(dimension: str, first: str, second: str) -> bool:
     )
 
 
-def _apart(mine: frozenset[Interval], theirs: frozenset[Interval]) -> bool:
+def _apart(mine: Statement, theirs: Statement) -> bool:
     """Whether no number satisfies both."""
-    return all(max(a[0], b[0]) > min(a[1], b[1]) for a, b in product(mine, theirs))
+    numbers = [[item for item in side if isinstance(item, tuple)] for side in (mine, theirs)]
+    return all(max(a[0], b[0]) > min(a[1], b[1]) for a, b in product(*numbers))
 
 
 def _refused(dimension: str, no: frozenset[str], yes: frozenset[str]) -> bool:
