@@ -235,7 +235,8 @@ def test_half_precision(network, image, kind):
     assert abs(found.residual) < TOLERANCE
     result = segment(half, processor, image, return_scores=True, flip=True)
     expected = float(result.scores[result.class_names.index(found.class_name), 40, 60])
-    assert total(found.contributions) == pytest.approx(expected, abs=TOLERANCE)
+    # Another pass of the network, whose bfloat16 kernels need not give the same bits.
+    assert total(found.contributions) == pytest.approx(expected, abs=1e-3)
 
 
 def test_scales_count_also_where_the_processor_keeps_sizes(solved, scenes_processor, image):
