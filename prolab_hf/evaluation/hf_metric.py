@@ -121,7 +121,7 @@ class PairTally:
         return counts
 
 
-class ProLabMeanIoU(evaluate.Metric):
+class ProLabMeanIoU(evaluate.Metric):  # type: ignore[misc]  # evaluate has no hints
     """An `evaluate.Metric` that holds counts instead of predictions.
 
     Args:

@@ -35,7 +35,7 @@ class AdaptedNetworkConfig(BackboneConfigMixin, PreTrainedConfig):
     model_type = "adapted_network"
     sub_configs_defaults = {"network_config": SubConfigSpec(config_class=AutoConfig, model_type="segformer")}
 
-    network_config: dict | PreTrainedConfig | None = None
+    network_config: dict[Any, Any] | PreTrainedConfig | None = None
     class_layer: str = "decode_head.classifier"
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None

@@ -158,7 +158,7 @@ class ProLabConfig(PreTrainedConfig):
         ),
     }
 
-    backbone_config: dict | PreTrainedConfig | None = None
+    backbone_config: dict[Any, Any] | PreTrainedConfig | None = None
     decoder: str = "uper"
     hidden_size: int = 512
     feature_pyramid: bool | None = None
@@ -169,7 +169,7 @@ class ProLabConfig(PreTrainedConfig):
     num_properties: int = 256
     property_names: list[str] | None = None
     class_properties: list[list[int]] | None = None
-    property_space_info: dict | None = None
+    property_space_info: dict[Any, Any] | None = None
     temperature: float | int = 0.04
     normalize_pixel_embeddings: bool = False
     similarity: str = "sigmoid_cosine"
@@ -205,7 +205,7 @@ class ProLabConfig(PreTrainedConfig):
     class_offsets: list[float] | None = None
     claim_budget: float | int | None = None
     calibration_pixels: int = 0
-    solution: dict | None = None
+    solution: dict[Any, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_misspelt(kwargs)

@@ -60,7 +60,7 @@ class ViTAdapterConfig(BackboneConfigMixin, PreTrainedConfig):
     model_type = "vit_adapter"
     sub_configs_defaults = {"vit_config": SubConfigSpec(config_class=AutoConfig, model_type="vit")}
 
-    vit_config: dict | PreTrainedConfig | None = None
+    vit_config: dict[Any, Any] | PreTrainedConfig | None = None
     conv_inplane: int = 64
     n_points: int = 4
     deform_num_heads: int | None = None

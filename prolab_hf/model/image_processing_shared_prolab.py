@@ -81,7 +81,7 @@ OLD_NAMES = {"window_size": "crop_size", "window_stride": "stride"}
 Backend: Any = BaseImageProcessor  # what TorchvisionBackend and PilBackend share; typed loosely, they differ
 
 
-class ProLabImageProcessorMixin(Backend):
+class ProLabImageProcessorMixin(Backend):  # type: ignore[misc]  # one of two backends
     """Images to `pixel_values`, label maps to `labels`, network outputs to label maps and property maps.
 
     Every option may be given to the constructor (then it is saved) or to a single call.

@@ -137,7 +137,7 @@ def _empty_outputs(
     return table.new_empty(()), by_logits, by_scale
 
 
-def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     _, by_logits, by_scale = output
     ctx.mark_non_differentiable(by_logits, by_scale)
     ctx.save_for_backward(by_logits, by_scale)
@@ -356,7 +356,7 @@ def _(embeddings: Tensor, gradients: Tensor) -> Tensor:
     return torch.empty_like(embeddings)
 
 
-def _norm_setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _norm_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(inputs[0])
 
 

@@ -15,7 +15,7 @@ import threading
 from contextlib import AbstractContextManager
 from functools import partial
 from math import gcd
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -136,7 +136,9 @@ class _RowWindow:
     are mixes of two such rows.
     """
 
-    def __init__(self, inputs: StreamInputs, gradient: Tensor | None, lock: AbstractContextManager) -> None:
+    def __init__(
+        self, inputs: StreamInputs, gradient: Tensor | None, lock: AbstractContextManager[Any]
+    ) -> None:
         self.logits, self.factor = inputs.logits[0], inputs.factor
         self.gradient, self.lock = None if gradient is None else gradient[0], lock
         channels, height, width = self.logits.shape
@@ -210,7 +212,7 @@ def stream_rows(
     gradients: StreamGradients | None,
     *,
     share: range | None = None,
-    lock: AbstractContextManager | None = None,
+    lock: AbstractContextManager[Any] | None = None,
     block_rows: int | None = None,
 ) -> Tensor:
     """Sum of the losses of one image, or of a share of its label rows; adds their gradients.
@@ -313,7 +315,7 @@ def stream_on_threads(inputs: StreamInputs, gradients: StreamGradients | None) -
     parts = 1 if in_blocks else max(1, min(threads // gcd(batch_size, threads), most))
     totals = [inputs.table.new_zeros(()) for _ in range(batch_size * parts)]
 
-    def task(image: int, part: int, lock: AbstractContextManager) -> None:
+    def task(image: int, part: int, lock: AbstractContextManager[Any]) -> None:
         mine = None if gradients is None else gradients.image(image)
         if in_blocks:
             rows = max(1, SHORT_ROW_BLOCK_ELEMENTS // row_elements)

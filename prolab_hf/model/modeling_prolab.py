@@ -202,7 +202,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
 
     # ---- the forward pass ---------------------------------------------------------------------------------
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]  # of transformers
     def forward(
         self,
         pixel_values: Tensor | None = None,

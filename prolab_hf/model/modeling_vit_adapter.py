@@ -264,8 +264,8 @@ class ViTAdapterBackbone(BackboneMixin, PreTrainedModel):
         """Replaces the transformer's patch embedding."""
         self.vit.set_input_embeddings(value)
 
-    @can_return_tuple
-    @capture_outputs(tie_last_hidden_states=False)
+    @can_return_tuple  # type: ignore[untyped-decorator]  # of transformers
+    @capture_outputs(tie_last_hidden_states=False)  # type: ignore[untyped-decorator]  # likewise
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BackboneOutput:
         """Computes the feature maps.
 

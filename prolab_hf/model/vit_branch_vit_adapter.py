@@ -167,7 +167,7 @@ class ResidualBranchScale(nn.Module):
             branch = branch * self.gamma
         return drop_path(branch, self.drop_path_rate, training=self.training)
 
-    def scale_output(self, module: nn.Module, inputs: tuple, output: Any) -> Any:
+    def scale_output(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         """Forward hook: scales the output of `module`, the first of several if it is a tuple."""
         if isinstance(output, tuple):
             return (self(output[0]), *output[1:])
