@@ -46,6 +46,7 @@ EXTRAS["test"] = [
     "playwright>=1.49",
     # Dice, focal and Lovasz losses, as an independent reference.
     "segmentation-models-pytorch>=0.5",
+    "tensorboard>=2.16",
     *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from PIL import Image
 
-from prolab_hf.data.scenes import DrawnScenes
+from prolab_hf.data.scenes import SCENE_CLASSES, DrawnScenes
 from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.downloads import Attachment, labels_coco, labels_png, painted, patch_file, zipped_model
 from prolab_hf.demo.gallery import Gallery, GalleryImage
@@ -13,6 +13,8 @@ from prolab_hf.demo.model_view import ModelView
 from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES, data_uri, heat_scale, read_upload
 
 NUM_SAMPLES = 60
+SAMPLE_PHOTOS = ("china.jpg", "flower.jpg")
+"""Of scikit-learn, which brings them along: what a model of photos is shown first."""
 MAX_EDITS = 50
 """At once: a class whose sentences become properties of their own takes some."""
 
@@ -76,17 +78,28 @@ class DemoSession:
         return self._add(read_upload(content, max_side=self._max_side, name=name))
 
     def add_sample(self, number: int) -> dict[str, Any]:
-        """Draws a scene and segments it; with every number another one.
+        """Draws a scene and segments it; with every number another one. A model of photos gets two photos first.
 
         Args:
             number: From 0; counted around after `NUM_SAMPLES`.
         """
+        if not self._knows_scenes():
+            if number < len(SAMPLE_PHOTOS):
+                photo = _sample_photo(SAMPLE_PHOTOS[number])
+                text = f"Sample photo {SAMPLE_PHOTOS[number]} of scikit-learn."
+                return self._add(GalleryImage(photo, photo, text, SAMPLE_PHOTOS[number]))
+            number -= len(SAMPLE_PHOTOS)
         scene = DrawnScenes("test", NUM_SAMPLES, include_held_out=True)[number % NUM_SAMPLES]
         image = cast(Image.Image, scene.image)  # drawn in RGB
         place = f"{number % NUM_SAMPLES + 1} of {NUM_SAMPLES}"
         return self._add(
             GalleryImage(image, image, f"Drawn scene {place}.", f"scene {number % NUM_SAMPLES + 1}")
         )
+
+    def _knows_scenes(self) -> bool:
+        """Whether the first model was made for the drawn scenes, as far as its classes tell."""
+        names = set(self.views[0].editor.base_space.class_names)
+        return len(names & set(SCENE_CLASSES)) > 0.6 * len(SCENE_CLASSES)
 
     def remove_image(self, image: str) -> dict[str, Any]:
         """Forgets an image. Returns the state.
@@ -233,3 +246,9 @@ def _check_number(edits: Sequence[object]) -> None:
 
 
 __all__ = ["DemoSession"]
+
+
+def _sample_photo(name: str) -> Image.Image:
+    from sklearn.datasets import load_sample_image
+
+    return Image.fromarray(load_sample_image(name))
