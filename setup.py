@@ -29,7 +29,7 @@ EXTRAS["all"] = sorted({package for extra in EXTRAS.values() for package in extr
 # Large, and each for few: not part of `all`.
 EXTRAS |= {
     # Trackers of training runs: --report-to NAME.
-    "tensorboard": ["tensorboard>=2.16"],
+    "tensorboard": ["tensorboard>=2.18"],
     "trackio": ["trackio>=0.5"],
     "wandb": ["wandb>=0.18"],
     "mlflow": ["mlflow>=2.16"],
@@ -46,7 +46,7 @@ EXTRAS["test"] = [
     "playwright>=1.49",
     # Dice, focal and Lovasz losses, as an independent reference.
     "segmentation-models-pytorch>=0.5",
-    "tensorboard>=2.16",
+    "tensorboard>=2.18",
     *EXTRAS["peft"],
 ]
 EXTRAS["dev"] = ["ruff>=0.14", "mypy>=1.14"]
@@ -88,7 +88,7 @@ setup(
         "transformers>=5.23,<6",
         "huggingface-hub>=1.31,<3",
         "safetensors>=0.8",
-        "datasets>=4.0",
+        "datasets>=5.0",
         "accelerate>=1.12",
         "evaluate>=0.4.3",
         "scikit-learn>=1.5",
