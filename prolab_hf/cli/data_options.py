@@ -50,3 +50,32 @@ def open_for_space(
 
     knows_names = (Path(location) / "classes.txt").is_file()
     return open_source(location, split, class_names=None if knows_names else space.class_names, **opening)
+
+
+def open_split(
+    location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
+) -> "SegmentationSource":
+    """As `open_for_space`; without a name the split to evaluate on, whose name is one of the two that are in use.
+
+    Args:
+        location: What the command was given as data.
+        split: Name of the split, or `None`.
+        space: The space.
+        opening: The data options, as `open_source` takes them.
+
+    Raises:
+        ValueError: The data cannot be read so, or has no such split.
+        FileNotFoundError: It is not there.
+    """
+    if split is not None:
+        return open_for_space(location, split, space, opening)
+    try:
+        return open_for_space(location, EVAL_SPLITS[0], space, opening)
+    except (ValueError, FileNotFoundError) as error:
+        try:
+            return open_for_space(location, EVAL_SPLITS[1], space, opening)
+        except (ValueError, FileNotFoundError):
+            raise type(error)(
+                f"{str(error).rstrip('.')}; name the split to evaluate on with --eval-split, or "
+                f"'--eval-split {NO_SPLIT}' to leave evaluation out."
+            ) from error

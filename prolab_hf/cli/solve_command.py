@@ -10,7 +10,6 @@ from rich.markup import escape
 
 from prolab_hf.cli.data_options import (
     DATA_HELP,
-    EVAL_SPLITS,
     NO_SPLIT,
     CodingOption,
     ImageColumnOption,
@@ -19,6 +18,7 @@ from prolab_hf.cli.data_options import (
     MasksFolderOption,
     MaskSuffixOption,
     open_for_space,
+    open_split,
 )
 from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import DeviceOption, require_model_place
@@ -27,8 +27,6 @@ from prolab_hf.protocols import ImageProcessor
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from prolab_hf.data.image_files import SegmentationSource
-    from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.model.configuration_prolab import ProLabConfig
     from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 
@@ -243,20 +241,6 @@ def _say(config: "ProLabConfig", out: Path) -> None:
     )
 
 
-def _evaluation_source(
-    location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
-) -> "SegmentationSource | None":
-    """The named split; without a name the one of two usual names that there is, or `None`."""
-    if split is not None:
-        return open_for_space(location, split, space, opening)
-    for usual in EVAL_SPLITS:
-        try:
-            return open_for_space(location, usual, space, opening)
-        except (ValueError, FileNotFoundError):
-            continue  # another name, or none at all
-    return None
-
-
 def _evaluate(
     network: "ProLabForSemanticSegmentation",
     processor: ImageProcessor,
@@ -272,8 +256,11 @@ def _evaluate(
 
     if split == NO_SPLIT:
         return
-    source = _evaluation_source(data, split, network.property_space, opening)
-    if source is None:
+    try:
+        source = open_split(data, split, network.property_space, opening)
+    except (ValueError, FileNotFoundError):
+        if split is not None:
+            raise
         Console().print("There is no split val or validation, so nothing was evaluated (--eval-split).")
         return
     accelerator = options["accelerator"]

@@ -12,21 +12,19 @@ from rich.console import Console
 from prolab_hf.cli.data_options import (
     CODING_HELP,
     DATA_HELP,
-    EVAL_SPLITS,
     NO_SPLIT,
     ImageColumnOption,
     ImagesFolderOption,
     MaskColumnOption,
     MasksFolderOption,
     MaskSuffixOption,
-    open_for_space,
+    open_split,
 )
 from prolab_hf.cli.hub_client import ask_hub_once
 from prolab_hf.cli.options import ValueRangeOption, read_value_range
 
 # The command imports what it needs when it runs, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
-    from prolab_hf.data.image_files import SegmentationSource
     from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.training.recipe import TrainingRecipe
 
@@ -235,18 +233,15 @@ def train(
 
 def _require_space(resumed: Path | None) -> None:
     """There is no property space: say what to do about it."""
-    if resumed is not None and not _holds_run(resumed):
-        raise FileNotFoundError(
-            f"There is no run to resume in {resumed}; check --out, or start one there by naming the property space "
-            "with --space."
-        )
+    if resumed is not None:
+        from prolab_hf.training.run_folder import holds_run
+
+        if not holds_run(resumed):
+            raise FileNotFoundError(
+                f"There is no run to resume in {resumed}; check --out, or start one there by naming the property "
+                "space with --space."
+            )
     raise ValueError("Name the property space with --space (a bundled name, a folder or a Hub id).")
-
-
-def _holds_run(folder: Path) -> bool:
-    from prolab_hf.training.run_folder import holds_run
-
-    return holds_run(folder)
 
 
 def _choose_recipe(
@@ -298,24 +293,6 @@ def _load_space(recipe: "TrainingRecipe") -> "PropertySpace":
     return PropertySpace.from_pretrained(recipe.model.property_space or "")
 
 
-def _open(
-    location: str, split: str | None, space: "PropertySpace", opening: dict[str, Any]
-) -> "SegmentationSource":
-    """The named split; without a name the one to evaluate on, whose name is one of the two that are in use."""
-    if split is not None:
-        return open_for_space(location, split, space, opening)
-    try:
-        return open_for_space(location, EVAL_SPLITS[0], space, opening)
-    except (ValueError, FileNotFoundError) as error:
-        try:
-            return open_for_space(location, EVAL_SPLITS[1], space, opening)
-        except (ValueError, FileNotFoundError):
-            raise type(error)(
-                f"{str(error).rstrip('.')}; name the split to evaluate on with --eval-split, or "
-                f"'--eval-split {NO_SPLIT}' to leave evaluation out."
-            ) from error
-
-
 def _run(
     recipe: "TrainingRecipe",
     splits: dict[str, tuple[str, str | None]],
@@ -344,7 +321,7 @@ def _run(
     check_output_folder(out, resume=resume, overwrite=overwrite)  # before the slow part
     check_trackers(report_to)
     space = _load_space(recipe)
-    sources: dict[str, Any] = {name: _open(*place, space, opening) for name, place in splits.items()}
+    sources: dict[str, Any] = {name: open_split(*place, space, opening) for name, place in splits.items()}
     looked_at = sources["train"]
     if opening["streaming"]:
         check_stream(recipe)
@@ -420,7 +397,7 @@ def _print_plan(
         check_backbone(backbone, pretrained=pretrained)
     space = _load_space(recipe)
     known = data is not None and not opening["streaming"]
-    num_images = len(_open(data, split, space, opening)) if known and data is not None else None
+    num_images = len(open_split(data, split, space, opening)) if known and data is not None else None
     with torch.device("meta"):
         model = build_model(recipe, space, pretrained=False)
     with Console(stderr=True).status("Measuring how fast this device is"):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from prolab_hf.evaluation.views.class_colors import VOID_COLOR, Color, class_colors
+from prolab_hf.evaluation.views.class_colors import VOID_COLOR, Color, class_colors, class_pixels
 
 INK = (34, 38, 46)
 MUTED = (118, 124, 136)
@@ -62,9 +62,7 @@ def overlay(
 
 def _paint(image: np.ndarray, ids: np.ndarray, num_labels: int, opacity: float) -> Image.Image:
     """Blend colors over an image whose own colors and darkness are toned down, and draw light contours."""
-    colors = np.array([*class_colors(num_labels), VOID_COLOR], dtype=np.float32)
-    known = (ids >= 0) & (ids < num_labels)
-    tint = colors[np.where(known, ids, num_labels)]
+    tint = class_pixels(ids, num_labels).astype(np.float32)
     gray = image.mean(axis=-1, keepdims=True)
     # Half of the saturation goes: a green class on green grass must look like the class, not like the grass.
     # Black is lifted to dark gray: on a dark image all colors would otherwise look alike.

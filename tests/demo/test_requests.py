@@ -242,7 +242,7 @@ def test_a_session_cannot_be_guessed_or_forged(app, image):
 
 
 def test_a_page_in_a_frame_keeps_its_session(make_model, processor, image):
-    site = "https://huggingface.co"
+    site = "https://hub.example"
     visitor = Visitor(demo_app([DemoModel(make_model(), processor)], embed_in=site))
     answer = visitor.client.post("/api/upload", content=as_file(image), headers={"Content-Type": "image/png"})
     assert f"frame-ancestors {site}" in answer.headers["Content-Security-Policy"]

@@ -227,11 +227,11 @@ def test_the_command_serves_until_it_is_interrupted(saved, monkeypatch, capsys):
 
 def test_only_the_public_name_and_this_machine_are_answered(models):
     with running(
-        models, host="0.0.0.0", public_name="me-demo.hf.space", embed_in="https://huggingface.co"
+        models, host="0.0.0.0", public_name="me-demo.spaces.example", embed_in="https://hub.example"
     ) as server:
         url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/"
         found = [httpx2.get(url, headers={"Host": name}).status_code
-                 for name in ("me-demo.hf.space", "localhost", "evil.example")]  # fmt: skip
+                 for name in ("me-demo.spaces.example", "localhost", "evil.example")]  # fmt: skip
     assert found == [200, 200, 400]
 
 

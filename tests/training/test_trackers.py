@@ -8,10 +8,11 @@ from PIL import Image
 
 from prolab_hf import ProLabImageProcessorPil
 from prolab_hf.evaluation.settings import InferenceSettings
+from prolab_hf.evaluation.views.class_colors import VOID_COLOR, class_pixels
 from prolab_hf.training.reporting import TrainingEvent, read_log
 from prolab_hf.training.tracking import trackers
 from prolab_hf.training.tracking.loss_window import LossWindow, watched_parts
-from prolab_hf.training.tracking.predictions import VOID_COLOR, class_pixels, prediction_images
+from prolab_hf.training.tracking.predictions import prediction_images
 from prolab_hf.training.trainer import TrainingInterrupted, train
 from tests.training.conftest import Stripes, build_model, drawn_pairs
 from tests.training.test_trainer import stop_at

@@ -1,8 +1,10 @@
 """Colors of classes, the same in overlays, label maps and notebooks."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 Color = tuple[int, int, int]
 
@@ -34,6 +36,20 @@ def class_colors(number: int) -> list[Color]:
         number: How many colors, at least 0.
     """
     return list(_palette(-(-max(number, 1) // _BLOCK) * _BLOCK)[:number])
+
+
+def class_pixels(ids: NDArray[np.integer[Any]], num_labels: int) -> NDArray[np.uint8]:
+    """Class ids in the colors of their classes; ids that are no class are gray.
+
+    Args:
+        ids: `(height, width)`.
+        num_labels: Number of classes.
+
+    Returns:
+        `(height, width, 3)`.
+    """
+    colors = np.array([*class_colors(num_labels), VOID_COLOR], dtype=np.uint8)
+    return colors[np.where((ids >= 0) & (ids < num_labels), ids, num_labels)]
 
 
 @cache

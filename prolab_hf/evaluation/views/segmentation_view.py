@@ -4,11 +4,10 @@ import base64
 import io
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from prolab_hf.evaluation.views.class_colors import VOID_COLOR, class_colors
+from prolab_hf.evaluation.views.class_colors import class_colors, class_pixels
 from prolab_hf.markup import escape_html
 
 LONGEST_SIDE = 384
@@ -25,8 +24,7 @@ def label_map_png(labels: Tensor, num_labels: int) -> bytes:
     """
     step = max(1, -(-max(labels.shape) // LONGEST_SIDE))
     ids = labels[step // 2 :: step, step // 2 :: step].cpu().numpy()
-    colors = np.array([*class_colors(num_labels), VOID_COLOR], dtype=np.uint8)
-    painted = colors[np.where((ids >= 0) & (ids < num_labels), ids, num_labels)]
+    painted = class_pixels(ids, num_labels)
     buffer = io.BytesIO()
     # Few colors: a palette makes the file three times smaller.
     Image.fromarray(painted).convert("P", palette=Image.Palette.ADAPTIVE).save(buffer, "png", optimize=True)

@@ -333,39 +333,8 @@ class ProLabTrainer(Trainer):
         return TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).global_step
 
 
-def build_trainer(
-    model: nn.Module,
-    recipe: TrainingRecipe,
-    output_dir: str | Path,
-    *,
-    train_dataset: ImageMaskPairs | Examples,
-    eval_dataset: ImageMaskPairs | Examples | None = None,
-    processor: ImageProcessor | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
-    **overrides: Any,
-) -> ProLabTrainer:
-    """`ProLabTrainer.from_recipe`, under the name that it had before.
-
-    Args:
-        model: The model.
-        recipe: The recipe.
-        output_dir: Folder for checkpoints.
-        train_dataset: Images and masks, or tensors.
-        eval_dataset: The same for evaluation.
-        processor: Image processor.
-        callbacks: Added to the Trainer's own.
-        overrides: Arguments of `ProLabTrainingArguments` to add or to replace.
-    """
-    return ProLabTrainer.from_recipe(
-        model,
-        recipe,
-        output_dir,
-        train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
-        processor=processor,
-        callbacks=callbacks,
-        **overrides,
-    )
+build_trainer = ProLabTrainer.from_recipe
+"""The name that it had before."""
 
 
 class EpochCallback(TrainerCallback):

@@ -1,6 +1,5 @@
 """What trackers are shown at an evaluation: some images with their labels and with what the model makes of them."""
 
-import colorsys
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,12 @@ from prolab_hf.data.image_files import BrokenImageError
 from prolab_hf.evaluation.evaluate import as_sample
 from prolab_hf.evaluation.inference import inference_state, model_output, segment
 from prolab_hf.evaluation.settings import InferenceSettings
+from prolab_hf.evaluation.views.class_colors import class_pixels
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
 
 NUM_IMAGES = 4
 LONG_SIDE = 512
-VOID_COLOR = (128, 128, 128)
-_GOLDEN_RATIO = 0.618034
 Pixels = NDArray[np.uint8]
 
 
@@ -66,27 +64,6 @@ def prediction_images(
         panel.thumbnail((3 * LONG_SIDE, LONG_SIDE))
         shown.append(panel)
     return shown
-
-
-def class_pixels(ids: NDArray[np.integer[Any]], number: int) -> Pixels:
-    """A color per class; ids that are no class are gray.
-
-    Args:
-        ids: `(height, width)`.
-        number: Number of classes.
-
-    Returns:
-        `(height, width, 3)`.
-    """
-    colors = np.array([_color(index) for index in range(number)] + [VOID_COLOR], dtype=np.uint8)
-    return colors[np.where((ids >= 0) & (ids < number), ids, number)]
-
-
-def _color(index: int) -> tuple[int, int, int]:
-    """Hues a golden section apart: neighbors differ, whatever the number of classes."""
-    value = (0.95, 0.7, 0.5)[index % 3]
-    red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1, 0.75, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _is_readable(dataset: ImageMaskPairs | Examples, index: int) -> bool:

@@ -317,7 +317,7 @@ def test_push_to_hub_uploads_the_average(tmp_path, smooth, monkeypatch):
 
         def upload_folder(self, **options):
             uploads.append(options)
-            return "https://huggingface.co/user/street"
+            return "https://hub.example/user/street"
 
     from transformers import trainer as module
 
