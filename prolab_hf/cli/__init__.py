@@ -12,6 +12,7 @@ from prolab_hf import __version__
 from prolab_hf.cli.adapt_command import adapt
 from prolab_hf.cli.add_class_command import add_class
 from prolab_hf.cli.check_data_command import check_data
+from prolab_hf.cli.complete_space_command import complete
 from prolab_hf.cli.demo_command import demo
 from prolab_hf.cli.describe_command import describe
 from prolab_hf.cli.edit_command import edit
@@ -55,6 +56,7 @@ def prolab(
 
 WORDS, PIXELS, USE, SHARE = "Words", "Pixels", "Use a model", "Share"
 app.command("describe", rich_help_panel=WORDS)(describe)
+space_app.command("complete")(complete)
 app.add_typer(space_app, name="space", rich_help_panel=WORDS)
 app.command("import-data", rich_help_panel=PIXELS)(import_data)
 app.command("check-data", rich_help_panel=PIXELS)(check_data)

@@ -11,6 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from prolab_hf.cli.hub_client import ask_hub_once
+from prolab_hf.cli.space_io import (
+    OutOption,
+    OverwriteOption,
+    SpaceArgument,
+    claim_folder,
+    load_space,
+    save_space,
+)
 from prolab_hf.cli.space_tables import (
     print_placed,
     print_report,
@@ -24,20 +32,14 @@ from prolab_hf.files import write_json
 # The commands import what they need when they run, so that `prolab --help` stays quick.
 if TYPE_CHECKING:
     from prolab_hf.label_space.conflicts import ConflictRules
-    from prolab_hf.label_space.property_space import PropertySpace
     from prolab_hf.label_space.text_encoder import TextEncoder
 
 space_app = typer.Typer(
     name="space",
-    help="Property spaces: build, show, check, compare, add-class, add-property, import.",
+    help="Property spaces: build, show, check, compare, add-class, add-property, complete, import.",
     no_args_is_help=True,
 )
 
-SpaceArgument = Annotated[
-    str, typer.Argument(metavar="SPACE", help="Bundled name (ade20k, ...), folder, or Hub repository id.")
-]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the space.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
 EncoderOption = Annotated[
     str, typer.Option("--encoder", "-e", help="Text encoder: folder or Hub name of a transformers model.")
 ]
@@ -113,7 +115,7 @@ def build(
     from prolab_hf.label_space.description_files import read_descriptions, read_property_names
     from prolab_hf.label_space.property_space import PropertySpace
 
-    _claim_folder(out, overwrite)
+    claim_folder(out, overwrite)
     texts = read_descriptions(descriptions)
     names = read_property_names(property_names) if property_names else None
     rules = _rules(conflicts, judge, judge_endpoint)
@@ -132,7 +134,7 @@ def build(
         show_progress=True,
     )
     print_shared(Console(), space, rules)
-    _save(space, out)
+    save_space(space, out)
 
 
 @space_app.command("show")
@@ -154,7 +156,7 @@ def show(
     """Show a space: its classes and properties as tables, images (--figures) or a page (--html)."""
     console = Console()
     groups = _read_taxonomy(taxonomy)
-    loaded = _load(space)
+    loaded = load_space(space)
     if class_name is not None:
         show_class(console, loaded, class_name)
     elif property_name is not None:
@@ -189,7 +191,7 @@ def check(
 
     Ends with exit code 1 if there is an error, such as two classes with equal rows.
     """
-    loaded = _load(space)
+    loaded = load_space(space)
     report = loaded.check(
         taxonomy=_read_taxonomy(taxonomy), encoder=encoder, seed=seed, conflicts=_rules(conflicts)
     )
@@ -210,7 +212,7 @@ def compare_spaces(
     from prolab_hf.label_space.report.comparison import compare
 
     console = Console()
-    result = compare(_load(first), _load(second), taxonomy=_read_taxonomy(taxonomy))
+    result = compare(load_space(first), load_space(second), taxonomy=_read_taxonomy(taxonomy))
     table = Table("figure", escape(result.first.name or first), escape(result.second.name or second))
     for row in result.rows():
         table.add_row(*map(escape, row))
@@ -257,8 +259,8 @@ def add_class(
         texts[name.strip()] = list(description or [])
     if not texts:
         raise ValueError("Give --name with at least one --description, or --descriptions FILE.")
-    loaded = _load(space)
-    _claim_folder(out, overwrite)
+    loaded = load_space(space)
+    claim_folder(out, overwrite)
     loaded_encoder = _load_encoder(encoder, pooling, encoder_name) if encoder else None
     rules = _rules(conflicts)
     console = Console()
@@ -271,7 +273,7 @@ def add_class(
         )
     for class_name in texts:
         show_class(console, grown, class_name)
-    _save(grown, out)
+    save_space(grown, out)
 
 
 @space_app.command("add-property")
@@ -286,10 +288,10 @@ def add_property(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Add a property to classes, for example to tell two of them apart; a model has to be trained with it."""
-    loaded = _load(space)
-    _claim_folder(out, overwrite)
+    loaded = load_space(space)
+    claim_folder(out, overwrite)
     loaded_encoder = _load_encoder(encoder, pooling, encoder_name)
-    _save(loaded.add_property(phrase, class_name, encoder=loaded_encoder), out)
+    save_space(loaded.add_property(phrase, class_name, encoder=loaded_encoder), out)
 
 
 @space_app.command("import")
@@ -315,7 +317,7 @@ def import_original(
     from prolab_hf.hub.original_spaces import property_space_from_original, read_original_bank
     from prolab_hf.label_space.description_files import read_descriptions
 
-    _claim_folder(out, overwrite)
+    claim_folder(out, overwrite)
     if source.suffix.lower() == ".json":
         if encoder is None or num_properties is None:
             raise ValueError("A descriptor file holds texts only: add --encoder and --num-properties.")
@@ -325,7 +327,7 @@ def import_original(
     bank, labels, stored = read_original_bank(source)
     texts = read_descriptions(descriptors) if descriptors else stored
     space = property_space_from_original(bank, labels, descriptions=texts, name=name or out.resolve().name)
-    _save(space, out)
+    save_space(space, out)
 
 
 # ------------------------------------------------------------------------------------------ reading, writing
@@ -338,26 +340,6 @@ def _load_encoder(name: str, pooling: str | None, encoder_name: str | None) -> "
     ask_hub_once()
     with without_foreign_bars():
         return TextEncoder.load(name, pooling=pooling, name=encoder_name)
-
-
-def _load(name: str) -> "PropertySpace":
-    from prolab_hf.label_space.property_space import PropertySpace
-
-    ask_hub_once()
-    return PropertySpace.from_pretrained(name)
-
-
-def _claim_folder(folder: Path, overwrite: bool) -> None:
-    """Refuses a folder in which something would be overwritten, before any work is done."""
-    if folder.is_file():
-        raise NotADirectoryError(f"{folder} is a file; --out wants a folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise FileExistsError(f"{folder} is not empty; choose another --out or add --overwrite.")
-
-
-def _save(space: "PropertySpace", out: Path) -> None:
-    space.save_pretrained(out)
-    Console().print(f"Wrote {escape(repr(space))} to {escape(str(out))}")
 
 
 def _read_taxonomy(path: Path | None) -> dict[str, str] | None:

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +147,7 @@ class DescribeSettings:
     """How hard to try.
 
     Attributes:
-        max_attempts: Questions per class: temporary failures and unusable answers both count.
+        max_attempts: Tries per question: temporary failures and unusable answers both count.
         parallel: Questions under way at once.
         first_delay: Seconds before the second try; doubled for each further one, with some chance.
         longest_delay: Upper bound of that.
@@ -171,10 +171,10 @@ class DescribeResult:
     """What came of it.
 
     Attributes:
-        descriptions: Class name -> descriptions, in the order of the classes, for those that were answered.
-        failures: Class name -> why there is none.
+        descriptions: Name of what was asked about -> answer, in the order of the questions, for those answered.
+        failures: Name -> why there is no answer.
         asked: Questions that were sent.
-        cached: Classes answered from the cache.
+        cached: Questions answered from the cache.
     """
 
     descriptions: dict[str, list[str]]
@@ -211,17 +211,67 @@ def describe_classes(
     if not names or not all(names) or twice:
         what = f"{twice[0]!r} occurs twice" if twice else "there is an empty name or none at all"
         raise ValueError(f"The list of classes cannot be used: {what}. Give every class one name of its own.")
-    run = _Run(names, model, cache, settings, sleep)
-    descriptions: dict[str, list[str]] = {}
+    rules = settings.rules
+
+    def question(name: str) -> Question:
+        return Question(
+            lambda problems: description_messages(name, names, rules, problems),
+            lambda reply: accepted_descriptions(reply, rules),
+        )
+
+    return ask_all(
+        {name: question(name) for name in names}, model, cache, settings, on_answer=on_answer, sleep=sleep
+    )
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a language model is asked.
+
+    Attributes:
+        messages: The chat, given what was wrong with the last answer.
+        accept: From a reply to the answer, and the problems that make it unusable.
+    """
+
+    messages: Callable[[Sequence[str]], list[Message]]
+    accept: Callable[[str], tuple[list[str], list[str]]]
+
+
+def ask_all(
+    questions: Mapping[str, Question],
+    model: ChatModel,
+    cache: DescriptionCache,
+    settings: DescribeSettings,
+    *,
+    on_answer: Callable[[str, str | None], None] = lambda name, problem: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> DescribeResult:
+    """Asks many questions in parallel, with retries and a cache that never asks twice.
+
+    Args:
+        questions: Name of what is asked about -> question.
+        model: Who is asked.
+        cache: Where accepted answers are kept; pass the same file again to resume.
+        settings: How hard to try.
+        on_answer: Called with each name when it is done, and with the problem if it failed.
+        sleep: How to wait between tries.
+
+    Raises:
+        ValueError: The endpoint refuses the request itself.
+    """
+    run = _Run(model, cache, settings, sleep)
+    answers: dict[str, list[str]] = {}
     failures: dict[str, str] = {}
     with ThreadPoolExecutor(settings.parallel) as pool:
-        waiting: dict[Future[list[str]], str] = {pool.submit(run.describe, name): name for name in names}
+        waiting: dict[Future[list[str]], str] = {
+            pool.submit(run.answer, name, question): name for name, question in questions.items()
+        }
         try:
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     name = waiting.pop(future)
                     try:
-                        descriptions[name] = future.result()
+                        answers[name] = future.result()
                         on_answer(name, None)
                     except TemporaryFailure as failure:
                         failures[name] = str(failure)
@@ -230,7 +280,7 @@ def describe_classes(
             run.stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    ordered = {name: descriptions[name] for name in names if name in descriptions}
+    ordered = {name: answers[name] for name in questions if name in answers}
     return DescribeResult(ordered, failures, run.asked, run.cached)
 
 
@@ -239,13 +289,11 @@ class _Run:
 
     def __init__(
         self,
-        class_names: list[str],
         model: ChatModel,
         cache: DescriptionCache,
         settings: DescribeSettings,
         sleep: Callable[[float], None],
     ) -> None:
-        self.class_names = class_names
         self.model = model
         self.cache = cache
         self.settings = settings
@@ -255,10 +303,9 @@ class _Run:
         self.stopped = threading.Event()
         self._lock = threading.Lock()
 
-    def describe(self, class_name: str) -> list[str]:
-        """Descriptions of one class, from the cache or the model."""
-        rules = self.settings.rules
-        key = self.cache.key(self.model.name, description_messages(class_name, self.class_names, rules))
+    def answer(self, name: str, question: Question) -> list[str]:
+        """The answer to one question, from the cache or the model."""
+        key = self.cache.key(self.model.name, question.messages(()))
         known = self.cache.get(key)
         if known is not None:
             with self._lock:
@@ -268,19 +315,12 @@ class _Run:
         def ask(problems: Sequence[str]) -> str:
             with self._lock:
                 self.asked += 1
-            return self.model.reply(description_messages(class_name, self.class_names, rules, problems))
+            return self.model.reply(question.messages(problems))
 
-        descriptions = _accepted(
-            class_name,
-            ask,
-            lambda reply: accepted_descriptions(reply, rules),
-            self.settings,
-            self.sleep,
-            self.stopped.is_set,
-        )
+        answer = _accepted(name, ask, question.accept, self.settings, self.sleep, self.stopped.is_set)
         with self._lock:
-            self.cache.put(key, class_name, descriptions)
-        return descriptions
+            self.cache.put(key, name, answer)
+        return answer
 
 
 def describe_in_vocabulary(

@@ -77,7 +77,17 @@ def _rebuilt(space: Space, names: Sequence[str], matrix: torch.Tensor, **texts: 
     )
 
 
-def _refuse_new_twins(before: SpaceContent, after: SpaceContent, advice: str) -> None:
+def refuse_new_twins(before: SpaceContent, after: SpaceContent, advice: str) -> None:
+    """Refuses an operation that gives two classes equal rows; twins from before may stay.
+
+    Args:
+        before: The space.
+        after: What the operation made of it.
+        advice: What to do instead.
+
+    Raises:
+        ValueError: Two classes have equal rows that had not.
+    """
     old = set(equal_rows(before.class_names, before.class_property_matrix))
     for twins in equal_rows(after.class_names, after.class_property_matrix):
         if twins not in old:
@@ -156,7 +166,7 @@ def set_row(space: Space, class_name: str, properties: Sequence[str | int]) -> S
     matrix[row] = matrix_from_rows([indices], space.num_properties)[0]
     assignments = {name: value for name, value in space.assignments.items() if name != class_name}
     changed = _rebuilt(space, space.class_names, matrix, assignments=assignments)
-    _refuse_new_twins(space, changed, "Give one of them a property that the other lacks.")
+    refuse_new_twins(space, changed, "Give one of them a property that the other lacks.")
     return changed
 
 
@@ -181,7 +191,7 @@ def merge_classes(space: Space, groups: Mapping[str, Sequence[str]]) -> Space:
     matrix = torch.stack([space.class_property_matrix[rows].amax(dim=0) for rows in parts.values()])
     descriptions, assignments = _merged_texts(space, parts)
     merged = _rebuilt(space, names, matrix, descriptions=descriptions, assignments=assignments)
-    _refuse_new_twins(space, merged, "Merge them too, or change a row with set_row.")
+    refuse_new_twins(space, merged, "Merge them too, or change a row with set_row.")
     return merged
 
 
@@ -240,7 +250,7 @@ def add_classes(
         descriptions=grown.descriptions | texts,
         assignments=grown.assignments | assignments,
     )
-    _refuse_new_twins(
+    refuse_new_twins(
         grown, result, "Describe what only one of them shows, or give it a property by hand with set_row."
     )
     return result

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -329,24 +328,6 @@ class PropertySpace(SpaceContent):
         """
         return operations.rename_classes(self, names)
 
-    def remove(self, class_names: str | Sequence[str]) -> Self:
-        """Former name of `remove_classes`.
-
-        Args:
-            class_names: One name or several.
-        """
-        warnings.warn("remove is now remove_classes.", DeprecationWarning, stacklevel=2)
-        return self.remove_classes(class_names)
-
-    def rename(self, names: Mapping[str, str]) -> Self:
-        """Former name of `rename_classes`.
-
-        Args:
-            names: Present name -> new name.
-        """
-        warnings.warn("rename is now rename_classes.", DeprecationWarning, stacklevel=2)
-        return self.rename_classes(names)
-
     def set_row(self, class_name: str, properties: Sequence[str | int]) -> Self:
         """Replaces the properties of one class; its assignments, no longer true, are dropped.
 
@@ -355,6 +336,24 @@ class PropertySpace(SpaceContent):
             properties: Names or indices of its properties, at least one.
         """
         return operations.set_row(self, class_name, properties)
+
+    def complete(self, answers: Mapping[str, Sequence[str]], *, answered_by: str | None = None) -> Self:
+        """Fills the gaps of the descriptions: asked of every class, a property is ticked wherever it shows.
+
+        Each class keeps what it has; a further tick reads as the property's name. A model that was solved in closed
+        form takes the completed space without another image (`set_property_space`).
+
+        Args:
+            answers: Property name -> all classes that typically show it; other properties stay as they are.
+                `prolab_hf.label_space.completion.ask_properties` asks a language model.
+            answered_by: Who answered, for the space's provenance.
+
+        Raises:
+            ValueError: A property or class is unknown, or two classes would have equal rows.
+        """
+        from prolab_hf.label_space.completion import complete
+
+        return complete(self, answers, answered_by=answered_by)
 
     def merge_classes(self, groups: Mapping[str, Sequence[str]]) -> Self:
         """Merges classes; the new one stands where the first of its group stood and has all their properties.

@@ -214,10 +214,3 @@ def test_shuffled_gives_everybody_somebody_elses_row(space):
         assert shuffled == space.shuffled(seed)
     with pytest.raises(ValueError, match="one class"):
         space.select_classes(["car"]).shuffled()
-
-
-def test_former_names_of_operations_still_work(space):
-    with pytest.warns(DeprecationWarning, match="remove_classes"):
-        assert space.remove("car") == space.remove_classes("car")
-    with pytest.warns(DeprecationWarning, match="rename_classes"):
-        assert space.rename({"car": "auto"}) == space.rename_classes({"car": "auto"})
