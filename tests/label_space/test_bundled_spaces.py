@@ -124,6 +124,34 @@ def test_rows_tell_the_classes_apart(spaces, builder, name):
     assert taxonomy_agreement(matrix, groups)["ratio"] >= (13 if name == "ade20k" else 3)
 
 
+def test_completed_rows_keep_what_the_descriptions_say(spaces, builder):
+    source, said = builder.read_source("coco_stuff_completed"), spaces["coco_stuff"]
+    space = PropertySpace.from_pretrained("coco_stuff_completed")
+    assert space.property_names == said.property_names and space.class_names == said.class_names
+    assert set(source.answers) == set(said.property_names)  # every property was asked
+    further = space.class_property_matrix - said.class_property_matrix
+    assert further.min() == 0 and further.sum() > said.class_property_matrix.sum()
+    for index, name in enumerate(said.property_names):
+        ticked = {space.class_names[row] for row in further[:, index].nonzero().flatten().tolist()}
+        assert ticked == set(source.answers[name]) - {
+            space.class_names[row]
+            for row in said.class_property_matrix[:, index].nonzero().flatten().tolist()
+        }
+    for class_name, texts in said.descriptions.items():
+        assert space.descriptions[class_name][: len(texts)] == texts
+    # What one animal has, its siblings have.
+    assert {"cow", "horse", "sheep", "zebra", "giraffe", "elephant"} <= {
+        name
+        for name, row in zip(space.class_names, space.class_properties)
+        if space.property_names.index("tail") in row
+    }
+    matrix = space.class_property_matrix.numpy().astype(np.uint8)
+    assert pair_figures(matrix).duplicates == []
+    assert taxonomy_agreement(matrix, groups_of(space.class_names, source.super_categories))["ratio"] >= 3
+    assert space.check(num_trials=1).figures["conflicting_properties"] == 0
+    assert "2" in space.provenance["completion"] and "language model" in space.provenance["completion"]
+
+
 def test_ade20k_beats_the_published_matrix(spaces):
     # Published: largest cosine 0.707, 17 single-class properties, 86.4 % recovered at 20 % flipped bits.
     matrix = spaces["ade20k"].class_property_matrix.numpy().astype(np.uint8)
@@ -135,7 +163,7 @@ def test_ade20k_beats_the_published_matrix(spaces):
 @pytest.mark.parametrize("name", (*BENCHMARKS, "scenes"))
 def test_stored_space_has_the_words_of_its_source(builder, name):
     source, space = builder.read_source(name), PropertySpace.from_pretrained(name)
-    assert space.descriptions == source.descriptions
+    assert space.name == name and space.descriptions == source.descriptions
     assert space.provenance["license"] == "Apache-2.0"
 
 
