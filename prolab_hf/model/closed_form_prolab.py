@@ -3,6 +3,9 @@
 A solved last layer gives one response `u_c` per trained class: the ridge regression of "this pixel is of class c".
 The property logits are `sum over c of u_c (2 y_c - 1)`, because the regression onto the signs of the rows is linear in
 these signs. So words enter after the last layer only: another description, property or space needs no image.
+
+The property without words that a trained class has may follow from the same responses, or, where a solution that only
+has to tell the trained classes apart was added, from a second response per trained class, behind the first ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +30,11 @@ def label_names(config: ProLabConfig) -> list[str]:
 
 def num_responses(config: ProLabConfig) -> int:
     """Number of channels of the last layer of a `"linear_cosine"` model."""
+    return num_trained(config) * (2 if config.unspoken_responses else 1)
+
+
+def num_trained(config: ProLabConfig) -> int:
+    """Number of trained classes of a `"linear_cosine"` model."""
     return len(config.trained_classes) if config.trained_classes is not None else int(config.num_labels or 0)
 
 
@@ -73,13 +81,19 @@ def response_targets(config: ProLabConfig) -> Tensor:
 
     A trained class that is no longer among the classes adds nothing to the named properties.
     """
-    rows, own = plain_rows(config), unspoken_columns(config)
+    rows, own, weight = plain_rows(config), unspoken_columns(config), float(config.unspoken_weight)
+    number = num_trained(config)
     named = torch.zeros(num_responses(config), rows.shape[1], device="cpu")
-    unspoken = torch.full((num_responses(config), own.shape[1]), -float(config.unspoken_weight), device="cpu")
+    unspoken = torch.zeros(num_responses(config), own.shape[1], device="cpu")
+    if not config.unspoken_responses:
+        unspoken -= weight
     for label, sources in enumerate(class_sources(config)):
         for source in sources:
             named[source] = 2 * rows[label] - 1
-            unspoken[source] = (2 * own[label] - 1) * config.unspoken_weight
+            if config.unspoken_responses:
+                unspoken[number + source] = own[label] * weight
+            else:
+                unspoken[source] = (2 * own[label] - 1) * weight
     return torch.cat([named, unspoken], dim=1)
 
 

@@ -47,6 +47,7 @@ NOT_NEGATIVE = (
     "auxiliary_num_convs",
     "initializer_range",
     "unspoken_weight",
+    "unspoken_responses",
     "calibration_pixels",
 )
 
@@ -139,6 +140,8 @@ class ProLabConfig(PreTrainedConfig):
             several for a merged one. `None` goes by the names.
         unspoken_weight: Weight of the property without words that each trained class has of its own
             (`"linear_cosine"`); 0 is none.
+        unspoken_responses: Whether that property has responses of its own, behind those that the words follow from,
+            instead of following from the same ones.
         class_offsets: One number per class that is added to its score: 0 for trained classes, for described ones
             what their claim budget allows. `None`: no offsets.
         claim_budget: Share of the pixels of known classes that the offsets let each described class take.
@@ -202,6 +205,7 @@ class ProLabConfig(PreTrainedConfig):
     trained_classes: list[str] | None = None
     class_sources: list[list[int]] | None = None
     unspoken_weight: float | int = 0.0
+    unspoken_responses: bool = False
     class_offsets: list[float] | None = None
     claim_budget: float | int | None = None
     calibration_pixels: int = 0
@@ -384,6 +388,11 @@ class ProLabConfig(PreTrainedConfig):
         trained = self.trained_classes
         if trained is not None and len(set(trained)) != len(trained):
             raise ValueError("trained_classes holds a name twice; every trained class has one response.")
+        if self.unspoken_responses and self.similarity != "linear_cosine":
+            raise ValueError(
+                f'unspoken_responses needs similarity="linear_cosine", not {self.similarity!r}: only a solved last '
+                "layer gives responses."
+            )
         for field in ("class_sources", "class_offsets"):
             value = getattr(self, field)
             if value is not None and len(value) != self.num_labels:

@@ -26,6 +26,7 @@ from prolab_hf.solving.solution import (
     UNSPOKEN_WEIGHTS,
     Pixels,
     class_score_parts,
+    joined,
     mean_iou,
     spoken_shares,
 )
@@ -83,9 +84,9 @@ def refine(
         unspoken_weight: beta, if it is decided.
     """
     number = len(class_rows)
-    own = None if own_layer is None else _as_responses(own_layer, fit, class_exponent)
+    own = None if own_layer is None else layer_as_responses(own_layer, fit, class_exponent)
     found: list[tuple[float, int, float, float, Tensor]] = []
-    for steps, layer in _layers(fit, number, ridge, class_exponent):
+    for steps, layer in relaxed_layers(fit, number, ridge, class_exponent):
         for share in OWN_SHARES if own is not None else (0.0,):
             responses = validation.features @ _mixed(layer, own, share).t()
             for beta in UNSPOKEN_WEIGHTS if unspoken_weight is None else (unspoken_weight,):
@@ -98,9 +99,9 @@ def refine(
     if best[0] < plain[0] + LEAST_GAIN:
         best = plain
     score, steps, share, beta, responses = best
-    everything = _joined([fit, validation])
-    own = None if own_layer is None else _as_responses(own_layer, everything, class_exponent)
-    layer = dict(_layers(everything, number, ridge, class_exponent))[steps]
+    everything = joined([fit, validation])
+    own = None if own_layer is None else layer_as_responses(own_layer, everything, class_exponent)
+    layer = dict(relaxed_layers(everything, number, ridge, class_exponent))[steps]
     return Refined(_mixed(layer, own, share), steps, share, beta, score, responses)
 
 
@@ -108,10 +109,15 @@ def _mixed(layer: Tensor, own: Tensor | None, share: float) -> Tensor:
     return layer if own is None else (1 - share) * layer + share * own
 
 
-def _as_responses(own_layer: Tensor, pixels: Pixels, class_exponent: float) -> Tensor:
+def layer_as_responses(own_layer: Tensor, pixels: Pixels, class_exponent: float) -> Tensor:
     """The network's own layer, shifted and scaled so that it gives about 1 for a pixel's class and 0 for the others.
 
     Its order of the classes, and so every answer, stays.
+
+    Args:
+        own_layer: `(num_labels, num_features)`, the bias last.
+        pixels: To scale it by.
+        class_exponent: rho.
     """
     number = len(own_layer)
     centered = own_layer.double() - own_layer.double().mean(dim=0)
@@ -130,14 +136,18 @@ def _pixel_weights(pixels: Pixels, num_labels: int, class_exponent: float) -> Te
     return weights / weights.sum()
 
 
-def _parts(pixels: Pixels) -> tuple[Tensor, Tensor, Tensor]:
-    return pixels.features, pixels.labels, pixels.weights
-
-
-def _layers(
-    pixels: Pixels, num_labels: int, ridge: float, class_exponent: float
+def relaxed_layers(
+    pixels: Pixels, num_labels: int, ridge: float, class_exponent: float, wanted: Sequence[int] = STEPS
 ) -> Iterable[tuple[int, Tensor]]:
-    """Layers after 0, 3, ... steps, float32 `(num_labels, num_features)` for raw features."""
+    """Layers after some numbers of steps, float32 `(num_labels, num_features)` for raw features, the bias last.
+
+    Args:
+        pixels: To solve on.
+        num_labels: Number of classes.
+        ridge: lambda.
+        class_exponent: rho.
+        wanted: Numbers of steps; 0 is plain least squares.
+    """
     raw = pixels.features[:, :-1].double()
     mean, std = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-12)
     features = torch.cat([(raw - mean) / std, torch.ones(len(raw), 1, dtype=torch.float64)], dim=1)
@@ -147,9 +157,9 @@ def _layers(
     moments.diagonal().add_(ridge * float(moments.diagonal().mean()))
     factor = torch.linalg.cholesky(moments)
     targets = own.double()
-    for step in range(max(STEPS) + 1):
+    for step in range(max(wanted) + 1):
         solution = torch.cholesky_solve(weighted.t() @ targets, factor)
-        if step in STEPS:
+        if step in wanted:
             slopes = solution[:-1] / std[:, None]
             bias = solution[-1] - mean @ slopes
             yield step, torch.cat([slopes, bias[None]]).t().float()
@@ -179,7 +189,7 @@ def refine_last_layer(
     """
     config = model.config
     solution, trained = config.solution or {}, config.trained_classes or []
-    fit, validation = _pixels_of(work, trained)
+    fit, validation = pixels_of_images(work, trained)
     if not len(validation) or not len(fit):
         return None
     rows = model.class_property_matrix.float().cpu()
@@ -215,8 +225,13 @@ def refine_last_layer(
     return refined
 
 
-def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
-    """Pixels of at most `MOST_IMAGES` images, evenly spread; those of every fifth are for validation."""
+def pixels_of_images(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
+    """Pixels of at most 128 images, evenly spread, to solve on and, of every fifth image, to choose by.
+
+    Args:
+        work: The pass over the images.
+        trained: Names of the classes; labels number them in this order.
+    """
     number = len(work.dataset)
     indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
     position = np.full(len(work.classes.class_names), -1)
@@ -232,13 +247,14 @@ def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
             features = features_at(work.maps_of(prepare(work.processor, image)), sample, labels.shape).cpu()
             known = torch.from_numpy(sample.labels), torch.from_numpy(sample.weights)
             parts[turn % 5 == 4].append(Pixels(features, *known))
-    return _joined(parts[0]), _joined(parts[1])
+    return joined(parts[0]), joined(parts[1])
 
 
-def _joined(parts: Sequence[Pixels]) -> Pixels:
-    if not parts:
-        return Pixels(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    return Pixels(*(torch.cat(each) for each in zip(*map(_parts, parts), strict=True)))
-
-
-__all__ = ["Refined", "refine", "refine_last_layer"]
+__all__ = [
+    "Refined",
+    "layer_as_responses",
+    "pixels_of_images",
+    "refine",
+    "refine_last_layer",
+    "relaxed_layers",
+]

@@ -132,12 +132,15 @@ def property_scores(responses: Tensor, class_rows: Tensor, unspoken_weight: floa
     """Scores of the named properties and, weighted, of those without words, as the model computes them.
 
     Args:
-        responses: `(pixels, num_labels)`, one per row.
+        responses: `(pixels, num_labels)`, one per row, or twice as many: those without words last.
         class_rows: `(num_labels, num_properties)` of 0 and 1.
         unspoken_weight: beta.
     """
-    named = ((responses @ (2 * class_rows.to(responses.dtype) - 1) + 1) / 2).clamp_min(0)
-    own = ((2 * responses - responses.sum(dim=1, keepdim=True) + 1) / 2).clamp_min(0) * unspoken_weight
+    said, unsaid = responses[:, : len(class_rows)], responses[:, len(class_rows) :]
+    if not unsaid.shape[1]:
+        unsaid = 2 * said - said.sum(dim=1, keepdim=True)
+    named = ((said @ (2 * class_rows.to(responses.dtype) - 1) + 1) / 2).clamp_min(0)
+    own = ((unsaid + 1) / 2).clamp_min(0) * unspoken_weight
     return named, own
 
 
@@ -229,6 +232,17 @@ class Pixels:
     def none(self) -> Pixels:
         """No pixels of the same shape."""
         return Pixels(self.features[:0], self.labels[:0], self.weights[:0])
+
+
+def joined(parts: Sequence[Pixels]) -> Pixels:
+    """All pixels of several sets, in their order."""
+    if not parts:
+        return Pixels(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    return Pixels(
+        torch.cat([part.features for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        torch.cat([part.weights for part in parts]),
+    )
 
 
 def choose(

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoImageProcessor
 from transformers.utils import is_timm_available
 
+from prolab_hf.evaluation.inference import inference_state
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.configuration_prolab import ProLabConfig
@@ -32,6 +33,7 @@ from prolab_hf.solving.solved_head import (
     solve_head,
 )
 from prolab_hf.solving.statistics import STATISTICS_NAME, ClassStatistics
+from prolab_hf.solving.unspoken_layer import add_unspoken_layer
 
 CONTEXT_BINS = (1, 4)
 """Context of the linear decoder: the mean of the image, and means of its sixteenths."""
@@ -83,9 +85,21 @@ def solve(
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)  # type: ignore[arg-type]  # the wrapper of transformers hides `self`
-    solve_head(model, dataset, usual if processor is None else processor, settings)
+    _solve(model, dataset, usual if processor is None else processor, settings)
     model.to("cpu")  # type: ignore[arg-type]  # likewise
     return model.eval()
+
+
+def _solve(
+    model: ProLabForSemanticSegmentation,
+    dataset: LabeledImages,
+    processor: ImageProcessor,
+    settings: SolveSettings,
+) -> None:
+    work = solve_head(model, dataset, processor, settings)
+    if settings.unspoken_layer:
+        with inference_state(model):
+            add_unspoken_layer(model, work)
 
 
 def new_model(
@@ -184,7 +198,8 @@ def add_images(
 ) -> None:
     """Adds images to a solved model, in place, as if it had been solved with all of them at once.
 
-    The numbers lambda, rho and beta stay as they were chosen; the calibration sample is that of the new images.
+    The numbers lambda, rho and beta stay as they were chosen; the calibration sample is that of the new images, and so
+    is the layer of what words do not say, where the model has one.
 
     Args:
         model: A solved model.
@@ -218,8 +233,12 @@ def add_images(
         ridge=solution.get("ridge"),
         class_exponent=solution.get("class_exponent"),
         unspoken_weight=solution.get("unspoken_weight"),
+        unspoken_layer=settings.unspoken_layer or model.config.unspoken_responses,
     )
     install(model, collected, chosen)
+    if chosen.unspoken_layer:
+        with inference_state(model):
+            add_unspoken_layer(model, work)
 
 
 # ---- the last layer of any ProLab model ---------------------------------------------------------------------------
@@ -243,6 +262,7 @@ def in_closed_form(
         "head_inputs": head_inputs,
         "temperature": DISPLAY_TEMPERATURE,
         "trained_classes": None,
+        "unspoken_responses": False,
         "class_sources": None,
         "class_offsets": None,
         "claim_budget": None,
@@ -283,7 +303,7 @@ def solve_last_layer(
         ValueError: As `solve`.
     """
     solved = in_closed_form(model, head_inputs=head_inputs).eval()
-    solve_head(solved, dataset, processor, SolveSettings(**options))
+    _solve(solved, dataset, processor, SolveSettings(**options))
     return solved
 
 

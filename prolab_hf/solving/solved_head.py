@@ -38,6 +38,7 @@ class SolveOptions(TypedDict, total=False):
     ridge: float | None
     class_exponent: float | None
     unspoken_weight: float | None
+    unspoken_layer: bool
     samples_per_image: int | None
     seed: int
     claim_budget: float | None
@@ -58,6 +59,8 @@ class SolveSettings:
         class_exponent: rho, a class of n pixels weighs `n^-rho` per pixel; `None` chooses it likewise where moments
             per class fit into memory, and takes 0.5 otherwise.
         unspoken_weight: beta, weight of the property without words of each class; `None` chooses it.
+        unspoken_layer: Give that property responses of its own, from a layer that only tells the trained classes apart
+            (`prolab_hf.solving.unspoken_layer`); its weight is then always chosen, on up to 128 images looked at again.
         samples_per_image: Pixels that are looked at; `None`: one per 14 x 14.
         seed: Of the choice of pixels and images.
         claim_budget: Share of the pixels of known classes that each described class may take; `None` sets no offsets.
@@ -71,6 +74,7 @@ class SolveSettings:
     ridge: float | None = None
     class_exponent: float | None = None
     unspoken_weight: float | None = None
+    unspoken_layer: bool = False
     samples_per_image: int | None = None
     seed: int = 0
     claim_budget: float | None = 0.01
@@ -99,7 +103,7 @@ def solve_head(
     dataset: LabeledImages,
     processor: ImageProcessor,
     settings: SolveSettings,
-) -> None:
+) -> Pass:
     """Solves the last layer of a `"linear_cosine"` model for the classes that it has, in place.
 
     Args:
@@ -107,6 +111,9 @@ def solve_head(
         dataset: As for `solve`.
         processor: Image processor.
         settings: How.
+
+    Returns:
+        The pass over the images, for whoever looks at some of them again.
 
     Raises:
         ValueError: As `solve`.
@@ -121,6 +128,7 @@ def solve_head(
         weights = torch.where(counts > 0, counts.clamp_min(1) ** -exponent, 0.0)
     start = work.empty(weights, exponent if weights is not None else None, features)
     install(model, run_pass(model, work, start, settings), settings)
+    return work
 
 
 def run_pass(model: nn.Module, work: Pass, start: Collected, settings: SolveSettings) -> Collected:
@@ -207,6 +215,8 @@ def install(model: ProLabForSemanticSegmentation, collected: Collected, settings
     validation = collected.validation
     pixels = Pixels(validation.features, position[validation.labels], validation.weights)
     given = {name: getattr(settings, name) for name in ("ridge", "class_exponent", "unspoken_weight")}
+    if settings.unspoken_layer:
+        given["unspoken_weight"] = 0.0  # the words are solved for themselves
     choice = choose(fit, pixels if held.num_images else pixels.none(), rows[present], present, **given)
     layer = solve_responses(total, choice)[present]
     # Responses of images that the solution for them has not seen: what described classes are measured against.
@@ -217,6 +227,7 @@ def install(model: ProLabForSemanticSegmentation, collected: Collected, settings
     config = model.config
     config.trained_classes = [names[index] for index in present.tolist()]
     config.class_sources = None
+    config.unspoken_responses = False
     config.unspoken_weight = float(choice.unspoken_weight)
     set_last_layer(model, layer)
     overall, per_class = spoken_shares(responses, rows[present], choice.unspoken_weight)

@@ -1,0 +1,133 @@
+"""Responses of their own for what words do not say: the words stay, the trained classes are told apart better."""
+
+import json
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
+from transformers import AutoModelForSemanticSegmentation
+
+from prolab_hf import ProLabConfig, explain
+from prolab_hf.solving.solution import class_score_parts, mean_iou, property_scores
+from prolab_hf.solving.solve import add_images, in_closed_form, solve_last_layer, start_at_solution
+from prolab_hf.solving.unspoken_layer import fit_unspoken_layer
+
+from .conftest import Patches, make_space, solve_patches
+from .test_refinement import ROWS, pixels
+
+
+@pytest.fixture(scope="module")
+def with_layer_once():
+    return solve_patches(unspoken_layer=True)
+
+
+@pytest.fixture
+def with_layer(with_layer_once):
+    import copy
+
+    model = copy.deepcopy(with_layer_once)
+    model.solve_statistics = with_layer_once.solve_statistics.copy()
+    return model
+
+
+def answers(model, values):
+    with torch.no_grad():
+        return model.eval()(values)
+
+
+def test_trained_classes_are_told_apart_better_than_by_words():
+    (fit, layer), (validation, _), (test, _) = pixels(1500, 0), pixels(800, 1), pixels(800, 2)
+    found = fit_unspoken_layer(fit, validation, ROWS, ridge=1e-4, class_exponent=0.5)
+    assert found.mean_iou > found.words_iou + 0.02 and not found.own_layer
+
+    def iou(responses, beta):
+        predicted = sum(class_score_parts(responses, ROWS, beta)).argmax(dim=1)
+        return mean_iou(predicted, test.labels, test.weights, 3)
+
+    words = found.honest_responses[:, :3].new_zeros(len(test), 3)
+    words += test.features @ torch.linalg.lstsq(fit.features, torch.eye(3)[fit.labels]).solution
+    both = torch.cat([words, test.features @ found.layer.t()], dim=1)
+    assert iou(both, found.unspoken_weight) > iou(words, 0.0) + 0.02
+    own = fit_unspoken_layer(fit, validation, ROWS, ridge=1e-4, class_exponent=0.5, own_layer=3 * layer + 1)
+    assert own.own_layer and own.mean_iou >= found.mean_iou
+
+
+def test_scores_with_and_without_responses_of_their_own():
+    generator = torch.Generator().manual_seed(0)
+    responses = torch.randn(7, 6, generator=generator)
+    named, own = property_scores(responses, ROWS, 2.0)
+    same, shared = property_scores(responses[:, :3], ROWS, 2.0)
+    assert torch.equal(named, same) and own.shape == shared.shape
+    assert torch.allclose(own, (responses[:, 3:] + 1).clamp_min(0))
+    assert not torch.allclose(own, shared)
+
+
+def test_words_stay_and_everything_sums_up(with_layer, processor):
+    plain = solve_patches(unspoken_weight=0.0)
+    values = processor(Patches(1)[0][0], return_tensors="pt")["pixel_values"]
+    one, other = answers(with_layer, values), answers(plain, values)
+    assert torch.allclose(one.property_logits, other.property_logits, atol=1e-5)
+    assert other.unspoken_logits is None and one.unspoken_logits.shape[1] == 4
+    assert with_layer.config.unspoken_responses and with_layer.config.unspoken_weight > 0
+    assert with_layer.decode_head.classifier.out_channels == 8
+    assert with_layer.config.solution["unspoken_layer"]["words_iou"] <= with_layer.config.solution["mean_iou"]
+    assert json.dumps(with_layer.config.solution)
+    found = explain(with_layer, processor, Patches(1)[0][0], point=(5, 5), class_name="red")
+    assert sum(dict(found.contributions).values()) == pytest.approx(found.score, abs=1e-5)
+    assert found.unspoken > 0 and 0 < found.spoken_share < 1
+
+
+def test_it_loads_like_any_other_model(with_layer, processor, tmp_path):
+    with_layer.save_pretrained(tmp_path)
+    loaded, info = AutoModelForSemanticSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    values = processor(Patches(1)[0][0], return_tensors="pt")["pixel_values"]
+    assert torch.equal(answers(loaded, values).logits, answers(with_layer, values).logits)
+    assert loaded.calibration_scores.shape[1] == 8
+
+
+def test_described_renamed_and_merged_classes(with_layer, processor):
+    values = processor(Patches(1)[0][0], return_tensors="pt")["pixel_values"]
+    before = answers(with_layer, values)
+    with_layer.set_property_space(make_space().add_classes({"orange": ["bright", "reddish"]}))
+    grown = answers(with_layer, values)
+    assert torch.equal(grown.logits[:, :4], before.logits)
+    assert with_layer.config.class_offsets[:4] == [0.0] * 4 and with_layer.config.class_offsets[4] != 0
+    with_layer.set_property_space(make_space().rename_classes({"red": "crimson"}))
+    assert torch.allclose(answers(with_layer, values).logits, before.logits, atol=1e-6)
+    merged = make_space().merge_classes({"warm color": ["red", "yellow"]})
+    with_layer.set_property_space(merged)
+    assert with_layer.config.class_sources[0] == [0, 3]
+    assert answers(with_layer, values).unspoken_logits.shape[1] == 3
+    with_layer.set_property_space(make_space().remove_classes("red"))
+    assert answers(with_layer, values).logits.shape[1] == 3
+
+
+def test_more_images_keep_the_layer(with_layer, processor):
+    add_images(with_layer, Patches(6, start=50), processor)
+    assert with_layer.config.solution["num_images"] == 16
+    assert with_layer.config.unspoken_responses and with_layer.decode_head.classifier.out_channels == 8
+    plain = solve_patches(unspoken_weight=0.0)
+    add_images(plain, Patches(6, start=50), processor)
+    values = processor(Patches(1)[0][0], return_tensors="pt")["pixel_values"]
+    one, other = answers(with_layer, values), answers(plain, values)
+    assert torch.allclose(one.property_logits, other.property_logits, atol=1e-5)
+
+
+def test_it_is_the_finish_of_a_training_and_not_its_start(with_layer, processor):
+    again = solve_last_layer(with_layer, Patches(), processor, unspoken_layer=True)
+    assert again.decode_head.classifier.out_channels == 8
+    plain = in_closed_form(with_layer)
+    assert not plain.config.unspoken_responses and plain.decode_head.classifier.out_channels == 4
+    start_at_solution(plain, Patches(), processor)
+    assert plain.decode_head.classifier.out_channels == 4
+
+
+def test_only_a_solved_model_has_responses():
+    with pytest.raises(StrictDataclassClassValidationError, match="unspoken_responses needs"):
+        ProLabConfig(**make_space().to_config_kwargs(), unspoken_responses=True)
+
+
+def test_too_few_images_leave_the_solution_as_it_is():
+    model = solve_patches(dataset=Patches(3), unspoken_layer=True)
+    assert not model.config.unspoken_responses and model.decode_head.classifier.out_channels == 4
