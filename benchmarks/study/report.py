@@ -6,23 +6,31 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study.heads import ARMS
 from benchmarks.study.records import Record, Table, Value, interval, paired
 from benchmarks.study.tables import mean_over_groups
 
 README = Path(__file__).resolve().parent / "README.md"
-SETS = (("msrc-v2", "efficientnet-lite0"), ("camvid", "efficientnet-lite0"), ("msrc-v2", "dinov2-small"))
+SETS = (
+    ("msrc-v2", "efficientnet-lite0"),
+    ("camvid", "efficientnet-lite0"),
+    ("msrc-v2", "dinov2-small"),
+    ("camvid", "dinov2-small"),
+)
 TITLES = {
     ("msrc-v2", "efficientnet-lite0"): "MSRC-v2, EfficientNet-Lite0",
     ("camvid", "efficientnet-lite0"): "CamVid, EfficientNet-Lite0",
     ("msrc-v2", "dinov2-small"): "MSRC-v2, DINOv2-small",
+    ("camvid", "dinov2-small"): "CamVid, DINOv2-small",
     ("scenes", "efficientnet-lite0"): "drawn scenes, EfficientNet-Lite0",
     ("scenes", "colors"): "drawn scenes, color features",
 }
 
 
 def arms_of(records: Sequence[Record]) -> list[str]:
-    """Names of the arms in the order of the records."""
-    return list(dict.fromkeys(str(each["arm"]) for each in records))
+    """Names of the arms in the order of `ARMS`, others behind them."""
+    found = dict.fromkeys(str(each["arm"]) for each in records)
+    return [arm for arm in ARMS if arm in found] + [arm for arm in found if arm not in ARMS]
 
 
 def sets_of(table: Table) -> list[tuple[str, str]]:
@@ -45,6 +53,15 @@ def difference(ours: Sequence[Record], theirs: Sequence[Record], measure: str) -
         return "–"
     text = f"{mean:+.3f}" + (f" ± {half:.3f}" if np.isfinite(half) else " (1)")
     return f"**{text}**" if np.isfinite(half) and abs(mean) > half else text
+
+
+def seeds_of(records: Sequence[Record]) -> str:
+    """`5 seeds`, or `3 to 5 seeds` where arms differ; arms with one seed say so in their cells."""
+    numbers = {len({each["seed"] for each in records if each["arm"] == arm}) for arm in arms_of(records)}
+    numbers = {number for number in numbers if number > 1} or {1}
+    if numbers == {1}:
+        return "1 seed"
+    return " to ".join(str(number) for number in sorted({min(numbers), max(numbers)})) + " seeds"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -72,7 +89,6 @@ def _by_column(
         if not records:
             continue
         columns = list(dict.fromkeys(each.get(column) for each in records))
-        seeds = len({each["seed"] for each in records})
         rows = []
         for arm in arms_of(records):
             row = [arm]
@@ -85,7 +101,7 @@ def _by_column(
                 row.append(cell)
             rows.append(row)
         header = ["arm", *(f"{column} {value}" for value in columns)]
-        parts.append(f"*{TITLES[data, backbone]}*, {seeds} seeds\n\n{markdown(header, rows)}")
+        parts.append(f"*{TITLES[data, backbone]}*, {seeds_of(records)}\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
 
 
@@ -113,8 +129,7 @@ def budgets(table: Table) -> str:
                     cell += f" ({difference(now, _at(records, 'category', step), 'miou')})"
                 row.append(cell)
             rows.append(row)
-        seeds = len({each["seed"] for each in records})
-        title = f"*{TITLES[data, backbone]}*, {seeds} seeds"
+        title = f"*{TITLES[data, backbone]}*, {seeds_of(records)}"
         parts.append(f"{title}\n\n{markdown(['arm', *(f'{step} steps' for step in steps)], rows)}")
     return "\n\n".join(parts)
 
@@ -165,10 +180,8 @@ def unseen(table: Table) -> str:
             best.append((float(np.mean(values(with_budget, "harmonic"))), row))
         header = ["arm", "seen", "unseen", "harmonic mean", "harmonic mean, no budget"]
         best.sort(key=lambda each: -each[0])
-        seeds = len({each["seed"] for each in records})
-        parts.append(
-            f"*{TITLES[data, backbone]}*, {seeds} seeds\n\n{markdown(header, [row for _, row in best])}"
-        )
+        title = f"*{TITLES[data, backbone]}*, {seeds_of(records)}"
+        parts.append(f"{title}\n\n{markdown(header, [row for _, row in best])}")
     return "\n\n".join(parts)
 
 
@@ -187,7 +200,8 @@ def faithfulness(table: Table) -> str:
             changed = [with_interval(values(ours, f"changed, {kind} 3"), 2) for kind in KINDS]
             rows.append([*row, " / ".join(changed)])
         header = ["arm", "margin left without 1", "without 3", "without 5", "pixels that change without 3"]
-        parts.append(f"*{TITLES[data, backbone]}*: {' / '.join(KINDS)}\n\n{markdown(header, rows)}")
+        title = f"*{TITLES[data, backbone]}*, {seeds_of(records)}: {' / '.join(KINDS)}"
+        parts.append(f"{title}\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
 
 
@@ -203,7 +217,8 @@ def plain(table: Table, measures: Sequence[str]) -> str:
         for arm in arms_of(records):
             ours = [each for each in records if each["arm"] == arm]
             rows.append([arm, *(with_interval(values(ours, measure)) for measure in measures)])
-        parts.append(f"*{TITLES.get((data, backbone), data)}*\n\n{markdown(['arm', *measures], rows)}")
+        title = f"*{TITLES.get((data, backbone), data)}*, {seeds_of(records)}"
+        parts.append(f"{title}\n\n{markdown(['arm', *measures], rows)}")
     return "\n\n".join(parts)
 
 
@@ -233,7 +248,7 @@ def spaces(table: Table) -> str:
             "bce + class: mIoU",
             "harmonic mean",
         ]
-        parts.append(f"*{TITLES[data, backbone]}*\n\n{markdown(header, rows)}")
+        parts.append(f"*{TITLES[data, backbone]}*, {seeds_of(records)}\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
 
 
@@ -259,10 +274,8 @@ def fine_tuned(table: Table) -> str:
                     rows_differ = arm != "category" and base
                     row.append(cell + (f" ({difference(now, base, 'miou')})" if rows_differ else ""))
                 rows.append(row)
-        seeds = len({each["seed"] for each in records})
-        parts.append(
-            f"*{data}*, {seeds} seeds\n\n{markdown(['arm', *(f'{step} steps' for step in steps)], rows)}"
-        )
+        table_ = markdown(["arm", *(f"{step} steps" for step in steps)], rows)
+        parts.append(f"*{data}*, {seeds_of(records)}\n\n{table_}")
     return "\n\n".join(parts)
 
 
