@@ -161,6 +161,9 @@ def calibration(table: Table) -> str:
     return "\n\n".join(parts)
 
 
+UNSEEN_REFERENCE = "property, closed form"
+
+
 def unseen(table: Table) -> str:
     """Seen, unseen and harmonic mean over the groups of unseen classes."""
     parts = []
@@ -169,6 +172,7 @@ def unseen(table: Table) -> str:
         if not records:
             continue
         best: list[tuple[float, list[str]]] = []
+        reference = mean_over_groups([e for e in records if e["arm"] == UNSEEN_REFERENCE], "budget")
         for arm in arms_of(records):
             some = [each for each in records if each["arm"] == arm]
             with_budget, without = mean_over_groups(some, "budget"), mean_over_groups(some, "no budget")
@@ -176,9 +180,17 @@ def unseen(table: Table) -> str:
                 continue
             name = f"{arm}, then ConSE" if arm.startswith("category") else arm
             figures = [with_interval(values(with_budget, part)) for part in ("seen", "unseen", "harmonic")]
-            row = [name, *figures, with_interval(values(without, "harmonic"))]
+            gap = difference(with_budget, reference, "harmonic") if arm != UNSEEN_REFERENCE else ""
+            row = [name, *figures, gap, with_interval(values(without, "harmonic"))]
             best.append((float(np.mean(values(with_budget, "harmonic"))), row))
-        header = ["arm", "seen", "unseen", "harmonic mean", "harmonic mean, no budget"]
+        header = [
+            "arm",
+            "seen",
+            "unseen",
+            "harmonic mean",
+            f"difference to {UNSEEN_REFERENCE}",
+            "harmonic mean, no budget",
+        ]
         best.sort(key=lambda each: -each[0])
         title = f"*{TITLES[data, backbone]}*, {seeds_of(records)}"
         parts.append(f"{title}\n\n{markdown(header, [row for _, row in best])}")
@@ -208,15 +220,22 @@ def faithfulness(table: Table) -> str:
 KINDS = ("decisive", "strongest", "random")
 
 
-def plain(table: Table, measures: Sequence[str]) -> str:
-    """Some figures of every arm."""
+def plain(table: Table, measures: Sequence[str], compared: str = "") -> str:
+    """Some figures of every arm; one of them with its paired difference to the category baseline."""
     parts = []
     for data, backbone in sets_of(table):
         records = table.find({"data": data, "backbone": backbone} if backbone else {"data": data})
+        base = [each for each in records if each["arm"] == "category"]
         rows = []
         for arm in arms_of(records):
             ours = [each for each in records if each["arm"] == arm]
-            rows.append([arm, *(with_interval(values(ours, measure)) for measure in measures)])
+            row = [arm]
+            for measure in measures:
+                cell = with_interval(values(ours, measure))
+                if measure == compared and base and arm != "category":
+                    cell += f" ({difference(ours, base, measure)})"
+                row.append(cell)
+            rows.append(row)
         title = f"*{TITLES.get((data, backbone), data)}*, {seeds_of(records)}"
         parts.append(f"{title}\n\n{markdown(['arm', *measures], rows)}")
     return "\n\n".join(parts)
@@ -296,7 +315,7 @@ WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "label-noise": ("label-noise", lambda table: _by_column(table, "noise", "miou")),
     "temperatures": ("temperatures", lambda table: _by_column(table, "temperature", "miou", "")),
     "unseen": ("unseen", unseen),
-    "corruptions": ("corruptions", lambda table: plain(table, CORRUPTED)),
+    "corruptions": ("corruptions", lambda table: plain(table, CORRUPTED, "mean corrupted")),
     "faithfulness": ("faithfulness", faithfulness),
     "graying": ("graying", lambda table: plain(table, GRAYED)),
     "true-properties": ("true-properties", lambda table: plain(table, TRUE)),
