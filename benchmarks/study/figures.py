@@ -27,6 +27,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "property": (RED, "s", "-"),
     "bce": (ORANGE, "D", "--"),
     "property + class": (PINK, "^", "--"),
+    "property + class, T 0.5": (PINK, ">", "-"),
     "bce + class": (BLUE, "v", "-"),
     "solved, then property": (RED, "x", ":"),
     "solved, then bce + class": (SKY, "P", "-"),
