@@ -8,8 +8,10 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from benchmarks.study.questions.faithfulness import NUMBERS_REMOVED
 from benchmarks.study.records import Record, Table, interval, paired
@@ -25,6 +27,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "property": (RED, "s", "-"),
     "bce": (ORANGE, "D", "--"),
     "property + class": (PINK, "^", "--"),
+    "property + class, T 0.5": (PINK, ">", "-"),
     "bce + class": (BLUE, "v", "-"),
     "solved, then property": (RED, "x", ":"),
     "solved, then bce + class": (SKY, "P", "-"),
@@ -34,6 +37,13 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "class names": (YELLOW, "*", "-."),
 }
 CLOSED_STYLES = {"category, closed form": (BLACK, ":"), "property, closed form": (GREEN, "-.")}
+
+
+def _style_of(arm: str) -> tuple[str, str, str]:
+    """Color, mark and line of an arm."""
+    if arm in CLOSED_STYLES:
+        return CLOSED_STYLES[arm][0], "", CLOSED_STYLES[arm][1]
+    return STYLES.get(arm, ("#777777", ".", "-"))
 
 
 def _style() -> None:
@@ -49,25 +59,32 @@ def _save(figure: Figure, name: str) -> None:
     plt.close(figure)
 
 
-def _band(
-    axes: Axes, x: Sequence[float], cells: Sequence[list[float]], arm: str, label: str | None = None
-) -> None:
-    """A line with the 95 % interval of each mean; of two seeds the interval says nothing and is left out."""
-    color, marker, line = STYLES.get(arm, ("#777777", ".", "-"))
-    found = [
-        (each[0], each[1] if len(cell) > 2 else 0.0)
-        for cell, each in ((cell, interval(cell)) for cell in cells)
-    ]
-    mean, half = np.array([each[0] for each in found]), np.nan_to_num(np.array([each[1] for each in found]))
-    axes.plot(x, mean, color=color, marker=marker, linestyle=line, label=label or arm, markersize=5)
-    axes.fill_between(x, mean - half, mean + half, color=color, alpha=0.12, linewidth=0)
+def _grid(number: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Two panels a row for some data sets, and one cell more for the legend."""
+    rows = (number + 2) // 2
+    figure, panels = plt.subplots(rows, 2, figsize=(2 * width, rows * height), squeeze=False)
+    cells = list(panels.flatten())
+    for axes in cells[number:]:
+        axes.set_axis_off()
+    return figure, cells
+
+
+def _legend(axes: Axes, panels: Sequence[Axes]) -> None:
+    """One legend for all panels."""
+    found: dict[str, Artist] = {}
+    for panel in panels:
+        handles, labels = panel.get_legend_handles_labels()
+        found |= dict(zip(labels, handles))
+    order = [name for name in (*STYLES, *CLOSED_STYLES) if name in found]
+    order += [name for name in found if name not in order]
+    axes.legend([found[name] for name in order], order, loc="center left", fontsize=9)
 
 
 def budget_curves(table: Table) -> None:
     """Mean IoU minus that of the category baseline at the same budget and seed, over the number of steps."""
     sets = sets_of(table)
-    figure, panels = plt.subplots(1, len(sets), figsize=(4.4 * len(sets), 3.8), squeeze=False)
-    for axes, (data, backbone) in zip(panels[0], sets):
+    figure, panels = _grid(len(sets), 4.6, 3.6)
+    for axes, (data, backbone) in zip(panels, sets):
         records = table.find({"data": data, "backbone": backbone})
         steps = sorted({int(str(each["budget"])) for each in records} - {0})
         for arm in [*STYLES, *CLOSED_STYLES]:
@@ -81,11 +98,9 @@ def budget_curves(table: Table) -> None:
                     points.append((step, mean, half if number > 2 else 0.0))
             if points:
                 x, mean_, half_ = np.array(points).T
-                color, marker, line = (
-                    STYLES[arm] if arm in STYLES else (CLOSED_STYLES[arm][0], "", CLOSED_STYLES[arm][1])
-                )
+                color, marker, line = _style_of(arm)
                 axes.plot(x, mean_, color=color, marker=marker, linestyle=line, label=arm, markersize=5)
-                axes.fill_between(x, mean_ - half_, mean_ + half_, color=color, alpha=0.15, linewidth=0)
+                axes.fill_between(x, mean_ - half_, mean_ + half_, color=color, alpha=0.1, linewidth=0)
         axes.set_xscale("log")
         axes.set_xticks(steps, [str(step) for step in steps])
         axes.minorticks_off()
@@ -95,35 +110,44 @@ def budget_curves(table: Table) -> None:
         axes.set_title(TITLES[data, backbone])
         axes.set_xlabel("steps of 512 pixels")
         axes.set_ylabel("mean IoU minus category's")
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(panels[len(sets)], panels[: len(sets)])
     figure.tight_layout()
     _save(figure, "budgets")
 
 
 def data_curves(table: Table) -> None:
-    """Mean IoU over the number of training images."""
+    """Mean IoU minus that of the category baseline on the same images, over the number of training images."""
     sets = sets_of(table)
-    figure, panels = plt.subplots(1, len(sets), figsize=(5.6 * len(sets), 3.4), squeeze=False)
-    for axes, (data, backbone) in zip(panels[0], sets):
+    figure, panels = _grid(len(sets), 4.6, 3.4)
+    for axes, (data, backbone) in zip(panels, sets):
         records = table.find({"data": data, "backbone": backbone})
-        columns = list(dict.fromkeys(each["images"] for each in records))
-        x = [float(str(each)) if each != "all" else 300.0 for each in columns]
+        columns = sorted({each["images"] for each in records}, key=lambda each: (isinstance(each, str), each))
+        x = range(len(columns))
+        base = [e for e in records if e["arm"] == "category"]
         for arm in arms_of(records):
-            ours = [each for each in records if each["arm"] == arm]
-            cells = [values([e for e in ours if e["images"] == column], "miou") for column in columns]
-            if arm in STYLES:
-                _band(axes, x, cells, arm)
-            elif arm in CLOSED_STYLES:
-                color, line = CLOSED_STYLES[arm]
-                axes.plot(x, [np.mean(cell) for cell in cells], color=color, linestyle=line, label=arm)
-        axes.set_xscale("log")
-        axes.set_xticks(x, [str(column) for column in columns])
+            if arm not in STYLES and arm not in CLOSED_STYLES:
+                continue
+            gaps = [
+                paired([e for e in records if e["arm"] == arm and e["images"] == column],
+                       [e for e in base if e["images"] == column], "miou")
+                for column in columns
+            ]  # fmt: skip
+            mean = np.array([each[0] for each in gaps])
+            half = np.array([each[1] if each[2] > 2 else 0.0 for each in gaps])
+            color, marker, line = _style_of(arm)
+            axes.plot(x, mean, color=color, marker=marker, linestyle=line, label=arm, markersize=5)
+            axes.fill_between(x, mean - half, mean + half, color=color, alpha=0.12, linewidth=0)
+        levels = [np.mean(values([e for e in base if e["images"] == column], "miou")) for column in columns]
+        axes.set_xticks(x, [f"{c}\n({level:.2f})" for c, level in zip(columns, levels)])
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_yticks(
+            [-0.4, -0.2, -0.1, -0.05, 0, 0.05, 0.1], ["-0.4", "-0.2", "-0.1", "-0.05", "0", "+0.05", "+0.1"]
+        )
         axes.minorticks_off()
         axes.set_title(TITLES[data, backbone])
-        axes.set_xlabel("training images")
-        axes.set_ylabel("mean IoU, all classes")
-    panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.set_xlabel("training images (category's mean IoU)")
+        axes.set_ylabel("mean IoU minus category's")
+    _legend(panels[len(sets)], panels[: len(sets)])
     figure.tight_layout()
     _save(figure, "data-efficiency")
 
@@ -131,17 +155,28 @@ def data_curves(table: Table) -> None:
 def unseen_bars(table: Table) -> None:
     """Seen and unseen mean IoU of arms and controls, with the claim budget."""
     sets = sets_of(table)
-    figure, panels = plt.subplots(1, len(sets), figsize=(5.4 * len(sets), 4.6), squeeze=False)
-    for axes, (data, backbone) in zip(panels[0], sets):
-        records = table.find({"data": data, "backbone": backbone})
-        found = []
-        for arm in arms_of(records):
-            each = mean_over_groups([e for e in records if e["arm"] == arm], "budget")
-            if not each:
+    found: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for key in sets:
+        records = table.find({"data": key[0], "backbone": key[1]})
+        groups = {
+            arm: mean_over_groups([e for e in records if e["arm"] == arm], "budget")
+            for arm in arms_of(records)
+        }
+        found[key] = {arm: each for arm, each in groups.items() if each}
+
+    def worth(arm: str) -> float:
+        first = next(each[arm] for each in found.values() if arm in each)
+        return float(np.mean(values(first, "harmonic")))
+
+    order = sorted({arm for each in found.values() for arm in each}, key=worth)
+    figure, panels = plt.subplots(
+        1, len(sets), figsize=(2.6 + 2.7 * len(sets), 0.9 + 0.36 * len(order)), squeeze=False, sharey=True
+    )
+    for axes, key in zip(panels[0], sets):
+        for place, arm in enumerate(order):
+            each = found[key].get(arm)
+            if each is None:
                 continue
-            found.append((float(np.mean(values(each, "harmonic"))), arm, each))
-        found.sort()
-        for place, (mean, arm, each) in enumerate(found):
             is_control = "random" in arm or "shuffled" in arm
             for part, color, shift in (
                 ("seen", "#999999", 0.2),
@@ -152,50 +187,54 @@ def unseen_bars(table: Table) -> None:
                     place + shift, middle, height=0.38, color=color, xerr=np.nan_to_num(half), error_kw={"lw": 0.8},
                     hatch="//" if is_control and part == "unseen" else None,
                 )  # fmt: skip
-            axes.text(
-                1.0, place, f"{mean:.3f}", va="center", fontsize=8, transform=axes.get_yaxis_transform()
-            )
-        names = [f"{arm}, then ConSE" if arm.startswith("category") else arm for _, arm, _ in found]
-        axes.set_yticks(range(len(found)), names)
-        axes.set_title(f"{TITLES[data, backbone]}\n(right: harmonic mean)", fontsize=9)
-        axes.set_xlabel("mean IoU; gray: seen, blue: unseen, hatched: unseen, control")
+            mean = float(np.mean(values(each, "harmonic")))
+            axes.text(1.0, place, f"{mean:.3f}", va="center", ha="right", fontsize=8,
+                      transform=axes.get_yaxis_transform())  # fmt: skip
+        axes.set_xlim(0, 0.95)
+        axes.set_yticks(
+            range(len(order)), [f"{a}, then ConSE" if a.startswith("category") else a for a in order]
+        )
+        axes.set_title(f"{TITLES[key]}\n(right: harmonic mean)", fontsize=9)
+        axes.set_xlabel("mean IoU")
         axes.grid(visible=False, axis="y")
+    handles = [Patch(color="#999999"), Patch(color=BLUE), Patch(facecolor=ORANGE, hatch="//")]
+    figure.legend(handles, ["seen classes", "unseen classes", "unseen classes, control"],
+                  loc="upper center", bbox_to_anchor=(0.6, 0.0), ncols=3)  # fmt: skip
     figure.tight_layout()
     _save(figure, "unseen")
 
 
 def noise_and_corruptions(noise: Table, budgets: Table, corrupted: Table) -> None:
-    """Mean IoU with wrong labels, and on corrupted images."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-    key = {"data": "msrc-v2", "backbone": "efficientnet-lite0"}
-    for arm in arms_of(noise.find(key)):
-        clean = budgets.find({**key, "arm": arm, "budget": 0 if "closed" in arm else 200})
-        cells = [values(clean, "miou")] + [
-            values(noise.find({**key, "arm": arm, "noise": share}), "miou") for share in (0.1, 0.3)
-        ]
-        if arm in STYLES:
-            _band(left, [0, 10, 30], cells, arm)
-        else:
-            color, line = CLOSED_STYLES[arm]
-            left.plot([0, 10, 30], [np.mean(cell) for cell in cells], color=color, linestyle=line, label=arm)
-    left.set_xlabel("% of training regions with a wrong class")
-    left.set_ylabel("mean IoU")
-    for arm in arms_of(corrupted.find(key)):
-        ours = corrupted.find({**key, "arm": arm})
-        cells = [values(ours, "clean")] + [
-            [v for kind in ("noise", "blur", "fog", "jpeg") for v in values(ours, f"{kind} {strength}")]
-            for strength in (1, 2, 3)
-        ]
-        color, marker, line = (
-            STYLES[arm] if arm in STYLES else (CLOSED_STYLES[arm][0], "", CLOSED_STYLES[arm][1])
-        )
-        right.plot(
-            range(4), [np.mean(cell) for cell in cells], color=color, marker=marker, linestyle=line, label=arm
-        )
-    right.set_xticks(range(4), ["clean", "1", "2", "3"])
-    right.set_xlabel("strength; mean of noise, blur, fog, JPEG")
-    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle("MSRC-v2, EfficientNet-Lite0", fontsize=10)
+    """Mean IoU with wrong labels (left) and on corrupted images (right), a row per data set."""
+    sets = [key for key in sets_of(noise) if key in sets_of(corrupted)]
+    figure, panels = plt.subplots(len(sets), 2, figsize=(9, 3.2 * len(sets)), squeeze=False)
+    for (left, right), (data, backbone) in zip(panels, sets):
+        key: Record = {"data": data, "backbone": backbone}
+        for arm in arms_of(noise.find(key)):
+            clean = budgets.find({**key, "arm": arm, "budget": 0 if "closed" in arm else 200})
+            cells = [values(clean, "miou")] + [
+                values(noise.find({**key, "arm": arm, "noise": share}), "miou") for share in (0.1, 0.3)
+            ]
+            color, marker, line = _style_of(arm)
+            means = [np.mean(cell) if cell else np.nan for cell in cells]
+            left.plot([0, 10, 30], means, color=color, marker=marker, linestyle=line, label=arm)
+        left.set_xticks([0, 10, 30])
+        left.set_xlabel("% of training regions with a wrong class")
+        left.set_ylabel("mean IoU")
+        left.set_title(TITLES[data, backbone])
+        for arm in arms_of(corrupted.find(key)):
+            ours = corrupted.find({**key, "arm": arm})
+            cells = [values(ours, "clean")] + [
+                [v for kind in ("noise", "blur", "fog", "jpeg") for v in values(ours, f"{kind} {strength}")]
+                for strength in (1, 2, 3)
+            ]
+            color, marker, line = _style_of(arm)
+            means = [np.mean(cell) for cell in cells]
+            right.plot(range(4), means, color=color, marker=marker, linestyle=line, label=arm)
+        right.set_xticks(range(4), ["clean", "1", "2", "3"])
+        right.set_xlabel("strength; mean of noise, blur, fog, JPEG")
+        right.set_title(f"{TITLES[data, backbone]}, 60 test images")
+    panels[0][1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     _save(figure, "noise-and-corruptions")
 
@@ -203,7 +242,9 @@ def noise_and_corruptions(noise: Table, budgets: Table, corrupted: Table) -> Non
 def faithfulness_curves(table: Table) -> None:
     """Share of the margin that is left over the number of removed properties."""
     sets = sets_of(table)
-    figure, panels = plt.subplots(1, len(sets), figsize=(6.4 * len(sets), 3.6), squeeze=False, sharey=True)
+    figure, panels = plt.subplots(
+        1, len(sets), figsize=(2 + 3.4 * len(sets), 3.6), squeeze=False, sharey=True
+    )
     for axes, (data, backbone) in zip(panels[0], sets):
         records = table.find({"data": data, "backbone": backbone})
         for arm, color in (("property, closed form", GREEN), ("bce + class", BLUE), ("property", RED)):

@@ -94,7 +94,15 @@ class Entry:
         self.started, self.cpu = time.monotonic(), time.process_time()
 
     def finish(self, figures: Mapping[str, Value]) -> Record:
-        """Stops the clock and writes the record."""
+        """Stops the clock and writes the record.
+
+        Raises:
+            ValueError: A figure has the name of a part of the key, which it would replace.
+        """
+        if shared := set(self.key) & set(figures):
+            raise ValueError(
+                f"Figures are named like parts of the key: {sorted(shared)}; rename one of them."
+            )
         record: Record = {
             **self.key,
             **figures,

@@ -6,23 +6,31 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.study.heads import ARMS
 from benchmarks.study.records import Record, Table, Value, interval, paired
 from benchmarks.study.tables import mean_over_groups
 
 README = Path(__file__).resolve().parent / "README.md"
-SETS = (("msrc-v2", "efficientnet-lite0"), ("camvid", "efficientnet-lite0"), ("msrc-v2", "dinov2-small"))
+SETS = (
+    ("msrc-v2", "efficientnet-lite0"),
+    ("camvid", "efficientnet-lite0"),
+    ("msrc-v2", "dinov2-small"),
+    ("camvid", "dinov2-small"),
+)
 TITLES = {
     ("msrc-v2", "efficientnet-lite0"): "MSRC-v2, EfficientNet-Lite0",
     ("camvid", "efficientnet-lite0"): "CamVid, EfficientNet-Lite0",
     ("msrc-v2", "dinov2-small"): "MSRC-v2, DINOv2-small",
+    ("camvid", "dinov2-small"): "CamVid, DINOv2-small",
     ("scenes", "efficientnet-lite0"): "drawn scenes, EfficientNet-Lite0",
     ("scenes", "colors"): "drawn scenes, color features",
 }
 
 
 def arms_of(records: Sequence[Record]) -> list[str]:
-    """Names of the arms in the order of the records."""
-    return list(dict.fromkeys(str(each["arm"]) for each in records))
+    """Names of the arms in the order of `ARMS`, others behind them."""
+    found = dict.fromkeys(str(each["arm"]) for each in records)
+    return [arm for arm in ARMS if arm in found] + [arm for arm in found if arm not in ARMS]
 
 
 def sets_of(table: Table) -> list[tuple[str, str]]:
@@ -45,6 +53,15 @@ def difference(ours: Sequence[Record], theirs: Sequence[Record], measure: str) -
         return "–"
     text = f"{mean:+.3f}" + (f" ± {half:.3f}" if np.isfinite(half) else " (1)")
     return f"**{text}**" if np.isfinite(half) and abs(mean) > half else text
+
+
+def seeds_of(records: Sequence[Record]) -> str:
+    """`5 seeds`, or `3 to 5 seeds` where arms differ; arms with one seed say so in their cells."""
+    numbers = {len({each["seed"] for each in records if each["arm"] == arm}) for arm in arms_of(records)}
+    numbers = {number for number in numbers if number > 1} or {1}
+    if numbers == {1}:
+        return "1 seed"
+    return " to ".join(str(number) for number in sorted({min(numbers), max(numbers)})) + " seeds"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -72,7 +89,6 @@ def _by_column(
         if not records:
             continue
         columns = list(dict.fromkeys(each.get(column) for each in records))
-        seeds = len({each["seed"] for each in records})
         rows = []
         for arm in arms_of(records):
             row = [arm]
@@ -85,7 +101,28 @@ def _by_column(
                 row.append(cell)
             rows.append(row)
         header = ["arm", *(f"{column} {value}" for value in columns)]
-        parts.append(f"*{TITLES[data, backbone]}*, {seeds} seeds\n\n{markdown(header, rows)}")
+        parts.append(f"*{TITLES[data, backbone]}*, {seeds_of(records)}\n\n{markdown(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def temperatures(table: Table) -> str:
+    """Mean IoU over T of the property scores, with the paired difference to the published 0.04."""
+    parts = []
+    for data, backbone in sets_of(table):
+        records = table.find({"data": data, "backbone": backbone})
+        columns = sorted({float(str(each["property_temperature"])) for each in records})
+        rows = []
+        for arm in arms_of(records):
+            ours = {
+                t: [e for e in records if e["arm"] == arm and e["property_temperature"] == t] for t in columns
+            }
+            row = [arm]
+            for t, some in ours.items():
+                gap = f" ({difference(some, ours[0.04], 'miou')})" if t != 0.04 else ""
+                row.append(with_interval(values(some, "miou")) + gap)
+            rows.append(row)
+        header = ["arm", *(f"T {t:g}" for t in columns)]
+        parts.append(f"*{TITLES[data, backbone]}*, {seeds_of(records)}\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
 
 
@@ -113,8 +150,7 @@ def budgets(table: Table) -> str:
                     cell += f" ({difference(now, _at(records, 'category', step), 'miou')})"
                 row.append(cell)
             rows.append(row)
-        seeds = len({each["seed"] for each in records})
-        title = f"*{TITLES[data, backbone]}*, {seeds} seeds"
+        title = f"*{TITLES[data, backbone]}*, {seeds_of(records)}"
         parts.append(f"{title}\n\n{markdown(['arm', *(f'{step} steps' for step in steps)], rows)}")
     return "\n\n".join(parts)
 
@@ -146,6 +182,9 @@ def calibration(table: Table) -> str:
     return "\n\n".join(parts)
 
 
+UNSEEN_REFERENCE = "property, closed form"
+
+
 def unseen(table: Table) -> str:
     """Seen, unseen and harmonic mean over the groups of unseen classes."""
     parts = []
@@ -154,6 +193,7 @@ def unseen(table: Table) -> str:
         if not records:
             continue
         best: list[tuple[float, list[str]]] = []
+        reference = mean_over_groups([e for e in records if e["arm"] == UNSEEN_REFERENCE], "budget")
         for arm in arms_of(records):
             some = [each for each in records if each["arm"] == arm]
             with_budget, without = mean_over_groups(some, "budget"), mean_over_groups(some, "no budget")
@@ -161,14 +201,20 @@ def unseen(table: Table) -> str:
                 continue
             name = f"{arm}, then ConSE" if arm.startswith("category") else arm
             figures = [with_interval(values(with_budget, part)) for part in ("seen", "unseen", "harmonic")]
-            row = [name, *figures, with_interval(values(without, "harmonic"))]
+            gap = difference(with_budget, reference, "harmonic") if arm != UNSEEN_REFERENCE else ""
+            row = [name, *figures, gap, with_interval(values(without, "harmonic"))]
             best.append((float(np.mean(values(with_budget, "harmonic"))), row))
-        header = ["arm", "seen", "unseen", "harmonic mean", "harmonic mean, no budget"]
+        header = [
+            "arm",
+            "seen",
+            "unseen",
+            "harmonic mean",
+            f"difference to {UNSEEN_REFERENCE}",
+            "harmonic mean, no budget",
+        ]
         best.sort(key=lambda each: -each[0])
-        seeds = len({each["seed"] for each in records})
-        parts.append(
-            f"*{TITLES[data, backbone]}*, {seeds} seeds\n\n{markdown(header, [row for _, row in best])}"
-        )
+        title = f"*{TITLES[data, backbone]}*, {seeds_of(records)}"
+        parts.append(f"{title}\n\n{markdown(header, [row for _, row in best])}")
     return "\n\n".join(parts)
 
 
@@ -187,23 +233,32 @@ def faithfulness(table: Table) -> str:
             changed = [with_interval(values(ours, f"changed, {kind} 3"), 2) for kind in KINDS]
             rows.append([*row, " / ".join(changed)])
         header = ["arm", "margin left without 1", "without 3", "without 5", "pixels that change without 3"]
-        parts.append(f"*{TITLES[data, backbone]}*: {' / '.join(KINDS)}\n\n{markdown(header, rows)}")
+        title = f"*{TITLES[data, backbone]}*, {seeds_of(records)}: {' / '.join(KINDS)}"
+        parts.append(f"{title}\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
 
 
 KINDS = ("decisive", "strongest", "random")
 
 
-def plain(table: Table, measures: Sequence[str]) -> str:
-    """Some figures of every arm."""
+def plain(table: Table, measures: Sequence[str], compared: str = "") -> str:
+    """Some figures of every arm; one of them with its paired difference to the category baseline."""
     parts = []
     for data, backbone in sets_of(table):
         records = table.find({"data": data, "backbone": backbone} if backbone else {"data": data})
+        base = [each for each in records if each["arm"] == "category"]
         rows = []
         for arm in arms_of(records):
             ours = [each for each in records if each["arm"] == arm]
-            rows.append([arm, *(with_interval(values(ours, measure)) for measure in measures)])
-        parts.append(f"*{TITLES.get((data, backbone), data)}*\n\n{markdown(['arm', *measures], rows)}")
+            row = [arm]
+            for measure in measures:
+                cell = with_interval(values(ours, measure))
+                if measure == compared and base and arm != "category":
+                    cell += f" ({difference(ours, base, measure)})"
+                row.append(cell)
+            rows.append(row)
+        title = f"*{TITLES.get((data, backbone), data)}*, {seeds_of(records)}"
+        parts.append(f"{title}\n\n{markdown(['arm', *measures], rows)}")
     return "\n\n".join(parts)
 
 
@@ -233,7 +288,7 @@ def spaces(table: Table) -> str:
             "bce + class: mIoU",
             "harmonic mean",
         ]
-        parts.append(f"*{TITLES[data, backbone]}*\n\n{markdown(header, rows)}")
+        parts.append(f"*{TITLES[data, backbone]}*, {seeds_of(records)}\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
 
 
@@ -259,10 +314,8 @@ def fine_tuned(table: Table) -> str:
                     rows_differ = arm != "category" and base
                     row.append(cell + (f" ({difference(now, base, 'miou')})" if rows_differ else ""))
                 rows.append(row)
-        seeds = len({each["seed"] for each in records})
-        parts.append(
-            f"*{data}*, {seeds} seeds\n\n{markdown(['arm', *(f'{step} steps' for step in steps)], rows)}"
-        )
+        table_ = markdown(["arm", *(f"{step} steps" for step in steps)], rows)
+        parts.append(f"*{data}*, {seeds_of(records)}\n\n{table_}")
     return "\n\n".join(parts)
 
 
@@ -281,9 +334,9 @@ WRITERS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "calibration": ("budgets", calibration),
     "data-efficiency": ("data-efficiency", lambda table: _by_column(table, "images", "miou")),
     "label-noise": ("label-noise", lambda table: _by_column(table, "noise", "miou")),
-    "temperatures": ("temperatures", lambda table: _by_column(table, "temperature", "miou", "")),
+    "temperatures": ("temperatures", temperatures),
     "unseen": ("unseen", unseen),
-    "corruptions": ("corruptions", lambda table: plain(table, CORRUPTED)),
+    "corruptions": ("corruptions", lambda table: plain(table, CORRUPTED, "mean corrupted")),
     "faithfulness": ("faithfulness", faithfulness),
     "graying": ("graying", lambda table: plain(table, GRAYED)),
     "true-properties": ("true-properties", lambda table: plain(table, TRUE)),

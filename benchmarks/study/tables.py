@@ -40,6 +40,7 @@ TRAINED = (
     "class term only", "bce + class", "bce + property + class, weighted",
     "property + class, learned temperature", "class, then property + class", "solved, then property",
     "solved, then property + class", "solved, then bce + class", "class names", "random codes", "one-hot",
+    "property + class, T 0.5", "bce + class, T 0.5",
 )  # fmt: skip
 LONG = (
     "category",
@@ -49,6 +50,8 @@ LONG = (
     "bce + class",
     "solved, then bce + class",
     "class names",
+    "property + class, T 0.5",
+    "bce + class, T 0.5",
 )
 """The arms that are also trained at the long budget."""
 FEW = (
@@ -57,6 +60,7 @@ FEW = (
 UNSEEN = (
     "category", "property", "bce", "property + class", "bce + class", "solved, then bce + class", "class names",
     "random codes", "shuffled rows", *CLOSED, "random codes, closed form", "shuffled rows, closed form",
+    "property + class, T 0.5", "bce + class, T 0.5",
 )  # fmt: skip
 NUMBERS = (10, 30, 100)
 NOISE = (0.1, 0.3)
@@ -347,7 +351,7 @@ def temperatures(bench: Bench, table: Table) -> None:
             ]
             measure_arms(
                 bench, table, arms, split, everything, usual_figures(bench, split, everything), seed=seed,
-                tag="", temperature=temperature,
+                tag="", property_temperature=temperature,
             )  # fmt: skip
 
 

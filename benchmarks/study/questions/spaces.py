@@ -63,9 +63,14 @@ def space_variants(data: DataSet) -> dict[str, Builder]:
 
     def bundled(name: str) -> Words:
         space = PropertySpace.from_pretrained(name)
-        new = {f"{each} (study)": texts for each, texts in descriptions.items()}
-        placed = space.add_classes(new, encoder=encoder())
-        return words_of(placed, list(new), names)
+        # Sentences are placed one by one: `add_classes` refuses a class whose row the space has already.
+        index = {f"{each} (study)": row for row, each in enumerate(descriptions)}
+        new = {each: descriptions[data.class_names[row]] for each, row in index.items()}
+        rows = torch.zeros(len(new), space.num_properties)
+        for placed in space.place(new, encoder=encoder()):
+            rows[index[placed.class_name], [placed.property_index, *placed.also]] = 1
+        used = rows.any(dim=0)
+        return Words(rows[:, used], space.property_embeddings[used].float(), names)
 
     variants: dict[str, Builder] = {
         f"K {number}": (lambda number=number: clustered(number)) for number in NUMBERS_OF_PROPERTIES
