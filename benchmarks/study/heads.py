@@ -18,6 +18,7 @@ from benchmarks.study.pixels import Pixels
 from prolab_hf.solving import solution
 from prolab_hf.solving.solution import Choice, choose, scores_with_described, solve_responses
 from prolab_hf.solving.statistics import ClassStatistics, WaitingRows
+from prolab_hf.solving.unspoken_layer import SHARPNESS, UNIT, WEIGHT_WORTH, WEIGHTS
 
 Scores = Callable[[Tensor], Tensor]
 """From raw features `(pixels, channels)` to scores of all classes `(pixels, num_classes)`."""
@@ -35,7 +36,8 @@ class Arm:
 
     Attributes:
         name: As tables show it.
-        kind: `category` (one logit per class), `property` (logits of properties) or `solved` (closed form).
+        kind: `category` (one logit per class), `property` (logits of properties), `solved` (closed form) or `unspoken`
+            (words in closed form, beside them a trained category head as the part without words).
         cosine: Weight of the property cosine loss.
         bce: Weight of the binary cross-entropy of properties.
         ce: Weight of the cross-entropy of `class similarity / class temperature`.
@@ -84,6 +86,7 @@ ARMS = {
         Arm("solved, then property", cosine=1, start="solved"),
         Arm("solved, then property + class", cosine=1, ce=1, start="solved"),
         Arm("solved, then bce + class", bce=1, ce=1, start="solved"),
+        Arm("words solved, rest trained", "unspoken", ce=1, start="solved"),
         Arm("class names", "property", ce=1, rows="names"),
         Arm("random codes", cosine=1, rows="random"),
         Arm("shuffled rows", cosine=1, rows="shuffled"),
@@ -138,12 +141,14 @@ class Fitted:
         scores: Scores of all classes, as the model would deliver them.
         properties: Scores of the properties `(pixels, num_properties)`; `None` for a category head.
         rows: What the property scores are compared with.
+        logits: Of a category head: its own scores, of the trained classes only.
         facts: What was chosen.
     """
 
     scores: Scores
     properties: Scores | None = None
     rows: Tensor | None = None
+    logits: Scores | None = None
     facts: dict[str, float | str] = field(default_factory=dict)
 
 
@@ -289,9 +294,9 @@ def _as_fitted(arm: Arm, head: Head, words: Words, trained: Sequence[int]) -> Fi
         facts["class_temperature"] = float(head.log_temperature.exp())
     if arm.kind == "category":
         if len(trained) == len(words.rows):
-            return Fitted(head, facts=facts)
+            return Fitted(head, logits=head, facts=facts)
         mixed = conse_scores(words.rows, trained)
-        return Fitted(lambda features: mixed(head(features) / CONSE_SCALE), facts=facts)
+        return Fitted(lambda features: mixed(head(features) / CONSE_SCALE), logits=head, facts=facts)
     if arm.rows == "names":
         return Fitted(lambda features: name_similarity(head, features, words.name_embeddings), facts=facts)
     unit = F.normalize(words.rows, dim=1)
@@ -377,3 +382,50 @@ def solve(
         facts,
     )
     return fitted, layer
+
+
+def with_trained_rest(
+    layer: Tensor, category: Fitted, validation: Pixels, words: Words, trained: Sequence[int]
+) -> Fitted:
+    """A solved head whose part without words is a trained category head, as `prolab_hf.solving.unspoken_layer` has it.
+
+    Args:
+        layer: Of the solved words, `(trained classes, channels + 1)`.
+        category: The trained head.
+        validation: To choose weight and sharpness by, numbered among the trained classes.
+        words: Of all classes.
+        trained: The trained classes among all.
+    """
+    rest = category.logits
+    if rest is None:
+        raise ValueError("The head to combine with has no logits of its own.")
+
+    def responses(features: Tensor) -> Tensor:
+        logits = rest(features)
+        return torch.cat(
+            [with_constant(features) @ layer.t(), UNIT * (logits - logits.mean(dim=1, keepdim=True))], dim=1
+        )
+
+    number, rows = len(trained), words.rows[list(trained)]
+    sample = torch.cat([responses(part) for part in validation.features.split(16384)])
+
+    def sharpened(found: Tensor, sharpness: float) -> Tensor:
+        return torch.cat([found[:, :number], sharpness * found[:, number:]], dim=1)
+
+    figures = {}
+    for beta in WEIGHTS:
+        for sharpness in SHARPNESS:
+            predicted = sum(solution.class_score_parts(sharpened(sample, sharpness), rows, beta)).argmax(
+                dim=1
+            )
+            iou = solution.mean_iou(predicted, validation.labels, validation.weights, number)
+            figures[beta, sharpness] = iou - WEIGHT_WORTH * beta
+    beta, sharpness = max(figures, key=lambda each: figures[each])
+    return Fitted(
+        lambda features: scores_with_described(
+            sharpened(responses(features), sharpness), words.rows, trained, beta
+        ),
+        lambda features: solution.property_scores(responses(features)[:, :number], rows, 0.0)[0],
+        words.rows,
+        facts={"unspoken_weight": beta, "sharpness": sharpness},
+    )

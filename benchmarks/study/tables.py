@@ -9,7 +9,7 @@ import torch
 from scipy.cluster import hierarchy
 from torch import Tensor
 
-from benchmarks.study.heads import ARMS, Arm, Fitted, Statistics, Words, solve, train
+from benchmarks.study.heads import ARMS, Arm, Fitted, Statistics, Words, solve, train, with_trained_rest
 from benchmarks.study.measures import (
     all_figures,
     class_ious,
@@ -39,7 +39,8 @@ TRAINED = (
     "category", "category, weighted", "property", "property, weighted", "bce", "property + class",
     "class term only", "bce + class", "bce + property + class, weighted",
     "property + class, learned temperature", "class, then property + class", "solved, then property",
-    "solved, then property + class", "solved, then bce + class", "class names", "random codes", "one-hot",
+    "solved, then property + class", "solved, then bce + class", "words solved, rest trained", "class names",
+    "random codes", "one-hot",
     "property + class, T 0.5", "bce + class, T 0.5",
 )  # fmt: skip
 LONG = (
@@ -49,17 +50,20 @@ LONG = (
     "property + class",
     "bce + class",
     "solved, then bce + class",
+    "words solved, rest trained",
     "class names",
     "property + class, T 0.5",
     "bce + class, T 0.5",
 )
 """The arms that are also trained at the long budget."""
 FEW = (
-    "category", "property", "bce + class", "solved, then bce + class", *CLOSED[:2], "random codes",
+    "category", "property", "bce + class", "solved, then bce + class", "words solved, rest trained",
+    *CLOSED[:2], "random codes",
 )  # fmt: skip
 UNSEEN = (
-    "category", "property", "bce", "property + class", "bce + class", "solved, then bce + class", "class names",
-    "random codes", "shuffled rows", *CLOSED, "random codes, closed form", "shuffled rows, closed form",
+    "category", "property", "bce", "property + class", "bce + class", "solved, then bce + class",
+    "words solved, rest trained", "class names", "random codes", "shuffled rows", *CLOSED,
+    "random codes, closed form", "shuffled rows, closed form",
     "property + class, T 0.5", "bce + class, T 0.5",
 )  # fmt: skip
 NUMBERS = (10, 30, 100)
@@ -112,6 +116,8 @@ class Bench:
 
         Chosen once per arm, at half the medium budget; all budgets and tables share it.
         """
+        if arm.kind == "unspoken":
+            return self.rate(ARMS["category"])
         steps = self.medium // 2
 
         key = self.key(arm=arm.name, temperature=arm.temperature, hidden=arm.hidden, steps=steps)
@@ -170,6 +176,11 @@ class Bench:
                 return head
         if rate is None:
             rate = self.rate(arm)
+        if arm.kind == "unspoken" and layer is not None:
+            category = train(
+                ARMS["category"], fit, words, known, steps=steps, rate=rate, seed=seed, labels=labels
+            )
+            return with_trained_rest(layer, category, split.validation.of_classes(known), words, known)
         return train(arm, fit, words, known, steps=steps, rate=rate, seed=seed, solved=layer, labels=labels)
 
 

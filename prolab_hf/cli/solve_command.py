@@ -78,6 +78,13 @@ def solve(
     statistics: Annotated[
         str, typer.Option(help="Kept beside the model so that images can be added: none, total or per-class.")
     ] = "total",
+    unspoken_layer: Annotated[
+        bool,
+        typer.Option(
+            "--unspoken-layer",
+            help="Tell the trained classes apart by a layer of its own beside the words; up to 128 images once more.",
+        ),
+    ] = False,
     claim_budget: Annotated[
         float,
         typer.Option(min=0, help="Share of the pixels of known classes that a described class may take."),
@@ -110,6 +117,7 @@ def solve(
     options: dict[str, Any] = {
         "accelerator": accelerator,
         "claim_budget": claim_budget,
+        "unspoken_layer": unspoken_layer,
         "show_progress": not quiet,
     }
     if add is not None or model is not None:

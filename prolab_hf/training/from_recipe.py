@@ -354,7 +354,8 @@ def solve_after_training(
         eval_dataset: Images that decide.
     """
     storage, processor = loop.storage, loop.storage.processor
-    if processor is None and loop.recipe.closed_form.finish == "auto":
+    by_number = processor is not None and hasattr(train_dataset, "__len__")
+    if not by_number and loop.recipe.closed_form.finish == "auto":
         return
     solving = _solving("finish", processor)
     if solving is None:
@@ -372,7 +373,13 @@ def solve_after_training(
 
     model = loop.state.plain_model
     found = solving.finish_by_solving(
-        model, train_dataset, processor, measure, calibration=eval_dataset, accelerator=storage.accelerator
+        model,
+        train_dataset,
+        processor,
+        measure,
+        calibration=eval_dataset,
+        accelerator=storage.accelerator,
+        unspoken_layer=loop.recipe.closed_form.unspoken_layer,
     )
     loop.reporter.tell("solution", loop.progress.step, chosen=found.chosen, mean_iou=found.mean_iou)
     if storage.accelerator.is_main_process:  # a trained model that stays has a calibration sample now

@@ -49,7 +49,7 @@ def check_stream(recipe: TrainingRecipe) -> None:
         )
     for name in ("init", "finish"):
         value = recipe[f"closed_form.{name}"]
-        if value is not None:
+        if value == "solve":
             raise ValueError(
                 f"closed_form.{name} is {value!r}, which reads the training images by number; a stream gives none. "
                 "Leave it out, or solve on a data set that is no stream first."

@@ -230,11 +230,14 @@ class ClosedFormFields(RecipeGroup):
         finish: `"solve"` solves the last layer again on the trained features and keeps what scores higher on the
             evaluation images; `"auto"` does so where there are evaluation images and the data set gives images
             instead of tensors, and is silent elsewhere; `None` = off.
+        unspoken_layer: Give what words do not say responses of its own at the finish
+            (`prolab_hf.solving.unspoken_layer`).
     """
 
     group: ClassVar[str] = "closed_form"
     init: str | None = choice(None, "solve")
     finish: str | None = choice(None, "solve", "auto")
+    unspoken_layer: bool = flag(True)
 
 
 @dataclass(frozen=True, kw_only=True)
