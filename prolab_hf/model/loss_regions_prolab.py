@@ -62,7 +62,7 @@ def lovasz_loss(class_logits: Tensor, labels: Tensor, *, ignore_index: int = 255
 
     Berman et al., 2018 (Lovasz-softmax), over all labeled pixels of the batch: the errors of a class are sorted, and
     each weighs what the Jaccard loss grows by when its pixel joins the wrong ones. Computed exactly, with all pixels;
-    besides the gradient at the resolution of the logits, memory is about 130 bytes per pixel of the labels in float32,
+    besides the gradient at the resolution of the logits, memory is about 200 bytes per pixel of the labels in float32,
     whatever the number of classes (measured: `benchmarks/region_losses.py`). Differentiable once.
 
     Args:
