@@ -3,6 +3,7 @@
     python benchmarks/camvid.py DATA --supervision both --out runs/camvid-both
 
     python benchmarks/camvid.py DATA --held-out bicyclist pavement --out runs/camvid-held-out
+    python benchmarks/camvid.py DATA --steps 100 --init solve --finish solve --out runs/camvid-short
 
 DATA is a folder with {train,val,test}/{images,masks} (367 / 101 / 233 street scenes; ids 0 to 10, 11 = void).
 `--supervision` is `property` (the paper), `both` (property and class loss) or `category` (the same network with
@@ -112,6 +113,9 @@ def main() -> None:
     parser.add_argument("--supervision", choices=("property", "both", "category"), default="both")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=float, default=40)
+    parser.add_argument("--steps", type=int, help="instead of epochs; evaluated once, at the end")
+    parser.add_argument("--init", choices=("solve",), help="start at the solution in closed form")
+    parser.add_argument("--finish", choices=("solve", "auto"), help="solve the last layer anew in the end")
     parser.add_argument("--properties", type=int, default=32)
     parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--crop", type=int, nargs=2, default=(224, 288), metavar=("HEIGHT", "WIDTH"))
@@ -132,12 +136,17 @@ def main() -> None:
     model = build_model(space, options.supervision, options.hidden_size)
     recipe = TrainingRecipe(
         name=f"camvid-{options.supervision}",
-        schedule={"epochs": options.epochs, "batch_size": options.batch},
+        schedule={
+            "epochs": None if options.steps else options.epochs,
+            "max_iterations": options.steps,
+            "batch_size": options.batch,
+        },
         optimizer={"learning_rate": options.learning_rate, "weight_decay": 0.01, "ema_decay": 0.998},
         data={"crop_size": tuple(options.crop), "scale_range": tuple(options.scales), "num_workers": 1},
         device={"mixed_precision": "no"},
-        evaluation={"every": 460},
-        checkpoints={"every": 230},
+        evaluation={"every": options.steps or 460},
+        checkpoints={"every": options.steps or 230},
+        closed_form={"init": options.init, "finish": options.finish},
         config={"hidden_size": options.hidden_size},
     )
     model.to(memory_format=torch.channels_last)  # a fifth less time per step on CPU
@@ -155,6 +164,11 @@ def main() -> None:
         f"best on val: {result.best_mean_iou:.4f} at step {result.best_step}; {result.train_seconds:.0f} s in steps, "
         f"{result.data_wait_share:.1%} waiting for data, {result.images_per_second:.1f} images/s"
     )
+    if options.init or options.finish:
+        # A solved model may be another object than the one that was trained.
+        model = ProLabForSemanticSegmentation.from_pretrained(options.out)
+        log = (options.out / "training_log.jsonl").read_text("utf-8").splitlines()
+        print(*(line for line in log if json.loads(line)["event"] == "solution"), sep="\n")
     scores = test_scores(model, eval_dataset(sources["test"], processor), space)
     (options.out / "test.json").write_text(json.dumps(scores, indent=1), "utf-8")
     if options.held_out:

@@ -66,7 +66,7 @@ class AdaptSettings:
         drop_unknown: Leave out classes of the network that have no row, instead of refusing.
         learn_from: `"predictions"` solves for the network's own answers although masks are given.
         coding: What the values of masks in files mean, as for `prolab check-data`.
-        refine: Move the last layer closer to the answers by a few more solutions, where that gains anything.
+        refine: Fit the last layer further, to the scores near the answers' boundaries, where that gains anything.
         device: Where the network runs; default: a GPU if there is one.
     """
 

@@ -1,44 +1,90 @@
-"""A last layer that keeps the answers of a network: relaxed least squares, half-way to the network's own layer.
+"""A last layer that keeps the answers of a network and says them in words: fitted where the scores are compared.
 
-Plain least squares also punishes a pixel that is far on the right side of a boundary, and pays for it at the boundary.
-Here a response may exceed 1 for the pixel's own class and fall below 0 for the others at no cost: the same linear
-system is solved a few times, each time with targets moved to where the last solution is already right. The network's
-own layer, centered and scaled, is another layer of the same kind; it keeps every answer but says less in words. A
-SegFormer with 64 features lost 0.018 of its mean IoU on drawn scenes with plain least squares, 0.002 with the mean of
-the two.
+Least squares brings responses near 1 and 0, everywhere alike. What decides an answer are scores near the boundary of
+two classes, after they were interpolated from the cells of the map to the pixels. So the layer is fitted further on
+just that: the interpolated scores of some pixels, by the objective that networks are trained on here (the cosine loss
+and a cross-entropy of the scores), with a few steps of L-BFGS from the network's own layer or from least squares. What
+it was tried on, and what lost: benchmarks/README.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from prolab_hf.evaluation.inference import prepare
 from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Pass
-from prolab_hf.solving.pixel_features import features_at, sample_pixels
+from prolab_hf.solving.pixel_features import PixelSample, features_at, sample_pixels
 from prolab_hf.solving.solution import (
     UNSPOKEN_WEIGHTS,
-    Pixels,
+    WORTH,
     class_score_parts,
-    joined,
     mean_iou,
     spoken_shares,
 )
 from prolab_hf.solving.solved_head import set_last_layer
 
-STEPS = (0, 3, 10, 30)
-OWN_SHARES = (0.0, 0.5, 1.0)
-WORDS_WORTH = 0.00025
-"""What a unit of unspoken weight must gain here: to keep the network's answers comes before saying them in words."""
+SCORE_TEMPERATURE = 0.02
+STEPS = 30  # of L-BFGS: few, so that the layer stays near its start where pixels say little
 NUM_PIXELS, MOST_IMAGES = 32768, 128
+MOST_NUMBERS = 2**26
+"""Features held at a time, 256 MiB."""
 LEAST_GAIN = 0.002
 """In mean IoU on unseen pixels; for less the plain solution stays, which more images can be added to."""
+
+
+@dataclass(frozen=True)
+class MapPixels:
+    """Labeled pixels as a model scores them: by the four cells of its map around each.
+
+    Attributes:
+        cells: Features of the cells that are needed `(cells, num_features)`, the constant 1 last.
+        places: The cells of each pixel `(pixels, 4)`.
+        shares: What each counts for in bilinear interpolation `(pixels, 4)`; they sum to 1.
+        labels: `(pixels,)`.
+        weights: How many pixels each one stands for `(pixels,)`.
+    """
+
+    cells: Tensor
+    places: Tensor
+    shares: Tensor
+    labels: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def interpolated(self, values: Tensor) -> Tensor:
+        """What the pixels have where the cells have `values` `(cells, channels)`: `(pixels, channels)`."""
+        return F.embedding_bag(self.places, values, per_sample_weights=self.shares, mode="sum")
+
+    def scores(self, layer: Tensor, class_rows: Tensor, unspoken_weight: float) -> Tensor:
+        """Class scores `(pixels, num_labels)` of a last layer, as the model interpolates them."""
+        parts = class_score_parts(self.cells @ layer.t(), class_rows, unspoken_weight)
+        return self.interpolated(parts[0] + parts[1])
+
+    @classmethod
+    def joined(cls, parts: Sequence[MapPixels]) -> MapPixels:
+        """The pixels of several images."""
+        if not parts:
+            nothing = torch.zeros(0, dtype=torch.int64)
+            return cls(torch.zeros(0, 0), nothing.view(0, 4), torch.zeros(0, 4), nothing, torch.zeros(0))
+        starts = np.cumsum([0, *(len(part.cells) for part in parts[:-1])]).tolist()
+        return cls(
+            torch.cat([part.cells for part in parts]),
+            torch.cat([part.places + start for part, start in zip(parts, starts, strict=True)]),
+            torch.cat([part.shares for part in parts]),
+            torch.cat([part.labels for part in parts]),
+            torch.cat([part.weights for part in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -47,24 +93,22 @@ class Refined:
 
     Attributes:
         layer: `(num_labels, num_features)`, the bias last.
-        steps: How often the targets were moved; 0 is plain least squares.
-        own_share: Share of the network's own layer in it.
+        is_fitted: Whether it was fitted further; otherwise it is the plain solution.
         unspoken_weight: beta.
         mean_iou: With the labels of the validation pixels, of a layer that has not seen them.
         honest_responses: `(validation pixels, num_labels)` of that layer.
     """
 
     layer: Tensor
-    steps: int
-    own_share: float
+    is_fitted: bool
     unspoken_weight: float
     mean_iou: float
     honest_responses: Tensor
 
 
 def refine(
-    fit: Pixels,
-    validation: Pixels,
+    fit: MapPixels,
+    validation: MapPixels,
     class_rows: Tensor,
     *,
     ridge: float,
@@ -72,7 +116,7 @@ def refine(
     own_layer: Tensor | None = None,
     unspoken_weight: float | None = None,
 ) -> Refined:
-    """The best number of steps and unspoken weight on validation pixels, and the layer from all pixels with them.
+    """The better of least squares and the fitted layer, with the unspoken weight that pays, by validation pixels.
 
     Args:
         fit: Pixels to solve on.
@@ -84,45 +128,108 @@ def refine(
         unspoken_weight: beta, if it is decided.
     """
     number = len(class_rows)
-    own = None if own_layer is None else layer_as_responses(own_layer, fit, class_exponent)
-    found: list[tuple[float, int, float, float, Tensor]] = []
-    for steps, layer in relaxed_layers(fit, number, ridge, class_exponent):
-        for share in OWN_SHARES if own is not None else (0.0,):
-            responses = validation.features @ _mixed(layer, own, share).t()
-            for beta in UNSPOKEN_WEIGHTS if unspoken_weight is None else (unspoken_weight,):
-                named, unspoken = class_score_parts(responses, class_rows, beta)
-                predicted = (named + unspoken).argmax(dim=1)
-                score = mean_iou(predicted, validation.labels, validation.weights, number)
-                found.append((score, steps, share, beta, responses))
-    best = max(found, key=lambda each: each[0] - WORDS_WORTH * each[3])
-    plain = max((each for each in found if not each[1] and not each[2]), key=lambda each: each[0])
-    if best[0] < plain[0] + LEAST_GAIN:
-        best = plain
-    score, steps, share, beta, responses = best
-    everything = joined([fit, validation])
-    own = None if own_layer is None else layer_as_responses(own_layer, everything, class_exponent)
-    layer = dict(relaxed_layers(everything, number, ridge, class_exponent))[steps]
-    return Refined(_mixed(layer, own, share), steps, share, beta, score, responses)
+    plain = least_squares(fit, number, ridge, class_exponent)
+    start = plain if own_layer is None else as_responses(own_layer, fit, class_exponent)
+    found: list[tuple[float, bool, float, Tensor]] = []
+    for beta in UNSPOKEN_WEIGHTS if unspoken_weight is None else (unspoken_weight,):
+        fitted = fit_scores(start, fit, class_rows, beta, class_exponent)
+        for is_fitted, layer in ((False, plain), (True, fitted)):
+            predicted = validation.scores(layer, class_rows, beta).argmax(dim=1)
+            score = mean_iou(predicted, validation.labels, validation.weights, number)
+            found.append((score, is_fitted, beta, layer))
+    best, unfitted = (
+        max((each for each in found if each[1] == kind), key=lambda each: each[0] - WORTH * each[2])
+        for kind in (True, False)
+    )
+    if best[0] < unfitted[0] + LEAST_GAIN:
+        best = unfitted
+    score, is_fitted, beta, honest = best
+    everything = MapPixels.joined([fit, validation])
+    layer = least_squares(everything, number, ridge, class_exponent)
+    if is_fitted:
+        start = layer if own_layer is None else as_responses(own_layer, everything, class_exponent)
+        layer = fit_scores(start, everything, class_rows, beta, class_exponent)
+    return Refined(layer, is_fitted, beta, score, validation.interpolated(validation.cells @ honest.t()))
 
 
-def _mixed(layer: Tensor, own: Tensor | None, share: float) -> Tensor:
-    return layer if own is None else (1 - share) * layer + share * own
+def fit_scores(
+    start: Tensor, pixels: MapPixels, class_rows: Tensor, unspoken_weight: float, class_exponent: float
+) -> Tensor:
+    """A layer fitted to the labels of pixels, from a start: cosine loss plus cross-entropy of the scores.
+
+    Args:
+        start: `(num_labels, num_features)`, the bias last.
+        pixels: Of some images.
+        class_rows: `(num_labels, num_properties)` of 0 and 1.
+        unspoken_weight: beta.
+        class_exponent: rho; a class of n pixels weighs `n^-rho` per pixel.
+    """
+    mean, std = _shift_and_scale(pixels.cells)
+    # In standardized features, where a step means the same in every direction.
+    standardized = MapPixels(
+        torch.cat([(pixels.cells[:, :-1] - mean) / std, pixels.cells[:, -1:]], dim=1),
+        pixels.places,
+        pixels.shares,
+        pixels.labels,
+        pixels.weights,
+    )
+    bias = start[:, -1] + start[:, :-1] @ mean
+    layer = torch.cat([start[:, :-1] * std, bias[:, None]], dim=1).requires_grad_()
+    weights = _pixel_weights(pixels, len(class_rows), class_exponent).float()
+    optimizer = torch.optim.LBFGS(
+        [layer], max_iter=STEPS, max_eval=STEPS + STEPS // 4, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        scores = standardized.scores(layer, class_rows, unspoken_weight)
+        of_classes = F.cross_entropy(scores / SCORE_TEMPERATURE, pixels.labels, reduction="none")
+        own = scores.gather(1, pixels.labels[:, None])[:, 0]
+        value = (weights * (of_classes + 1 - own)).sum()
+        value.backward()
+        return value.detach()
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    slopes = layer.detach()[:, :-1] / std
+    return torch.cat([slopes, (layer.detach()[:, -1] - slopes @ mean)[:, None]], dim=1)
 
 
-def layer_as_responses(own_layer: Tensor, pixels: Pixels, class_exponent: float) -> Tensor:
+def least_squares(pixels: MapPixels, num_labels: int, ridge: float, class_exponent: float) -> Tensor:
+    """The plain solution from these pixels, float32 `(num_labels, num_features)`.
+
+    Args:
+        pixels: Of some images.
+        num_labels: Number of classes.
+        ridge: lambda.
+        class_exponent: rho.
+    """
+    raw = pixels.interpolated(pixels.cells)[:, :-1].double()
+    mean, std = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-12)
+    features = torch.cat([(raw - mean) / std, torch.ones(len(raw), 1, dtype=torch.float64)], dim=1)
+    weighted = features * _pixel_weights(pixels, num_labels, class_exponent)[:, None]
+    moments = features.t() @ weighted
+    moments.diagonal().add_(ridge * float(moments.diagonal().mean()))
+    targets = F.one_hot(pixels.labels, num_labels).double()
+    solution = torch.cholesky_solve(weighted.t() @ targets, torch.linalg.cholesky(moments))
+    slopes = solution[:-1] / std[:, None]
+    return torch.cat([slopes, (solution[-1] - mean @ slopes)[None]]).t().float()
+
+
+def as_responses(own_layer: Tensor, pixels: MapPixels, class_exponent: float) -> Tensor:
     """The network's own layer, shifted and scaled so that it gives about 1 for a pixel's class and 0 for the others.
 
     Its order of the classes, and so every answer, stays.
 
     Args:
         own_layer: `(num_labels, num_features)`, the bias last.
-        pixels: To scale it by.
+        pixels: That the scale is taken from.
         class_exponent: rho.
     """
     number = len(own_layer)
     centered = own_layer.double() - own_layer.double().mean(dim=0)
-    scores = pixels.features.double() @ centered.t()
-    targets = torch.nn.functional.one_hot(pixels.labels, number).double() - 1 / number
+    scores = pixels.interpolated((pixels.cells.double() @ centered.t()).float()).double()
+    targets = F.one_hot(pixels.labels, number).double() - 1 / number
     weights = _pixel_weights(pixels, number, class_exponent)[:, None]
     scale = (weights * scores * targets).sum() / (weights * scores.square()).sum().clamp_min(1e-12)
     layer = centered * scale.clamp_min(0)
@@ -130,41 +237,15 @@ def layer_as_responses(own_layer: Tensor, pixels: Pixels, class_exponent: float)
     return layer.float()
 
 
-def _pixel_weights(pixels: Pixels, num_labels: int, class_exponent: float) -> Tensor:
+def _shift_and_scale(cells: Tensor) -> tuple[Tensor, Tensor]:
+    raw = cells[:, :-1]
+    return raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-6)
+
+
+def _pixel_weights(pixels: MapPixels, num_labels: int, class_exponent: float) -> Tensor:
     counts = torch.bincount(pixels.labels, pixels.weights.double(), minlength=num_labels)
     weights = pixels.weights.double() * (counts.clamp_min(1e-12) ** -class_exponent)[pixels.labels]
     return weights / weights.sum()
-
-
-def relaxed_layers(
-    pixels: Pixels, num_labels: int, ridge: float, class_exponent: float, wanted: Sequence[int] = STEPS
-) -> Iterable[tuple[int, Tensor]]:
-    """Layers after some numbers of steps, float32 `(num_labels, num_features)` for raw features, the bias last.
-
-    Args:
-        pixels: To solve on.
-        num_labels: Number of classes.
-        ridge: lambda.
-        class_exponent: rho.
-        wanted: Numbers of steps; 0 is plain least squares.
-    """
-    raw = pixels.features[:, :-1].double()
-    mean, std = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-12)
-    features = torch.cat([(raw - mean) / std, torch.ones(len(raw), 1, dtype=torch.float64)], dim=1)
-    own = torch.nn.functional.one_hot(pixels.labels, num_labels).bool()
-    weighted = features * _pixel_weights(pixels, num_labels, class_exponent)[:, None]
-    moments = features.t() @ weighted
-    moments.diagonal().add_(ridge * float(moments.diagonal().mean()))
-    factor = torch.linalg.cholesky(moments)
-    targets = own.double()
-    for step in range(max(wanted) + 1):
-        solution = torch.cholesky_solve(weighted.t() @ targets, factor)
-        if step in wanted:
-            slopes = solution[:-1] / std[:, None]
-            bias = solution[-1] - mean @ slopes
-            yield step, torch.cat([slopes, bias[None]]).t().float()
-        responses = features @ solution
-        targets = torch.where(own, responses.clamp_min(1), responses.clamp_max(0))
 
 
 def refine_last_layer(
@@ -176,7 +257,7 @@ def refine_last_layer(
 ) -> Refined | None:
     """Refines the last layer of a model that was just solved, in place, where that is better.
 
-    The statistics that would let images be added do not know the moved targets, so they are then left out.
+    The statistics that would let images be added do not know the fitted layer, so they are then left out.
 
     Args:
         model: A solved model.
@@ -189,7 +270,7 @@ def refine_last_layer(
     """
     config = model.config
     solution, trained = config.solution or {}, config.trained_classes or []
-    fit, validation = pixels_of_images(work, trained)
+    fit, validation = _pixels_of(work, trained)
     if not len(validation) or not len(fit):
         return None
     rows = model.class_property_matrix.float().cpu()
@@ -203,7 +284,7 @@ def refine_last_layer(
         own_layer=None if own_layer is None else torch.stack([own_layer[name] for name in trained]),
         unspoken_weight=unspoken_weight,
     )
-    if not refined.steps and not refined.own_share:
+    if not refined.is_fitted:
         return refined
     budget = config.claim_budget
     set_last_layer(model, refined.layer)
@@ -214,8 +295,7 @@ def refine_last_layer(
         **solution,
         "unspoken_weight": float(refined.unspoken_weight),
         "mean_iou": refined.mean_iou,
-        "refinement_steps": refined.steps,
-        "own_share": refined.own_share,
+        "is_fitted": True,
         "spoken_share": overall,
         "spoken_share_per_class": dict(zip(trained, per_class)),
     }
@@ -225,36 +305,52 @@ def refine_last_layer(
     return refined
 
 
-def pixels_of_images(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
-    """Pixels of at most 128 images, evenly spread, to solve on and, of every fifth image, to choose by.
-
-    Args:
-        work: The pass over the images.
-        trained: Names of the classes; labels number them in this order.
-    """
+def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[MapPixels, MapPixels]:
+    """Pixels of at most `MOST_IMAGES` images, evenly spread; those of every fifth are for validation."""
     number = len(work.dataset)
     indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
     position = np.full(len(work.classes.class_names), -1)
     for index, name in enumerate(trained):
         position[work.classes.class_names.index(name)] = index
-    parts: tuple[list[Pixels], list[Pixels]] = ([], [])
+    parts: tuple[list[MapPixels], list[MapPixels]] = ([], [])
     for turn, index in enumerate(indices):
         image, ids, _ = work.read(index)
         labels = np.where(ids < 0, -1, position[ids])
-        per_image = max(1, NUM_PIXELS // len(indices))
-        sample = sample_pixels(labels, -1, per_image, np.random.default_rng((work.seed, index, 1)))
+        maps = work.maps_of(prepare(work.processor, image))
+        num_features = sum(each.shape[1] for each in maps) + 1
+        most = min(NUM_PIXELS, MOST_NUMBERS // (4 * num_features))
+        rng = np.random.default_rng((work.seed, index, 1))
+        sample = sample_pixels(labels, -1, max(1, most // len(indices)), rng)
         if len(sample.labels):
-            features = features_at(work.maps_of(prepare(work.processor, image)), sample, labels.shape).cpu()
-            known = torch.from_numpy(sample.labels), torch.from_numpy(sample.weights)
-            parts[turn % 5 == 4].append(Pixels(features, *known))
-    return joined(parts[0]), joined(parts[1])
+            parts[turn % 5 == 4].append(_map_pixels(maps, sample, labels.shape))
+    return MapPixels.joined(parts[0]), MapPixels.joined(parts[1])
 
 
-__all__ = [
-    "Refined",
-    "layer_as_responses",
-    "pixels_of_images",
-    "refine",
-    "refine_last_layer",
-    "relaxed_layers",
-]
+def _map_pixels(maps: Sequence[Tensor], sample: PixelSample, size: tuple[int, ...]) -> MapPixels:
+    """Pixels of one image of a size, by the cells of the finest of its maps."""
+    height, width = maps[0].shape[-2:]
+    above, below, lower = _neighbors(sample.rows, size[0], height)
+    left, right, later = _neighbors(sample.columns, size[1], width)
+    corners = [above * width + left, above * width + right, below * width + left, below * width + right]
+    shares = [(1 - lower) * (1 - later), (1 - lower) * later, lower * (1 - later), lower * later]
+    used, places = np.unique(np.stack(corners, axis=1), return_inverse=True)
+    cells = PixelSample(used // width, used % width, used, np.ones(len(used)))
+    return MapPixels(
+        features_at(maps, cells, (height, width)).cpu(),
+        torch.from_numpy(places.reshape(-1, 4)),
+        torch.from_numpy(np.stack(shares, axis=1)).float(),
+        torch.from_numpy(sample.labels),
+        torch.from_numpy(sample.weights),
+    )
+
+
+def _neighbors(
+    pixels: NDArray[np.int64], length: int, cells: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """The cells on both sides of each pixel along an axis, and the share of the second (`align_corners=False`)."""
+    place = np.clip((pixels + 0.5) * (cells / length) - 0.5, 0, cells - 1)
+    first = np.floor(place).astype(np.int64)
+    return first, np.minimum(first + 1, cells - 1), place - first
+
+
+__all__ = ["MapPixels", "Refined", "refine", "refine_last_layer"]

@@ -3,25 +3,34 @@
 A solution for properties has two tasks: to say what is seen, and to tell the trained classes apart. Here each gets its
 own responses. The named properties keep those of plain least squares, which find described classes best; the property
 without words of each trained class follows from a layer that has nothing else to do than to tell these classes apart:
-one trained by cross-entropy on a sample of pixels, or the last layer that a network has. Trained classes are told apart
-about as well as by both together, and described classes lose nothing: a pixel that the second layer gives to no class
-is freer for them (benchmarks/study/README.md, "Defaults").
+it is trained by cross-entropy on a sample of pixels. Trained classes are told apart better than by either alone, and
+described classes lose nothing: a pixel that the second layer gives to no class is freer for them
+(benchmarks/study/README.md, "Defaults").
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from prolab_hf.evaluation.inference import prepare
 from prolab_hf.model.closed_form_prolab import label_names, num_trained
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Pass
-from prolab_hf.solving.refinement import layer_as_responses, pixels_of_images, relaxed_layers
-from prolab_hf.solving.solution import Pixels, class_score_parts, joined, mean_iou, spoken_shares
+from prolab_hf.solving.pixel_features import features_at, sample_pixels
+from prolab_hf.solving.solution import (
+    Pixels,
+    Standardized,
+    class_score_parts,
+    joined,
+    mean_iou,
+    spoken_shares,
+)
 from prolab_hf.solving.solved_head import set_last_layer
 
 WEIGHTS = (1.0, 2.0, 4.0)
@@ -30,6 +39,7 @@ WEIGHT_WORTH = 0.001
 """What a unit of weight must gain in mean IoU: what words can say, they should say."""
 STEPS, BATCH, RATE, WARM_UP = 200, 512, 0.01, 0.05
 """Of the layer that is trained: Adam on standardized features, warm-up and cosine decay, about a second."""
+NUM_PIXELS, MOST_IMAGES = 32768, 128
 UNIT = 0.1
 """Sharpness 1 of the trained layer is this many times its centered logits."""
 
@@ -43,7 +53,6 @@ class UnspokenLayer:
             class and negative for most others, times the sharpness.
         unspoken_weight: beta.
         sharpness: What the responses were multiplied by.
-        own_layer: Whether it is the network's own layer.
         mean_iou: On the validation pixels, of layers that have not seen them.
         words_iou: The same of the words alone.
         honest_responses: `(validation pixels, 2 * trained classes)` of these layers.
@@ -52,7 +61,6 @@ class UnspokenLayer:
     layer: Tensor
     unspoken_weight: float
     sharpness: float
-    own_layer: bool
     mean_iou: float
     words_iou: float
     honest_responses: Tensor
@@ -65,7 +73,6 @@ def fit_unspoken_layer(
     *,
     ridge: float,
     class_exponent: float,
-    own_layer: Tensor | None = None,
 ) -> UnspokenLayer:
     """The layer, its weight and its sharpness that do best on validation pixels; then solved with these pixels, too.
 
@@ -75,43 +82,38 @@ def fit_unspoken_layer(
         class_rows: `(trained classes, num_properties)` of 0 and 1.
         ridge: lambda.
         class_exponent: rho.
-        own_layer: The layer that gave a network's class scores, `(trained classes, num_features)`, the bias last.
     """
     number = len(class_rows)
-    words = dict(relaxed_layers(fit, number, ridge, class_exponent, (0,)))[0]
-    said = validation.features @ words.t()
-    found: list[tuple[float, float, float, bool, Tensor]] = []
+    said = validation.features @ _least_squares(fit, number, ridge, class_exponent).t()
+    unsaid = validation.features @ trained_layer(fit, number).t()
+    found: list[tuple[float, float, float, Tensor]] = []
 
     def score(responses: Tensor, beta: float) -> float:
         predicted = sum(class_score_parts(responses, class_rows, beta), torch.zeros(())).argmax(dim=1)
         return mean_iou(predicted, validation.labels, validation.weights, number)
 
-    for own, layer in _candidates(fit, number, class_exponent, own_layer).items():
-        unsaid = validation.features @ layer.t()
-        for sharpness in SHARPNESS:
-            responses = torch.cat([said, sharpness * unsaid], dim=1)
-            found += [(score(responses, beta), beta, sharpness, own, responses) for beta in WEIGHTS]
-    best = max(found, key=lambda each: each[0] - WEIGHT_WORTH * each[1])
-    iou, beta, sharpness, own, responses = best
-    everything = joined([fit, validation])
-    layer = sharpness * _candidates(everything, number, class_exponent, own_layer)[own]
-    return UnspokenLayer(layer, beta, sharpness, own, iou, score(said, 0.0), responses)
+    for sharpness in SHARPNESS:
+        responses = torch.cat([said, sharpness * unsaid], dim=1)
+        found += [(score(responses, beta), beta, sharpness, responses) for beta in WEIGHTS]
+    iou, beta, sharpness, responses = max(found, key=lambda each: each[0] - WEIGHT_WORTH * each[1])
+    layer = sharpness * trained_layer(joined([fit, validation]), number)
+    return UnspokenLayer(layer, beta, sharpness, iou, score(said, 0.0), responses)
 
 
-def _candidates(
-    pixels: Pixels, number: int, class_exponent: float, own_layer: Tensor | None
-) -> dict[bool, Tensor]:
-    """Layers that tell classes apart, of sharpness 1, by whether they are the network's own."""
-    layers = {False: UNIT * trained_layer(pixels, number)}
-    if own_layer is not None:
-        own = 2 * layer_as_responses(own_layer, pixels, class_exponent)
-        own[:, -1] -= 1
-        layers[True] = own
-    return layers
+def _least_squares(pixels: Pixels, number: int, ridge: float, class_exponent: float) -> Tensor:
+    """The words' responses from these pixels, float32 `(number, num_features)`."""
+    counts = torch.bincount(pixels.labels, pixels.weights.double(), minlength=number)
+    weights = pixels.weights.double() * (counts.clamp_min(1e-12) ** -class_exponent)[pixels.labels]
+    features = pixels.features.double()
+    weighted = features * weights[:, None]
+    targets = torch.nn.functional.one_hot(pixels.labels, number).double()
+    return Standardized.of(features.t() @ weighted, targets.t() @ weighted).responses(ridge).float()
 
 
 def trained_layer(pixels: Pixels, number: int, seed: int = 0) -> Tensor:
-    """A layer trained by cross-entropy `(number, num_features)` for raw features, the bias last; its mean row is 0.
+    """A layer trained by cross-entropy, of sharpness 1: `(number, num_features)` for raw features, the bias last.
+
+    Its mean row is 0, so that a response says how a class compares with the others.
 
     Args:
         pixels: To train on, each drawn as often as it stands for others.
@@ -138,13 +140,11 @@ def trained_layer(pixels: Pixels, number: int, seed: int = 0) -> Tensor:
             optimizer.step()
     slopes = weight.detach() / std
     layer = torch.cat([slopes, (bias.detach() - slopes @ mean)[:, None]], dim=1)
-    return layer - layer.mean(dim=0)
+    return UNIT * (layer - layer.mean(dim=0))
 
 
 @torch.no_grad()
-def add_unspoken_layer(
-    model: ProLabForSemanticSegmentation, work: Pass, own_layer: Mapping[str, Tensor] | None = None
-) -> UnspokenLayer | None:
+def add_unspoken_layer(model: ProLabForSemanticSegmentation, work: Pass) -> UnspokenLayer | None:
     """Gives a model that was just solved responses without words, in place; what its words say stays.
 
     Looks at some of the images once more (at most 128, evenly spread; a fifth of them to choose by).
@@ -152,14 +152,13 @@ def add_unspoken_layer(
     Args:
         model: A solved model.
         work: The pass over the images that it was solved from.
-        own_layer: For every class the row `(num_features,)` of the network's own last layer, the bias last.
 
     Returns:
         What was chosen; `None` where there are too few images to choose by.
     """
     config = model.config
     solution, trained = config.solution or {}, config.trained_classes or []
-    fit, validation = pixels_of_images(work, trained)
+    fit, validation = _pixels_of(work, trained)
     if not len(validation) or not len(fit):
         return None
     names = label_names(config)
@@ -170,7 +169,6 @@ def add_unspoken_layer(
         rows,
         ridge=solution["ridge"],
         class_exponent=solution["class_exponent"],
-        own_layer=None if own_layer is None else torch.stack([own_layer[name] for name in trained]),
     )
     budget, old = config.claim_budget, model.decode_head.classifier
     words = torch.cat([old.weight.flatten(1), old.bias[:, None]], dim=1)[: num_trained(config)]
@@ -181,11 +179,7 @@ def add_unspoken_layer(
         **solution,
         "unspoken_weight": found.unspoken_weight,
         "mean_iou": found.mean_iou,
-        "unspoken_layer": {
-            "sharpness": found.sharpness,
-            "own_layer": found.own_layer,
-            "words_iou": found.words_iou,
-        },
+        "unspoken_layer": {"sharpness": found.sharpness, "words_iou": found.words_iou},
         "spoken_share": overall,
         "spoken_share_per_class": dict(zip(trained, per_class)),
     }
@@ -194,4 +188,24 @@ def add_unspoken_layer(
     return found
 
 
-__all__: Sequence[str] = ["UnspokenLayer", "add_unspoken_layer", "fit_unspoken_layer"]
+def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
+    """Pixels of at most `MOST_IMAGES` images, evenly spread, to fit to and, of every fifth image, to choose by."""
+    number = len(work.dataset)
+    indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
+    position = np.full(len(work.classes.class_names), -1)
+    for index, name in enumerate(trained):
+        position[work.classes.class_names.index(name)] = index
+    parts: tuple[list[Pixels], list[Pixels]] = ([], [])
+    for turn, index in enumerate(indices):
+        image, ids, _ = work.read(index)
+        labels = np.where(ids < 0, -1, position[ids])
+        rng = np.random.default_rng((work.seed, index, 1))
+        sample = sample_pixels(labels, -1, max(1, NUM_PIXELS // len(indices)), rng)
+        if len(sample.labels):
+            features = features_at(work.maps_of(prepare(work.processor, image)), sample, labels.shape).cpu()
+            known = torch.from_numpy(sample.labels), torch.from_numpy(sample.weights)
+            parts[turn % 5 == 4].append(Pixels(features, *known))
+    return joined(parts[0]), joined(parts[1])
+
+
+__all__ = ["UnspokenLayer", "add_unspoken_layer", "fit_unspoken_layer"]

@@ -12,19 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, get_worker_info
 
 from prolab_hf.data.image_files import BrokenImageError
 from prolab_hf.data.label_coding import LabelCoding
 from prolab_hf.data.streaming.source import StreamingSource
 from prolab_hf.data.transforms import SegmentationDataset, Transform, collate
-from prolab_hf.evaluation.evaluate import as_sample, leave_signals_to_main
+from prolab_hf.evaluation.evaluate import as_sample, check_classes, leave_signals_to_main
+from prolab_hf.evaluation.inference import class_names_of
 from prolab_hf.protocols import Examples, ImageMaskPairs
 from prolab_hf.training.recipe import TrainingRecipe
 
@@ -365,3 +366,46 @@ def _sample_lines(samples: list[Any] | tuple[Any, ...]) -> list[str]:
             elif number % step == 0 and isinstance(part, np.ndarray | Image.Image):
                 lines.append(hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest())
     return lines
+
+
+# ---- what is given to `train` ---------------------------------------------------------------------------------
+
+
+def checked_images(
+    model: nn.Module,
+    train_dataset: ImageMaskPairs | Examples | StreamingSource,
+    eval_dataset: ImageMaskPairs | Examples | None,
+) -> ImageMaskPairs | Examples:
+    """The training set, checked with the evaluation images against the model.
+
+    Raises:
+        ValueError: It is empty, or classes or the label of void pixels are not the model's.
+    """
+    if not isinstance(train_dataset, StreamingSource) and len(train_dataset) == 0:
+        raise ValueError("The training set is empty; check the folder and the split.")
+    config = getattr(model, "config", None)
+    ours = getattr(config, "semantic_loss_ignore_index", None)
+    for dataset in (train_dataset, eval_dataset):
+        if dataset is None or not hasattr(config, "id2label"):
+            continue
+        check_classes(class_names_of(model), getattr(dataset, "class_names", None))
+        theirs = getattr(dataset, "ignore_index", ours)
+        if ours is not None and theirs != ours:
+            raise ValueError(
+                f"Void pixels of the data set have label {theirs}, but the model ignores label {ours}; set "
+                f"model.config.semantic_loss_ignore_index = {theirs}."
+            )
+    # A stream has no length: whoever asks for one asks `number_of_images`.
+    return cast("ImageMaskPairs | Examples", train_dataset)
+
+
+def gives_tensors(dataset: ImageMaskPairs | Examples | StreamingSource | None) -> bool:
+    """Whether a data set gives tensors that are taken as they are, instead of images."""
+    if dataset is None or isinstance(dataset, SegmentationDataset):
+        return True
+    if isinstance(dataset, StreamingSource):
+        return False
+    try:
+        return isinstance(dataset[0], Mapping)
+    except (ValueError, OSError):  # a broken image, which the loop will name
+        return False

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prolab_hf.training.engines.mixed_precision import precision_on
 from prolab_hf.training.recipe import TrainingRecipe
+from prolab_hf.training.recipe_fields.loss_words import loss_rows
 
 PEAK_TERAFLOPS = {"bf16": 312.0, "fp16": 312.0, "no": 156.0}  # of an A100
 UTILIZATION = 0.35
@@ -21,15 +22,6 @@ BACKWARD_FACTOR = 3.0  # forward + about twice as much backward
 MEASURED_SECONDS = 0.5
 _MATRIX_SIZE = {"cpu": 1024, "cuda": 8192}
 _PASSES_MEASURED = 2  # images: pyramid pooling at scale 1 cannot normalize a single one
-
-_SUPERVISION = (
-    "property_loss_weight",
-    "class_loss_weight",
-    "auxiliary_loss_weight",
-    "temperature",
-    "normalize_pixel_embeddings",
-    "void_pixels",
-)
 
 
 @dataclass(frozen=True)
@@ -165,7 +157,7 @@ class TrainingPlan:
                 f"{optimizer.weight_decay:g}, {optimizer.layer_decay or 'off'}",
             ),
             ("augmentation", self._augmentation()),
-            ("supervision", self._supervision()),
+            *loss_rows(recipe.__getitem__, recipe.crop_height_width, recipe.schedule.batch_size),
             *self._small_run(),
             ("test", self._test()),
             ("mixed precision", self.precision),
@@ -203,15 +195,6 @@ class TrainingPlan:
         return (
             f"{scale} times {low:g} to {high:g}, crop with at most {data.category_max_ratio:.0%} of one "
             f"class, flip {data.flip_probability:g}{color}"
-        )
-
-    def _supervision(self) -> str:
-        value = {name: self.recipe[f"config.{name}"] for name in _SUPERVISION}
-        normalized = "normalized" if value["normalize_pixel_embeddings"] else "not normalized"
-        return (
-            f"property loss x {value['property_loss_weight']:g}, class loss x {value['class_loss_weight']:g}, "
-            f"auxiliary head x {value['auxiliary_loss_weight']}, T {value['temperature']:g}, {normalized}, "
-            f"void pixels {value['void_pixels']!r}"
         )
 
     def _small_run(self) -> list[tuple[str, str]]:

@@ -2,10 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,9 +13,7 @@ from accelerate.utils import gather_object, set_seed
 from torch import nn
 
 from prolab_hf.data.streaming.source import StreamingSource
-from prolab_hf.data.transforms import SegmentationDataset
-from prolab_hf.evaluation.evaluate import check_classes, read_batches
-from prolab_hf.evaluation.inference import class_names_of
+from prolab_hf.evaluation.evaluate import read_batches
 from prolab_hf.evaluation.metrics import SegmentationScores
 from prolab_hf.protocols import Examples, ImageMaskPairs, ImageProcessor
 from prolab_hf.training.balance.class_balance import prepare_balance
@@ -29,6 +27,8 @@ from prolab_hf.training.data_loading import (
     StepSampler,
     TrainingBatch,
     TrainingExamples,
+    checked_images,
+    gives_tensors,
     number_of_images,
     train_dataloader,
     worker_count,
@@ -167,66 +167,37 @@ def train(
     check_trackers(report_to)
     if isinstance(train_dataset, StreamingSource):
         check_stream(recipe)
-    # A stream has no length: whoever asks for one asks `number_of_images`.
-    images = cast("ImageMaskPairs | Examples", train_dataset)
-    _check_datasets(model, images, eval_dataset)
+    images = checked_images(model, train_dataset, eval_dataset)
     check_early_stopping(recipe.evaluation, has_images=eval_dataset is not None)
     output_dir = Path(output_dir)
     check_output_folder(output_dir, resume=resume, overwrite=overwrite)
-    accelerator = build_accelerator(recipe)
-    started, total = time.monotonic(), 1
-    if recipe.schedule.max_minutes is None:
-        total = recipe.total_iterations(number_of_images(images), num_processes=accelerator.num_processes)
-    if processor is None and not (_gives_tensors(images) and _gives_tensors(eval_dataset)):
+    accelerator, started = build_accelerator(recipe), time.monotonic()
+    if processor is None and not (gives_tensors(images) and gives_tensors(eval_dataset)):
         processor = default_processor(recipe, model)
     show = show_progress and accelerator.is_main_process
+    total, processes = 1, accelerator.num_processes
+    if recipe.schedule.max_minutes is None:
+        total = recipe.total_iterations(number_of_images(images), num_processes=processes)
+    display = TrainingDisplay(total, enabled=show)
     lock = RunLock(output_dir) if accelerator.is_main_process else contextlib.nullcontext()
-    adapted = adapted_for_training(model, recipe)
-    with lock, TrainingDisplay(total, enabled=show) as display, InterruptGuard() as guard, adapted as words:
-        checkpoint = None
-        if accelerator.is_main_process:
-            checkpoint = open_output_folder(output_dir, resume=resume, overwrite=overwrite)
-        checkpoint = gather_object([checkpoint])[0]
+    with lock, display, InterruptGuard() as guard, adapted_for_training(model, recipe) as words:
+        checkpoint = _open_folder(output_dir, accelerator, resume=resume, overwrite=overwrite)
         display.show_lines(words)
         recipe = planned_before(checkpoint, recipe)
         storage = RunStorage(output_dir, model, processor, accelerator, recipe.checkpoints.keep)
         guard.last_good = storage.last_good
-        identity = run_identity(model, images, eval_dataset)
-        progress = _fresh_progress(recipe, accelerator, number_of_images(images), identity)
-        if checkpoint is not None:
-            progress = _resume(checkpoint, progress, storage, accept_changes=accept_changes)
-        balance = prepare_balance(
-            model,
-            images,
-            recipe,
-            output_dir,
-            accelerator,
-            resume=checkpoint is not None,
-            skip_broken=skip_broken,
-        )
-        display.show_lines(balance.lines())
-        examples = training_examples(
-            model, images, recipe, processor, balance.rare_crops, skip_broken=skip_broken
-        )
-        if recipe.closed_form.init == "solve" and checkpoint is None:
-            solve_before_training(model, images, processor, accelerator)
-        if recipe.features.cache:
-            examples = cache_features(model, examples, recipe, output_dir, accelerator, display.show_line)
-        if recipe.schedule.max_minutes is not None and recipe.schedule.planned_iterations is None:
-            recipe = plan_run(model, examples, eval_dataset, recipe, accelerator, processor, started=started)
-            progress.recipe = recipe.to_dict()
-        total = recipe.total_iterations(number_of_images(images), num_processes=accelerator.num_processes)
-        display.plan(total)
-        reporter = Reporter(total, callbacks, display)
-        state = _start(model, examples, recipe, progress, storage, reporter, checkpoint)
-        display.show_lines(_facts(state, recipe, accelerator, total, eval_dataset).lines())
-        trackers = None
-        if report_to and accelerator.is_main_process:
-            trackers = Trackers(report_to, output_dir, recipe, step=progress.step)
-            reporter.callbacks = [*reporter.callbacks, trackers]
+        run = _Run(model, images, eval_dataset, recipe, storage, display, checkpoint, skip_broken)
+        progress = _progress(run, accept_changes=accept_changes)
+        examples = _prepare_examples(run)
+        _plan_length(run, examples, progress, started)
+        display.plan(run.total)
+        reporter = Reporter(run.total, callbacks, display)
+        state = _start(run, examples, progress, reporter)
+        display.show_lines(_facts(run, state).lines())
+        trackers = _open_trackers(run, reporter, report_to, step=progress.step)
         loop = TrainingLoop(
             state,
-            recipe,
+            run.recipe,
             eval_dataset,
             accelerator=accelerator,
             storage=storage,
@@ -240,6 +211,51 @@ def train(
         if recipe.closed_form.finish is not None and eval_dataset is not None:
             solve_after_training(loop, images, eval_dataset)
     return _result(loop, output_dir, exported_step)
+
+
+@dataclass
+class _Run:
+    """What the steps of `train` share, from the open folder to the loop.
+
+    Attributes:
+        model: The user's, changed in place.
+        images: To train on; a `StreamingSource` too, of which nobody asks the length.
+        eval_dataset: To measure on; `None` = never.
+        recipe: All numbers; with the number of steps, once it is planned.
+        storage: Where the run is stored; knows the image processor and the Accelerator.
+        display: Who shows it.
+        checkpoint: That it goes on from; `None` at its beginning.
+        skip_broken: Leave out images that cannot be decoded.
+    """
+
+    model: nn.Module
+    images: ImageMaskPairs | Examples
+    eval_dataset: ImageMaskPairs | Examples | None
+    recipe: TrainingRecipe
+    storage: RunStorage
+    display: TrainingDisplay
+    checkpoint: Path | None
+    skip_broken: bool
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """Device and processes."""
+        return self.storage.accelerator
+
+    @property
+    def processor(self) -> ImageProcessor | None:
+        """Prepares images."""
+        return self.storage.processor
+
+    @property
+    def num_images(self) -> int:
+        """Of the training set."""
+        return number_of_images(self.images)
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.recipe.total_iterations(self.num_images, num_processes=self.accelerator.num_processes)
 
 
 def _result(loop: TrainingLoop, output_dir: Path, exported_step: int) -> TrainingResult:
@@ -260,54 +276,30 @@ def _result(loop: TrainingLoop, output_dir: Path, exported_step: int) -> Trainin
     )
 
 
-# ---- data and device --------------------------------------------------------------------------------------
-
-
-def _check_datasets(
-    model: nn.Module,
-    train_dataset: ImageMaskPairs | Examples | StreamingSource,
-    eval_dataset: ImageMaskPairs | Examples | None,
-) -> None:
-    if not isinstance(train_dataset, StreamingSource) and len(train_dataset) == 0:
-        raise ValueError("The training set is empty; check the folder and the split.")
-    config = getattr(model, "config", None)
-    ours = getattr(config, "semantic_loss_ignore_index", None)
-    for dataset in (train_dataset, eval_dataset):
-        if dataset is None or not hasattr(config, "id2label"):
-            continue
-        check_classes(class_names_of(model), getattr(dataset, "class_names", None))
-        theirs = getattr(dataset, "ignore_index", ours)
-        if ours is not None and theirs != ours:
-            raise ValueError(
-                f"Void pixels of the data set have label {theirs}, but the model ignores label {ours}; set "
-                f"model.config.semantic_loss_ignore_index = {theirs}."
-            )
-
-
-def _gives_tensors(dataset: ImageMaskPairs | Examples | StreamingSource | None) -> bool:
-    if dataset is None or isinstance(dataset, SegmentationDataset):
-        return True
-    if isinstance(dataset, StreamingSource):
-        return False
-    try:
-        return isinstance(dataset[0], Mapping)
-    except (ValueError, OSError):  # a broken image, which the loop will name
-        return False
-
-
 # ---- start and resume -------------------------------------------------------------------------------------
 
 
-def _fresh_progress(
-    recipe: TrainingRecipe, accelerator: Accelerator, num_images: int, identity: dict[str, Any]
-) -> Progress:
-    processes = accelerator.num_processes
-    return Progress(
-        num_images=num_images,
+def _open_folder(output_dir: Path, accelerator: Accelerator, *, resume: bool, overwrite: bool) -> Path | None:
+    """Opens the folder of the run on the main process; every process learns the checkpoint to go on from."""
+    checkpoint = None
+    if accelerator.is_main_process:
+        checkpoint = open_output_folder(output_dir, resume=resume, overwrite=overwrite)
+    found: Path | None = gather_object([checkpoint])[0]
+    return found
+
+
+def _progress(run: _Run, *, accept_changes: bool) -> Progress:
+    """How far the run is; with a checkpoint, model and evaluations are put back to where they were."""
+    recipe, processes = run.recipe, run.accelerator.num_processes
+    fresh = Progress(
+        num_images=run.num_images,
         effective_batch_size=recipe.schedule.batch_size * processes * recipe.accumulation_for(processes),
         recipe=recipe.to_dict(),
-        identity=identity,
+        identity=run_identity(run.model, run.images, run.eval_dataset),
     )
+    if run.checkpoint is None:
+        return fresh
+    return _resume(run.checkpoint, fresh, run.storage, accept_changes=accept_changes)
 
 
 def _resume(checkpoint: Path, fresh: Progress, storage: RunStorage, *, accept_changes: bool) -> Progress:
@@ -327,24 +319,50 @@ def _resume(checkpoint: Path, fresh: Progress, storage: RunStorage, *, accept_ch
     return saved
 
 
-def _start(
-    model: nn.Module,
-    examples: TrainingExamples,
-    recipe: TrainingRecipe,
-    progress: Progress,
-    storage: RunStorage,
-    reporter: Reporter,
-    checkpoint: Path | None,
-) -> RunState:
+def _prepare_examples(run: _Run) -> TrainingExamples:
+    """What the run trains on: classes counted, augmentation, the solved start, cached features."""
+    recipe, output_dir, accelerator = run.recipe, run.storage.output_dir, run.accelerator
+    balance = prepare_balance(
+        run.model,
+        run.images,
+        recipe,
+        output_dir,
+        accelerator,
+        resume=run.checkpoint is not None,
+        skip_broken=run.skip_broken,
+    )
+    run.display.show_lines(balance.lines())
+    examples = training_examples(
+        run.model, run.images, recipe, run.processor, balance.rare_crops, skip_broken=run.skip_broken
+    )
+    if recipe.closed_form.init == "solve" and run.checkpoint is None:
+        solve_before_training(run.model, run.images, run.processor, accelerator)
+    if recipe.features.cache:
+        examples = cache_features(run.model, examples, recipe, output_dir, accelerator, run.display.show_line)
+    return examples
+
+
+def _plan_length(run: _Run, examples: TrainingExamples, progress: Progress, started: float) -> None:
+    """Finds how many steps fit into the minutes of the recipe, where it has any and they are not planned yet."""
+    schedule = run.recipe.schedule
+    if schedule.max_minutes is None or schedule.planned_iterations is not None:
+        return
+    run.recipe = plan_run(
+        run.model, examples, run.eval_dataset, run.recipe, run.accelerator, run.processor, started=started
+    )
+    progress.recipe = run.recipe.to_dict()
+
+
+def _start(run: _Run, examples: TrainingExamples, progress: Progress, reporter: Reporter) -> RunState:
     """Puts everything on the device and, with a checkpoint, back to where it was."""
-    accelerator, total = storage.accelerator, reporter.total
+    recipe, storage, accelerator, checkpoint = run.recipe, run.storage, run.accelerator, run.checkpoint
     set_seed(recipe.seed, device_specific=True)
     engine = build_engine(accelerator, recipe)
-    engine.start(model)
+    engine.start(run.model)
     if checkpoint is not None:
         load_optimizer(checkpoint, engine, accelerator.scaler)
         restore_average(engine, checkpoint, progress.step)
-    scheduler = build_scheduler(engine.optimizer, recipe, total, first_step=progress.step)
+    scheduler = build_scheduler(engine.optimizer, recipe, run.total, first_step=progress.step)
     if accelerator.is_main_process:
         if checkpoint is not None:
             # Without those of the steps that are about to be repeated; old checkpoints may make room.
@@ -354,22 +372,18 @@ def _start(
         reporter.log = TrainingLog(storage.output_dir / LOG_FILE, resumed_step=progress.step)
     rank, windows = accelerator.process_index, progress.loss_window
     window = LossWindow(accelerator.device, tuple(windows[rank]) if rank < len(windows) else (0.0, 0))
-    batches, stream = _batches(model, examples, recipe, progress, accelerator, total)
+    batches, stream = _batches(run, examples, progress)
     if checkpoint is not None:
         load_random_state(checkpoint, rank)
     return RunState(engine, scheduler, progress, batches, window, stream)
 
 
 def _batches(
-    model: nn.Module,
-    examples: TrainingExamples,
-    recipe: TrainingRecipe,
-    progress: Progress,
-    accelerator: Accelerator,
-    total: int,
+    run: _Run, examples: TrainingExamples, progress: Progress
 ) -> tuple[Generator[TrainingBatch, None, None], StreamState | None]:
     """The batches of this process from here on; of a stream, where its readers are as well."""
-    config = getattr(model, "config", None)
+    recipe, accelerator = run.recipe, run.accelerator
+    config = getattr(run.model, "config", None)
     place = {"rank": accelerator.process_index, "num_processes": accelerator.num_processes}
     loading: dict[str, Any] = {
         "num_workers": worker_count(recipe, accelerator.num_processes),
@@ -387,19 +401,23 @@ def _batches(
         recipe,
         accumulation=recipe.accumulation_for(accelerator.num_processes),
         first_step=progress.step,
-        last_step=total,
+        last_step=run.total,
         **place,
     )
     return read_batches(train_dataloader(examples, sampler, **loading)), None
 
 
-def _facts(
-    state: RunState,
-    recipe: TrainingRecipe,
-    accelerator: Accelerator,
-    total: int,
-    eval_dataset: ImageMaskPairs | Examples | None,
-) -> RunFacts:
+def _open_trackers(run: _Run, reporter: Reporter, report_to: Sequence[str], *, step: int) -> Trackers | None:
+    """Trackers on the main process, where any were asked for; the reporter tells them from here on."""
+    if not report_to or not run.accelerator.is_main_process:
+        return None
+    trackers = Trackers(report_to, run.storage.output_dir, run.recipe, step=step)
+    reporter.callbacks = [*reporter.callbacks, trackers]
+    return trackers
+
+
+def _facts(run: _Run, state: RunState) -> RunFacts:
+    recipe, accelerator, eval_dataset = run.recipe, run.accelerator, run.eval_dataset
     device = accelerator.device
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
@@ -413,11 +431,11 @@ def _facts(
         num_images=state.progress.num_images,
         num_eval_images=0 if eval_dataset is None else len(eval_dataset),
         num_labels=labels,
-        total=total,
+        total=run.total,
         images_per_step=state.progress.effective_batch_size,
         first_step=state.progress.step,
-        evaluate_every=recipe.evaluation_interval(total),
-        save_every=recipe.save_interval(total),
+        evaluate_every=recipe.evaluation_interval(run.total),
+        save_every=recipe.save_interval(run.total),
     )
 
 

@@ -105,3 +105,23 @@ def test_half_precision_is_summed_in_full():
         value = dice_loss(half, labels)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, dice_loss(half.float(), labels))
+
+
+def test_more_classes_than_are_upsampled_at_once():
+    """Against smp, with 19 classes in chunks of 8, of which 11 occur."""
+    generator = torch.Generator().manual_seed(3)
+    logits = (torch.randn(2, 19, 5, 4, generator=generator) * 2).requires_grad_()
+    labels = torch.randint(0, 11, (2, 14, 9), generator=generator)
+    theirs = smp.losses.LovaszLoss("multiclass", ignore_index=VOID)(large(logits, labels), labels)
+    ours = lovasz_loss(logits, labels)
+    torch.testing.assert_close(ours, theirs)
+    slopes = [torch.autograd.grad(loss * 3, logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*slopes)
+
+
+def test_the_lovasz_loss_compiles_into_one_graph():
+    logits, labels = example()
+    compiled = torch.compile(lovasz_loss, fullgraph=True, backend="aot_eager")
+    expected = torch.autograd.grad(lovasz_loss(logits, labels), logits)[0]
+    torch.testing.assert_close(torch.autograd.grad(compiled(logits, labels), logits)[0], expected)
+    assert lovasz_loss(logits.detach(), labels).requires_grad is False

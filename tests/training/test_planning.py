@@ -105,3 +105,33 @@ def test_small_runs_have_rows_of_their_own(recipe):
     assert rows["early stopping"] == "after 3 evaluations no better"
     rows = dict(plan(recipe.replace(**{"peft.method": "lora"}), build_model(), num_images=8).rows())
     assert rows["backbone"] == "LoRA of rank 8, alpha 16, on its attention or pointwise convolutions"
+
+
+def test_every_loss_has_its_place_in_the_plan(recipe):
+    given = {
+        "config.focal_gamma": 2.0,
+        "config.dice_loss_weight": 0.5,
+        "config.lovasz_loss_weight": 1.0,
+        "config.boundary_weight": 3.0,
+        "config.boundary_width": 2,
+        "config.hard_pixel_share": 0.25,
+        "config.hard_pixel_threshold": 0.7,
+        "config.auxiliary_in_index": [1, 2],
+        "config.auxiliary_loss_weight": [0.2, 0.4],
+        "data.crop_size": 512,
+    }
+    usual = dict(plan(recipe, build_model(), num_images=8).rows())
+    assert "auxiliary head x 0.4" in usual["supervision"]
+    assert not {"further losses", "loss of a pixel"} & usual.keys()
+    rows = dict(plan(recipe.replace(**given), build_model(), num_images=8).rows())
+    assert "auxiliary heads on map 1 x 0.2, map 2 x 0.4" in rows["supervision"]
+    assert rows["further losses"] == (
+        "focal with exponent 2 in the class loss, Dice x 0.5, Lovasz x 1 (about 100 MiB while it sorts)"
+    )
+    assert rows["loss of a pixel"] == (
+        "x 3 within 2 pixels of another class, the hardest 25% and those with a loss of 0.7 or more only"
+    )
+    rows = dict(
+        plan(recipe.replace(**{"config.use_auxiliary_head": False}), build_model(), num_images=8).rows()
+    )
+    assert "no auxiliary head" in rows["supervision"]

@@ -355,7 +355,7 @@ def test_control_c_reaches_workers_too_and_leaves_a_checkpoint(tmp_path):
         text=True,
         start_new_session=True,
     )
-    assert process.stdout.readline() == "go\n"
+    assert "go\n" in process.stdout  # after what DeepSpeed prints, where it is installed
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
