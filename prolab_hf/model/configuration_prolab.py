@@ -4,6 +4,7 @@ import copy
 import difflib
 import logging
 import math
+import os
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -400,9 +401,11 @@ class ProLabConfig(PreTrainedConfig):
         if any(not math.isfinite(value) for value in self.class_offsets or []):
             raise ValueError("class_offsets holds a value that is not finite; call model.set_property_space.")
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> Any:
         """Like transformers'; code that is saved with it comes in few files."""
-        result = super().save_pretrained(save_directory, *args, **kwargs)
+        result = super().save_pretrained(save_directory, push_to_hub, **kwargs)
         join_remote_code(save_directory)
         return result
 

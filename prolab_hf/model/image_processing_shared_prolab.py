@@ -346,9 +346,11 @@ class ProLabImageProcessorMixin(Backend):  # type: ignore[misc]  # one of two ba
         """Label maps as the backend's arrays."""
         return labels if device is None else [label.to(device) for label in labels]
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> Any:
         """Like transformers'; code that is saved with it comes in few files."""
-        result = super().save_pretrained(save_directory, *args, **kwargs)
+        result = super().save_pretrained(save_directory, push_to_hub, **kwargs)
         join_remote_code(save_directory)
         return result
 

@@ -1,10 +1,10 @@
 """What follows saving a class together with its code: the many files become few, where the package is installed."""
 
+import os
 from pathlib import Path
-from typing import Any
 
 
-def join_remote_code(folder: Any) -> None:
+def join_remote_code(folder: str | os.PathLike[str]) -> None:
     """Joins the files of code that transformers copied beside what was saved; see `prolab_hf.remote_code`.
 
     Args:
