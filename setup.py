@@ -98,7 +98,8 @@ setup(
         "matplotlib>=3.9",
         "typer>=0.20",
         "rich>=13.7",
-        "Jinja2>=3.1",
+        # What transformers asks of it for chat templates.
+        "Jinja2>=3.1.6",
         "PyYAML>=6.0",
         # The web page of `prolab demo`: limits on bodies and cookies in frames came with starlette 1.7.
         "starlette>=1.7",

@@ -71,7 +71,7 @@ def unspoken_columns(config: ProLabConfig) -> Tensor:
     return torch.eye(len(trained), device="cpu")[:, trained]
 
 
-def class_rows(config: ProLabConfig) -> Tensor:
+def class_rows_of(config: ProLabConfig) -> Tensor:
     """Rows with the properties without words behind the named ones, `(num_labels, num_properties + unspoken)`."""
     return torch.cat([plain_rows(config), unspoken_columns(config) * config.unspoken_weight], dim=1)
 

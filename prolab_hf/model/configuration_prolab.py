@@ -4,6 +4,7 @@ import copy
 import difflib
 import logging
 import math
+import os
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -13,6 +14,7 @@ from transformers.configuration_utils import SubConfigSpec
 from .adapted_network_prolab import AdaptedNetworkConfig
 from .class_names_prolab import listing, misfit, ordered_names, refuse_other_names
 from .configuration_vit_adapter import ViTAdapterConfig
+from .remote_code_prolab import join_remote_code
 from .training_fields_prolab import check_class_weights, check_training_fields
 
 logger = logging.getLogger(__name__)
@@ -407,6 +409,14 @@ class ProLabConfig(PreTrainedConfig):
         check_class_weights(self)
         if any(not math.isfinite(value) for value in self.class_offsets or []):
             raise ValueError("class_offsets holds a value that is not finite; call model.set_property_space.")
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> Any:
+        """Like transformers'; code that is saved with it comes in few files."""
+        result = super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        join_remote_code(save_directory)
+        return result
 
     def validate_property_fields(self) -> None:
         """Fields may have been set since construction; what is saved must fit together.

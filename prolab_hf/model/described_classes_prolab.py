@@ -12,7 +12,7 @@ from transformers import initialization as init
 from .class_scores_prolab import ClassScoresMixin
 from .closed_form_prolab import (
     claim_offsets,
-    class_rows,
+    class_rows_of,
     class_sources,
     dequantized,
     described,
@@ -40,7 +40,7 @@ def derived_buffers(config: ProLabConfig) -> dict[str, Tensor]:
     """Buffers that follow from the configuration alone; they are rebuilt at every load and not saved."""
     return {
         "class_property_matrix": plain_rows(config),
-        "class_rows": class_rows(config),
+        "class_rows": class_rows_of(config),
         "response_targets": response_targets(config),
         "class_offsets": offsets_tensor(config),
     }
@@ -234,7 +234,7 @@ class DescribedClassesMixin(ClassScoresMixin):
         labels = label_of_source.to(self.calibration_labels.device)[self.calibration_labels.long()]
         values = dequantized(self.calibration_scores[labels >= 0])
         if self.config.similarity == "linear_cosine":
-            values = _pixels(self._scores(*self._logits_of_responses(_as_map(values))))
+            values = _pixels(self._scores(*self._logits_of_responses(_map_of_pixels(values))))
         return values, labels[labels >= 0]
 
     def calibration_class_scores(self) -> tuple[Tensor, Tensor] | None:
@@ -246,7 +246,7 @@ class DescribedClassesMixin(ClassScoresMixin):
         scores, labels = self.calibration_property_scores()
         if not len(labels):
             return None
-        return _pixels(self.similarity_of_scores(_as_map(scores))), labels
+        return _pixels(self.similarity_of_scores(_map_of_pixels(scores))), labels
 
     def set_claim_budget(self, claim_budget: float | None) -> None:
         """Sets the offsets of described classes anew; `None` removes them.
@@ -276,13 +276,13 @@ class DescribedClassesMixin(ClassScoresMixin):
             setattr(self, name, value.to(where.device, where.dtype))
 
 
-def _as_map(pixels: Tensor) -> Tensor:
+def _map_of_pixels(pixels: Tensor) -> Tensor:
     """Pixels `(number, channels)` as one map `(1, channels, number, 1)`: one large product instead of many small."""
     return pixels.t()[None, :, :, None]
 
 
 def _pixels(features: Tensor) -> Tensor:
-    """The inverse of `_as_map`."""
+    """The inverse of `_map_of_pixels`."""
     return features[0, :, :, 0].t()
 
 

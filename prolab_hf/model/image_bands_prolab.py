@@ -7,7 +7,7 @@ its first three. Here they are recognized before they are decoded, and read whol
 import io
 import logging
 import re
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ _REDUCED_OR_MASK = 0b101
 _SUBFILE, _BITS, _COLORS, _EXTRA, _SAMPLES, _ORIENTATION = 254, 258, 262, 338, 277, 274
 _CMYK, _ALPHA = 5, (1, 2)
 
-Array = NDArray[Any]  # of any kind of number
+Array: TypeAlias = NDArray[Any]  # of any kind of number
 
 
 def hidden_bands(image: Image.Image, data: bytes | None, num_channels: int | None) -> str | None:
@@ -317,6 +317,7 @@ def as_bytes_scale(array: Array, value_range: tuple[float, float] | None) -> Arr
 
 
 __all__ = [
+    "Array",
     "as_bytes_scale",
     "check_values",
     "checked_range",

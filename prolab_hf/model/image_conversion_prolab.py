@@ -11,21 +11,23 @@ The image processors, `segment`, the pipeline, the data sources and the page all
 Every exception of a decoder ends in one `ValueError` that names the file.
 """
 
+import base64
+import binascii
 import io
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .image_bands_prolab import (
     NPY_MAGIC,
     TIFF_MAGIC,
+    Array,
     as_bytes_scale,
     check_values,
     checked_range,
@@ -45,7 +47,6 @@ BACKGROUND = (255, 255, 255)
 
 PIXEL_LIMIT_VARIABLE = "PROLAB_MAX_PIXELS"
 
-Array: TypeAlias = NDArray[Any]  # of any kind of number
 StandardImage: TypeAlias = Image.Image | Array
 """An RGB image of 8 bits, or an array `(height, width, num_channels)` of the values that the file stores."""
 
@@ -399,6 +400,34 @@ def _channels_text(name: str, found: str, wanted: int) -> str:
     )
 
 
+def fetch(text: str) -> str | bytes:
+    """A path as it is; the content behind a URL or in base64 data.
+
+    Args:
+        text: One of the three.
+
+    Raises:
+        ValueError: It is neither, and no base64 data.
+    """
+    if text.startswith(("http://", "https://")):
+        from huggingface_hub import get_session  # the HTTP client that is there, whatever its package
+
+        return bytes(get_session().get(text, follow_redirects=True).raise_for_status().content)
+    if text.startswith("data:image/") or (len(text) > 260 and not _exists(text)):
+        try:
+            return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text)
+        except binascii.Error as error:
+            raise ValueError(f"image {text[:40]}... is neither a file nor base64 data: {error}") from error
+    return text
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a path
+        return False
+
+
 __all__ = [
     "BACKGROUND",
     "FORMATS",
@@ -407,6 +436,7 @@ __all__ = [
     "StandardImage",
     "as_bytes_scale",
     "checked_range",
+    "fetch",
     "open_image",
     "pixel_limit",
     "read_image",

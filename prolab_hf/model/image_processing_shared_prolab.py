@@ -1,10 +1,7 @@
 """What both image processors of ProLab share: options, label maps, post-processing and how they are saved."""
 
-import base64
-import binascii
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -28,6 +25,7 @@ from .image_conversion_prolab import (
     as_bytes_scale,
     check_values,
     checked_range,
+    fetch,
     read_image,
 )
 from .label_maps_prolab import (
@@ -40,6 +38,7 @@ from .label_maps_prolab import (
     reduce_labels,
     semantic_maps,
 )
+from .remote_code_prolab import join_remote_code
 from .resize_prolab import resize_nearest_labels
 
 if TYPE_CHECKING:
@@ -347,6 +346,14 @@ class ProLabImageProcessorMixin(Backend):  # type: ignore[misc]  # one of two ba
         """Label maps as the backend's arrays."""
         return labels if device is None else [label.to(device) for label in labels]
 
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> Any:
+        """Like transformers'; code that is saved with it comes in few files."""
+        result = super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        join_remote_code(save_directory)
+        return result
+
     def to_dict(self) -> dict[str, Any]:
         """The options as they are saved; code shared with them serves both backends."""
         options = super().to_dict()
@@ -372,7 +379,7 @@ def _standard(
     name, device = f"number {index}", None
     if isinstance(image, str | os.PathLike):
         name = os.fspath(image) if len(os.fspath(image)) < 260 else f"{os.fspath(image)[:40]}..."
-        image = _fetch(os.fspath(image))
+        image = fetch(os.fspath(image))
     elif isinstance(image, Image.Image):
         name = getattr(image, "filename", "") or name
     elif isinstance(image, Tensor):
@@ -413,27 +420,6 @@ def _channels_last(
         fits = [array.shape[end] in allowed for end in (0, 2)]
         axis = 0 if fits[0] and (first or not fits[1]) else -1
     return np.moveaxis(array, axis, -1)
-
-
-def _fetch(text: str) -> str | bytes:
-    """A path as it is; the content behind a URL or in base64 data."""
-    if text.startswith(("http://", "https://")):
-        from huggingface_hub import get_session  # the HTTP client that is there, whatever its package
-
-        return bytes(get_session().get(text, follow_redirects=True).raise_for_status().content)
-    if text.startswith("data:image/") or (len(text) > 260 and not _exists(text)):
-        try:
-            return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text)
-        except binascii.Error as error:
-            raise ValueError(f"image {text[:40]}... is neither a file nor base64 data: {error}") from error
-    return text
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # too long for a path
-        return False
 
 
 def _require_one_size(images: list[Any]) -> None:

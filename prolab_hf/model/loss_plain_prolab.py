@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .loss_kernels_prolab import FOCAL_EPS
-from .loss_operators_prolab import class_rows
+from .loss_kernels_prolab import COSINE_EPS, FOCAL_EPS
+from .loss_operators_prolab import NORMALIZE_EPS, class_rows
 from .loss_prolab import check_class_loss, check_pixel_embeddings, check_pixel_weights, check_property_loss
 from .pixel_weights_prolab import HardPixels, hardest_pixels
-
-COSINE_EPS = 1e-8  # of torch.nn.CosineSimilarity
-NORMALIZE_EPS = 1e-12  # of torch.nn.functional.normalize
 
 
 def plain_property_cosine_loss(
@@ -41,7 +38,7 @@ def plain_property_cosine_loss(
         scores = _property_scores(property_logits, labels, temperature, pixel_embeddings, apply_sigmoid)
         targets = _targets(labels, class_property_matrix, ignore_index).to(scores.dtype)
         losses = 1 - F.cosine_similarity(scores, targets, dim=1, eps=COSINE_EPS)
-        return _mean(losses, labels, ignore_index, void_pixels, pixel_weights, hard_pixels)
+        return _plain_mean(losses, labels, ignore_index, void_pixels, pixel_weights, hard_pixels)
 
 
 def plain_property_regression_loss(
@@ -72,7 +69,7 @@ def plain_property_regression_loss(
         targets = _targets(labels, class_property_matrix, ignore_index).to(scores.dtype)
         formula = F.binary_cross_entropy if kind == "bce" else F.mse_loss
         losses = formula(scores, targets, reduction="none").mean(dim=1)
-        return _mean(losses, labels, ignore_index, void_pixels, pixel_weights, hard_pixels)
+        return _plain_mean(losses, labels, ignore_index, void_pixels, pixel_weights, hard_pixels)
 
 
 def plain_class_cross_entropy_loss(
@@ -100,7 +97,7 @@ def plain_class_cross_entropy_loss(
             # With the floor of the kernel: a root of 1 - p has no slope at 0.
             rest = (-torch.expm1(-losses)).clamp_min(FOCAL_EPS)
             losses = rest**focal_gamma * losses
-        return _mean(losses, labels, ignore_index, "mask", pixel_weights, hard_pixels)
+        return _plain_mean(losses, labels, ignore_index, "mask", pixel_weights, hard_pixels)
 
 
 def _property_scores(
@@ -132,7 +129,7 @@ def _targets(labels: Tensor, class_property_matrix: Tensor, ignore_index: int) -
     return rows[classes].permute(0, 3, 1, 2)
 
 
-def _mean(
+def _plain_mean(
     losses: Tensor,
     labels: Tensor,
     ignore_index: int,

@@ -26,6 +26,7 @@ from .described_classes_prolab import DescribedClassesMixin, property_space_writ
 from .loading_prolab import CheckedLoadingMixin, require_finite_weights
 from .modeling_vit_adapter import ViTAdapterBackbone
 from .objective_prolab import ObjectiveMixin, normalized_logits
+from .remote_code_prolab import join_remote_code
 from .training_fields_prolab import auxiliary_heads, auxiliary_weights
 from .wrapped_modules_prolab import Checkpoint, CheckpointKeepingStatistics
 
@@ -363,6 +364,7 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
             write_space(Path(save_directory))
         if is_main:
             _give_default_modes(Path(save_directory))
+            join_remote_code(save_directory)  # with adapters, the configuration was not saved
         return result
 
 

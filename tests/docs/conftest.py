@@ -1,19 +1,16 @@
 """A folder with everything that the documentation's code names, made of small networks and drawn images."""
 
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from transformers import AutoModelForSemanticSegmentation, ResNetBackbone, ResNetConfig, SegformerConfig
 
 from prolab_hf import ProLabImageProcessorPil, PropertySpace, solve
-from prolab_hf.data.scenes import SCENE_CLASSES, SCENE_DESCRIPTIONS, DrawnScenes
-
-IMAGES = {"train": 24, "val": 6}
+from prolab_hf.data.scenes import SCENE_CLASSES, DrawnScenes
+from prolab_hf.data.scenes.practice import write_practice_folder
 
 
 def _encoder() -> Path:
@@ -23,32 +20,12 @@ def _encoder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def _draw(folder: Path) -> None:
-    for split, number in IMAGES.items():
-        for kind in ("images", "masks"):
-            (folder / split / kind).mkdir(parents=True)
-        scenes = DrawnScenes("train" if split == "train" else "validation", number)
-        for index in range(number):
-            sample = scenes[index]
-            sample.image.save(folder / split / "images" / f"{index:03d}.png")
-            Image.fromarray(sample.mask.astype("uint8")).save(folder / split / "masks" / f"{index:03d}.png")
-    (folder / "classes.txt").write_text("\n".join(SCENE_CLASSES), "utf-8")
-
-
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is the same for every page; each page works in a copy of it."""
     root = tmp_path_factory.mktemp("documentation")
     torch.manual_seed(0)
-    _draw(root / "my_data")
-    (root / "photos").mkdir()
-    for index in range(4):
-        DrawnScenes("test", 4)[index].image.save(root / "photos" / f"{index:03d}.png")
-    DrawnScenes("test", 1)[0].image.save(root / "street.jpg")
-    (root / "words.json").write_text(
-        json.dumps({name: SCENE_DESCRIPTIONS[name] for name in SCENE_CLASSES}), "utf-8"
-    )
-    (root / "classes.txt").write_text("\n".join(SCENE_CLASSES), "utf-8")
+    write_practice_folder(root)
     processor = ProLabImageProcessorPil(do_resize=False)
     config = ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, layer_type="basic",

@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor
 
 from prolab_hf import ProLabForSemanticSegmentation
 from prolab_hf.hub.pushing import stage
+from prolab_hf.remote_code import FILES, joined
 
 PUSH = """
 import sys
@@ -23,7 +24,7 @@ def push(client, folder, repo="user/model", *options, **environment):
     return client(PUSH.format(folder=str(folder), repo=repo, options=list(options)), **environment)
 
 
-def test_one_commit_holds_model_processor_space_card_and_code(hub, client, model_folder, repository):
+def test_one_commit_holds_model_processor_space_card_and_code(hub, client, model_folder):
     done = push(client, model_folder)
     assert done.returncode == 0, done.stderr
     assert hub.repos["user/model"].history[1:] == [("main", "Upload ProLab model")]
@@ -33,10 +34,8 @@ def test_one_commit_holds_model_processor_space_card_and_code(hub, client, model
     expected = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
     assert expected | {"property_space.json", "property_space.safetensors"} <= set(files)
     assert not [name for name in files if "training_state" in name or name.endswith((".pt", ".jsonl"))]
-    code = {name for name in files if name.endswith(".py")}
-    source = repository / "prolab_hf" / "model"
-    assert code <= {path.name for path in source.glob("*.py")}
-    assert all(files[name] == (source / name).read_bytes() for name in code)
+    code = {name: data.decode() for name, data in files.items() if name.endswith(".py")}
+    assert code == {f"{name}.py": joined(name) for name in FILES}
     config = json.loads(files["config.json"])
     assert config["auto_map"]["AutoModelForSemanticSegmentation"].endswith(".ProLabForSemanticSegmentation")
 

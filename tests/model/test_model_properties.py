@@ -41,6 +41,7 @@ from prolab_hf import (
     ViTAdapterBackbone,
     ViTAdapterConfig,
 )
+from prolab_hf.remote_code import FILES, joined
 
 SELECTS_LAYERS = hasattr(transformers.backbone_utils, "selected_hidden_states")
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -517,6 +518,13 @@ def vit_adapter():
 
 FAMILIES["ViTAdapter"] = (vit_adapter, (64, 64))
 
+HEADS = {
+    "segformer": {"decoder": "segformer"},
+    "aspp": {"decoder": "aspp"},
+    "linear": {"decoder": "linear"},
+    "solved": {"decoder": "linear", "similarity": "linear_cosine", "unspoken_weight": 0.3},
+}
+
 WITHOUT_THE_PACKAGE = """
 import sys
 from pathlib import Path
@@ -555,26 +563,24 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
 """
 
 
-def test_as_remote_code_in_a_fresh_process(tmp_path, monkeypatch, repository):
+def test_as_remote_code_in_a_fresh_process(tmp_path, monkeypatch):
     for cls, auto_class in (
         (ProLabConfig, "AutoConfig"),
         (ProLabForSemanticSegmentation, "AutoModelForSemanticSegmentation"),
         (ProLabImageProcessorPil, "AutoImageProcessor"),
     ):
         monkeypatch.setattr(cls, "_auto_class", auto_class)
-    for name, (backbone, size) in FAMILIES.items():
-        model = make_model(backbone())
+    kinds = {**FAMILIES, **{name: (TestConvNext().backbone, (64, 64)) for name in HEADS}}
+    for name, (backbone, size) in kinds.items():
+        model = make_model(backbone(), **HEADS.get(name, {}))
         folder = tmp_path / "models" / name
         model.save_pretrained(folder)
         processor = ProLabImageProcessorPil.from_model_config(model.config, do_resize=False)
         processor.save_pretrained(folder)
-        source = repository / "prolab_hf" / "model"
-        shipped = {file.name: file.read_bytes() for file in folder.glob("*.py")}
+        shipped = {file.stem: file.read_text("utf-8") for file in folder.glob("*.py")}
         # The other image processor is shipped by its own backend.
-        assert {*shipped, "__init__.py", "image_processing_prolab.py"} == {
-            f.name for f in source.glob("*.py")
-        }
-        assert all(data == (source / file).read_bytes() for file, data in shipped.items())
+        assert {*shipped, "image_processing_prolab"} == set(FILES)
+        assert all(text == joined(name) for name, text in shipped.items())
         image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
         inputs = processor(images=image, return_tensors="pt")
         with torch.no_grad():

@@ -20,7 +20,7 @@ from benchmarks.study.bundled_models import everyday
 from benchmarks.study.records import Table, Value
 from prolab_hf import ProLabForSemanticSegmentation
 from prolab_hf.bundled_models import bundled_model_folder
-from prolab_hf.model.closed_form_prolab import class_rows
+from prolab_hf.model.closed_form_prolab import class_rows_of
 
 BLOCK = 16
 SHARES = (0.1, 0.2, 0.4)
@@ -49,7 +49,7 @@ class Segment:
         means[self.winner] = -torch.inf
         self.rival = int(means.argmax())
         self.before = self.margin(scores)
-        unit = F.normalize(class_rows(model.config), dim=1)
+        unit = F.normalize(class_rows_of(model.config), dim=1)
         lead = (unit[self.winner] - unit[self.rival])[:, None, None]
         shares = properties / torch.linalg.vector_norm(properties, dim=0).clamp_min(1e-8) * lead
         strongest = shares[:, self.inside].mean(dim=1).topk(DECISIVE).indices
