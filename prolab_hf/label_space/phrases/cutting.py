@@ -20,7 +20,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     RELATIONS,
     Interval,
 )
-from prolab_hf.label_space.phrases.word_lists.nouns import COVERS, HEAD_ALIASES, MARKS, PLACE_OR_KIND
+from prolab_hf.label_space.phrases.word_lists.nouns import COVERS, FIXED_PARTS, HEAD_ALIASES, MARKS, PLACE_OR_KIND
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 
 _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
@@ -119,9 +119,19 @@ class _Cutter:
                 self.last.named.append(self.last.nouns[-1])
                 self.last.words += found
         else:
-            _add_values(self.last, found, self._with_inner(found, values))
+            _add_values(self.last, found, self._with_inner(found, values), self._adjective_first(found))
         if found[-1] == "than":
             self.parts.append(Fragment(landmark=True, main=False))
+
+    def _adjective_first(self, found: list[str]) -> bool:
+        """Whether an entry of two words is an adjective of the lists and a part: "hard seat", "painted wall"."""
+        entries = self.lexicon.entries
+        return (
+            len(found) == 2
+            and found[0] not in CLOSING
+            and (found[0],) in entries
+            and found[1] in FIXED_PARTS
+        )
 
     def _with_inner(self, found: list[str], values: list[Value]) -> list[Value]:
         """Values of an entry and of the words in it: "dome shape" is also a shape. The entry's own go first."""
@@ -232,7 +242,9 @@ class _Cutter:
         part.linked = word in ("is", "are")
 
 
-def _add_values(part: Fragment, found: list[str], values: list[Value]) -> None:
+def _add_values(
+    part: Fragment, found: list[str], values: list[Value], adjective_first: bool = False
+) -> None:
     # "dark blue": the shade belongs to the color after it.
     color = next((value for dimension, value in values if dimension == "colour"), None)
     if color is not None and part.words and part.words[-1] in _SHADES:
@@ -254,7 +266,10 @@ def _add_values(part: Fragment, found: list[str], values: list[Value]) -> None:
     if len(found) == 1:
         is_noun = last in COVERS or (bool(dimensions) and dimensions <= PLACE_OR_KIND)
     else:
-        is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and len(found) == 2 and last not in MARKS
+        is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and last not in MARKS
+        is_noun = is_noun and not any(word in LANDMARK for word in found)  # "fits in one hand"
+        # "calm water", "hard seat": an adjective before a noun that says nothing alone.
+        is_noun = is_noun or (len(found) == 2 and adjective_first)
     if is_noun:
         part.nouns.append(last)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from prolab_hf.label_space.phrases.cutting import cut
 from prolab_hf.label_space.phrases.fragments import SELF, Fragment, bases, head_of
 from prolab_hf.label_space.phrases.lexicon import Lexicon, implied_values, stems_of
+from prolab_hf.label_space.phrases.slots import slots_of
 from prolab_hf.label_space.phrases.word_lists.function_words import (
     ABSENT,
     GROUPS,
@@ -62,6 +63,8 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
     """
     words = list(stems_of(phrase))
     claims = Claims()
+    # "with or without a lid" says nothing of a lid.
+    words = [*words[: _undecided(words)]]
     # "legs cannot be seen": no legs.
     for ending in ABSENT:
         if len(words) > len(ending) and tuple(words[-len(ending) :]) == ending:
@@ -81,6 +84,8 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
         for member in [*waiting, part]:
             _claim(claims, member, head, whole, subject)
         waiting = []
+    for slot, fillings in slots_of(phrase, words, lexicon).items():
+        claims.values.setdefault((slot, SELF), set()).update(fillings)
     for (dimension, _), given in claims.values.items():
         # "pattern of stripes" says stripes: what a more special value implies is left out.
         implied = {item for value in given for item in implied_values(dimension, value)}
@@ -143,6 +148,14 @@ def _owner(part: Fragment, head: str, dimension: str) -> str:
     if head in COVERS and (dimension in SKIN_DEEP or dimension.startswith("shade")):
         return SELF
     return head
+
+
+def _undecided(words: list[str]) -> int:
+    """Where a phrase leaves open whether it has something; its length if nowhere."""
+    for at in range(len(words) - 2):
+        if words[at : at + 3] in (["with", "or", "without"], ["has", "or", "lacks"]):
+            return at
+    return len(words)
 
 
 def _without(word: str) -> str | None:

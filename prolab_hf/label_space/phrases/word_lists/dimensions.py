@@ -10,6 +10,7 @@ from prolab_hf.label_space.phrases.word_lists.kinds import KINDS
 from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
 from prolab_hf.label_space.phrases.word_lists.opposites import OPPOSITES
 from prolab_hf.label_space.phrases.word_lists.places import PLACES
+from prolab_hf.label_space.phrases.word_lists.slots import IMPLIED_FILLINGS
 from prolab_hf.label_space.phrases.word_lists.states import STATES
 
 DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES | KINDS | OPPOSITES
@@ -59,6 +60,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "hexagon": "angular",
         "octagon": "angular",
         "star": "angular",
+        "branched": "angular irregular elongated",
     },
     "pattern": {
         "stripes": "patterned",
@@ -114,6 +116,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "underground": "station",
     },
     "posture": {"riding": "sitting", "climbing": "standing"},
+    **IMPLIED_FILLINGS,
 }
 
 # Values that one thing may have at once although neither implies the other.

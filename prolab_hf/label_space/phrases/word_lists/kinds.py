@@ -185,7 +185,7 @@ KINDS: dict[str, dict[str, str]] = {
         "covered with crop|planted with crop|covered with green crop|cropped field",
         "water": "open water|"
         "flooded|under water|covered with water|waterlogged|inundated",
-        "ice": "ice covered|frozen over|covered with ice|iced over",
+        "ice": "frozen lake|frozen river|frozen pond|frozen sea|ice covered|frozen over|covered with ice|iced over",
         "sand": "sandy|sand covered|covered with sand",
         "stones": "stony|rocky|gravelly|covered with stone|pebbly|stone covered",
         "moss": "mossy|moss covered|covered with moss|overgrown with moss",
@@ -200,7 +200,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "waves": {
         "calm": "calm|calm water|still water|glassy water|smooth water|mirror like water|flat water|calm sea",
-        "rough": "choppy|choppy water|with wave|rough water|wavy water|rough sea|rippling|foaming|turbulent"
+        "rough": "rough wave|big wave|large wave|foamy wave|choppy wave|surf|choppy|choppy water|with wave|rough water|wavy water|rough sea|rippling|foaming|turbulent"
         "|churning|white water"
         "|breaking wave|stormy sea|high wave",
     },
@@ -240,7 +240,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "support kind": {
         "hanging": "suspended|dangling|suspended from|hanging from",
-        "standing": "floor standing|on leg|standing on floor|standing on leg|on tripod|standing on ground"
+        "standing": "freestanding|free standing|standing on|floor standing|on leg|standing on floor|standing on leg|on tripod|standing on ground"
         "|standing on counter",
         "wall": "wall mounted|fixed to wall|attached to wall|mounted on wall|bolted to wall|wall hung",
         "lying": "lying|laid down|lying on ground|lying on table",
@@ -279,7 +279,7 @@ KINDS: dict[str, dict[str, str]] = {
         "religious": "religious|for worship|sacred",
     },
     "gathering": {
-        "alone": "alone|solitary|on its own|by itself|lone|lives alone|isolated",
+        "alone": "singly|one by one|individually|alone|solitary|on its own|by itself|lone|lives alone|isolated",
         "together": "in group|in herd|in flock|in crowd|together with others|in pack|in swarm|lives in group"
         "|in school"
         "|in line|in cluster|in row|in colony",
@@ -305,6 +305,21 @@ KINDS: dict[str, dict[str, str]] = {
         "rolling": "roller door|roller shutter|roll up door",
         "folding": "folding door|accordion door",
     },
+    "fruit kind": {
+        "pods": "pod|seed pod|bean pod",
+        "berries": "berry",
+        "nuts": "nut|acorn",
+        "capsules": "capsule|seed capsule",
+        "cones": "pine cone|seed cone|fir cone",
+    },
+    "decks": {
+        "one": "single decker|single deck",
+        "two": "double decker|two decker|two deck|double deck",
+    },
+    "leaf build": {
+        "simple": "simple leaf|undivided leaf",
+        "compound": "compound leaf|divided leaf|leaf of many leaflet",
+    },
     "leaf arrangement": {
         "opposite": "opposite leaf|leaf in pair|paired leaf",
         "alternate": "alternate leaf|alternating leaf",
@@ -320,7 +335,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "level of surface": {
         "raised": "raised|elevated|on stilt|stilted|embossed",
-        "sunken": "sunken|recessed|flush|embedded|countersunk|dropped|dug in|engraved",
+        "sunken": "flat against|level with|flush with|sunken|recessed|flush|embedded|countersunk|dropped|dug in|engraved",
     },
     "playing": {
         "plucked": "plucked|plucked string|strummed",

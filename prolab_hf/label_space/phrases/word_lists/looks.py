@@ -159,6 +159,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "octagon": "octagon|octagonal|eight sided|polygon|polygonal",
         "star": "star|star shaped",
         "heart": "heart shaped|in shape of heart|heart shape",
+        "branched": "branching|branched|tree like|antler like|many branched",
         "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless|spiky outline|lobed"
         "|lobulated|ragged edge|crooked outline|lopsided|amorphous|ill shaped",
         "elongated": "elongated|elongate|long and thin|long and narrow|long and slim|long slender|long thin"
@@ -173,6 +174,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "erect": "erect|upright|standing up|perked",
         "pointed": "pointed|pointy|sharp|tapering to point|spiky|spiked|peaked|sharp pointed|pitched|gabled"
         "|pricked|tapered|needle sharp|barbed|jagged point",
+        "cross": "cross shaped|cruciform|plus shaped",
         "blunt": "blunt|rounded end|rounded|round end|rounded tip|dull point|domed|dome shape|stubby tip"
         "|squared off|snub",
         "flat": "flat",
@@ -309,6 +311,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "ice": "ice|icy|made of ice",
         "water": "liquid|fluid",
         "wax": "wax",
+        "pearl": "pearl|mother of pearl",
         "foam": "foam|lather",
     },
     "covering": {
@@ -352,9 +355,9 @@ LOOKS: dict[str, dict[str, str]] = {
         "asymmetric": "asymmetric|asymmetrical|lopsided|unbalanced|one sided",
     },
     "regularity": {
-        "regular": "regular|evenly spaced|even spacing|orderly row|uniform spacing|in regular order"
+        "regular": "planted in row|arranged in row|set in row|in straight row|in even row|lined up|regular|evenly spaced|even spacing|orderly row|uniform spacing|in regular order"
         "|neatly arranged|in neat row",
-        "irregular": "irregular|unevenly spaced|random|randomly placed|disordered|haphazard|scattered about"
+        "irregular": "irregular|scattered randomly|unevenly spaced|random|randomly placed|disordered|haphazard|scattered about"
         "|scattered at random|in disorder|jumbled",
     },
     "continuity": {

@@ -56,7 +56,7 @@ THINGS = {
         "kettle tank "
         "bin glassware beaker flask vial tub container box crate chest carton case packet parcel package bag "
         "sack pouch",
-        "rod": "rod pole post pillar column tube pipe needle cylinder",
+        "rod": "bollard stake mast rod pole post pillar column tube pipe needle cylinder",
         "cord": "rope cord cable wire string chain thread",
         "disc": "disc disk ring ball sphere globe",
         "seat": "chair stool bench sofa couch armchair",
@@ -82,16 +82,19 @@ THINGS = {
 # Marks on a thing: they make its pattern, but their colour and width are their own.
 MARKS = {
     word: group.split()[0]
-    for group in ("stripe band streak bar", "spot dot speckle freckle", "patch blotch")
+    for group in ("stripe band streak bar line marking", "spot dot speckle freckle", "patch blotch")
     for word in group.split()
 }
 
+# Parts that stand behind an adjective in entries of the lists ("hard seat", "painted wall").
+FIXED_PARTS = _set("seat wall lid handle blade crust stem cap frame wheel tyre")
+
 # Coverings whose colour and pattern are the animal's own, while their length and thickness are not.
-COVERS = frozenset({"fur", "feather", "scale", "plumage", "shell"})
+COVERS = frozenset({"fur", "feather", "scale", "plumage", "shell", "skin", "rind"})
 SKIN_DEEP = frozenset({"colour", "tone", "pattern"})
 
 # Words that say where something is, or what, and are things with looks of their own: "straight roads".
-PLACE_OR_KIND = frozenset({"locale", "kind", "support", "fastening"})
+PLACE_OR_KIND = frozenset({"fruit kind", "locale", "kind", "support", "fastening"})
 # Where a part of a thing sits.
 SEATS = frozenset({"side", "front", "level", "layer"})
 
@@ -102,7 +105,7 @@ _SAME_PART = (
     "beak bill",
     "tip end point",
     "edge border rim margin",
-    "stripe band streak line",
+    "stripe band streak line marking",
     "spot dot speckle",
     "bar slat",
     "leaf foliage leaflet frond",

@@ -2,7 +2,7 @@
 
 # Sides are parted by " / ", words of one side by "|".
 _OPPOSITES = (
-    "powered by cord|mains powered|wired|corded|with cable|with cord / wireless|cordless|battery powered"
+    "plugged into mains|plugged into wall|plugged in|with plug|powered by cord|mains powered|wired|corded|with cable|with cord / wireless|cordless|battery powered"
     "|without cable",
     "lined|ruled|squared paper / blank|unlined|unruled",
     "polished|mirror polished / hammered|rough hewn|unpolished|chiselled|hewn",
@@ -35,6 +35,8 @@ _OPPOSITES = (
     "benign / malignant|cancerous",
     "acute / chronic",
     "open fracture|fractured|broken / intact|unbroken",
+    "full face|full face helmet / open face|open face helmet / half shell",
+    "single ended / double ended",
     "lidded|with lid|capped|corked / lidless|uncapped|without lid|uncorked",
     "framed|in frame / frameless|unframed|without frame",
     "knotted|tied|tied up / untied|unknotted",

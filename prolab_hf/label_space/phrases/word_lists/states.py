@@ -43,7 +43,7 @@ STATES: dict[str, dict[str, str]] = {
     "filling": {
         "full": "full|filled|stuffed|loaded|filled up|brimming|overflowing|occupied|fully loaded|laden"
         "|stocked|crammed|stuffed full|bulging full",
-        "empty": "empty|unfilled|vacant|nothing on it|nothing in it|unoccupied|unloaded|hollowed out|emptied"
+        "empty": "drained|empty|unfilled|vacant|nothing on it|nothing in it|unoccupied|unloaded|hollowed out|emptied"
         "|bare inside|with nothing in it|cleared|blank|depleted|unused seat",
         "half full": "half full|half empty|partly filled|half filled",
     },
@@ -57,7 +57,7 @@ STATES: dict[str, dict[str, str]] = {
         "moving": "moving|in motion|driving|flowing|rolling|speeding|in traffic|driving past|rotating|spinning"
         "|sailing|under way|cruising|in flight|swaying|travelling|traveling|rushing|being driven"
         "|galloping|trotting|crashing",
-        "still": "still|stationary|parked|motionless|at rest|stopped|immobile|calm|stagnant|standing still"
+        "still": "at anchor|at berth|still|stationary|parked|motionless|at rest|stopped|immobile|calm|stagnant|standing still"
         "|anchored|moored|docked|waiting|at standstill|resting|halted|frozen in place|not moving"
         "|tied up|stalled|unmoving|static",
     },
@@ -228,7 +228,7 @@ STATES: dict[str, dict[str, str]] = {
     },
     "attachment": {
         "attached": "attached|fixed|mounted|fastened|firmly fixed|built in|permanent|bolted down|connected|joined",
-        "free": "detached|removable|portable|movable|mobile|disconnected|unattached|free standing|separate"
+        "free": "freely|swimming freely|free swimming|floating freely|drifting freely|detached|removable|portable|movable|mobile|disconnected|unattached|free standing|separate"
         "|temporary",
     },
     "assembly": {
