@@ -3,7 +3,7 @@
 # fmt: off
 KINDS: dict[str, dict[str, str]] = {
     "fastening": {
-        "zip": "zip|zipper|zip fastening|zip up|zippered",
+        "zip": "zipped|zip|zipper|zip fastening|zip up|zippered",
         "buttons": "button|buttoned|button fastening|button up|button down",
         "laces": "lace up|laced|shoelace|laces|lace up front",
         "velcro": "velcro|hook and loop|velcro strap",
@@ -145,7 +145,7 @@ KINDS: dict[str, dict[str, str]] = {
         "gel": "jelly like|gelatinous|gel like|wobbly jelly",
     },
     "bite": {
-        "creamy": "creamy texture|smooth creamy|creamy smooth|creamy inside|velvety texture|silky texture"
+        "creamy": "creamy|creamy texture|smooth creamy|creamy smooth|creamy inside|velvety texture|silky texture"
         "|creamy consistency"
         "|smooth creamy texture|creamy sauce|smooth sauce",
         "crunchy": "crunchy|crispy|crisp|crunchy texture|crispy texture|brittle|crackling",
@@ -188,6 +188,7 @@ KINDS: dict[str, dict[str, str]] = {
         "ice": "frozen lake|frozen river|frozen pond|frozen sea|ice covered|frozen over|covered with ice|iced over",
         "sand": "sandy|sand covered|covered with sand",
         "stones": "stony|rocky|gravelly|covered with stone|pebbly|stone covered",
+        "mud": "muddy|mud covered|covered with mud",
         "moss": "mossy|moss covered|covered with moss|overgrown with moss",
         "leaves": "leaf covered|covered with leaf|littered with leaf|covered in leaf",
         "paving": "paved",

@@ -97,6 +97,10 @@ LOOKS: dict[str, dict[str, str]] = {
         "|high heel|sky high|tall as house|many metre high|many meter high|head high|towering above"
         "|taller than wide",
     },
+    "stature": {
+        "tall": "tall|high|towering",
+        "short": "short|short height",
+    },
     "width": {
         "narrow": "narrow|narrower|slim|slender|thin|thinner|skinny|fine line|thinly|narrowly|needle like"
         "|needle shaped|hair thin|slimline|paper thin|lean|skinny build|tapered thin|wafer thin"
@@ -191,7 +195,7 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "relief": {
         "flat": "flat|level|plane|planar|flattened|flattish|smooth flat|even ground",
-        "uneven": "uneven|hilly|bumpy|domed|bulging|rugged|undulating|mountainous|steep|undulated|rolling|lumpy"
+        "uneven": "raised|protruding|uneven|hilly|bumpy|domed|bulging|rugged|undulating|mountainous|steep|undulated|rolling|lumpy"
         "|stepped|craggy|humpy|pitted|potholed|corrugated|wavy",
     },
     "surface": {
@@ -199,7 +203,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "waxy|leathery|sleek|flawless surface|"
         "smooth|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "dimpled|studded|cleated|hammered|"
+        "rough": "crumpled|creased|scarred|threaded|cobbled|dimpled|studded|cleated|hammered|"
         "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
         "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
@@ -236,7 +240,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "shiny": "shiny|glossy|reflective|gleaming|glistening|polished|lustrous|sparkling|mirror like"
         "|reflects light|glittering|glinting|mirrored|shimmering|waxy|glazed|highly polished|sheen"
         "|specular|brilliant|varnished",
-        "matte": "velvety matte|flat finish|"
+        "matte": "rusty|velvety matte|flat finish|"
         "matte|matt|dull|non reflective|lustreless|unpolished|lacklustre|flat paint|chalky|tarnished"
         "|satinless",
     },
@@ -250,7 +254,7 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "transparency": {
         "transparent": "transparent|clear|see through|translucent|crystal clear|glass clear|sheer|limpid",
-        "opaque": "opaque|dark glass|frosted|non transparent|clouded|nontransparent|non see through|blacked out"
+        "opaque": "cloudy|opaque|dark glass|frosted|non transparent|clouded|nontransparent|non see through|blacked out"
         "|solid coloured|tinted|milky",
     },
     "making": {
@@ -337,7 +341,7 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "sharpness": {
         "sharp": "sharp|sharp edged|keen|razor sharp|knife edged|pointed edge|sharpened|clear cut",
-        "blunt": "blunt|dulled|rounded off|dull edge|dull blade|not sharp|blunted",
+        "blunt": "dull|blunt|dulled|rounded off|dull edge|dull blade|not sharp|blunted",
     },
     "bulge": {
         "convex": "convex|bulging outward|protruding|sticking out",
@@ -361,7 +365,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "|scattered at random|in disorder|jumbled",
     },
     "continuity": {
-        "solid": "solid line|continuous|unbroken line|uninterrupted|seamless",
+        "solid": "solid|solid line|continuous|unbroken line|uninterrupted|seamless",
         "broken": "dashed|dotted line|broken line|interrupted|discontinuous|segmented line|with gaps",
     },
     "measure": {
@@ -372,7 +376,7 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "form": {
         "flat": "flat|flattened|sheet like|leaf like body",
-        "bulky": "sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed"
+        "bulky": "tubular|tube shaped|sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed"
         "|bulging|round body|rounded body|three dimensional",
     },
 }

@@ -27,7 +27,7 @@ PLACES: dict[str, dict[str, str]] = {
         "back": "behind|rear|at back|back side|seen from behind|rear view",
     },
     "nearness": {
-        "near": "foreground|near camera|close to camera|close up|near viewer|close to viewer|nearby in scene"
+        "near": "nearby|foreground|near camera|close to camera|close up|near viewer|close to viewer|nearby in scene"
         "|in close range|close by|near coast|near sea|right beside camera|up close",
         "far": "background|far|far away|distant|in distance|far off|on horizon|far from|remote"
         "|off in distance|miles away|faraway",
@@ -125,7 +125,7 @@ PLACES: dict[str, dict[str, str]] = {
     "orientation": {
         "vertical": "vertical|upright|run up and down|standing up|from top to bottom|perpendicular|stand on end"
         "|up and down|standing on end|plumb",
-        "horizontal": "horizontal|lie flat|lying flat|level|lying down|laid flat|run from side to side"
+        "horizontal": "prone|horizontal|lie flat|lying flat|level|lying down|laid flat|run from side to side"
         "|lie on ground|sideways flat|lying on its side|lie on its side|lying",
         "sloped": "diagonal|slanted|slanting|tilted|leaning|sloping|slope|steep|inclined|oblique",
     },
@@ -141,7 +141,7 @@ PLACES: dict[str, dict[str, str]] = {
     },
     "daytime": {
         "twilight": "dusk|dawn|sunset|sunrise|twilight|at dusk|at dawn",
-        "day": "midday sun|bright sun|sunshine|blazing sun|"
+        "day": "day|midday sun|bright sun|sunshine|blazing sun|"
         "daytime|by day|daylight|in day|at noon|sunlit|in sunlight|in sunshine|in broad daylight"
         "|midday|during day|noon|sunny|daytime scene|lit by sun",
         "night": "moonlight|moonlit|in moonlight|night sky|"
@@ -159,7 +159,7 @@ PLACES: dict[str, dict[str, str]] = {
     "crowding": {
         "crowded": "crowded|busy|bustling|full of people|packed with people|overcrowded|teeming|busy street"
         "|many people|lively|populated",
-        "deserted": "deserted|lonely|abandoned|empty of people|without people|nobody around|uninhabited"
+        "deserted": "empty|deserted|lonely|abandoned|empty of people|without people|nobody around|uninhabited"
         "|no one around|unpopulated|quiet street|desolate|no people",
     },
     "access": {
@@ -167,7 +167,8 @@ PLACES: dict[str, dict[str, str]] = {
         "public": "public|open to public|publicly owned|shared by all|communal",
     },
     "part of body worn": {
-        "head": "on head|over head",
+        "trunk": "worn on body|on torso|around body|on chest",
+        "head": "worn on head|on head|over head",
         "neck": "worn around neck|at neck|"
         "around neck",
         "wrist": "worn on wrist|worn around wrist|"
@@ -207,8 +208,8 @@ PLACES: dict[str, dict[str, str]] = {
         "lower": "lower|lowermost|bottom|bottommost",
     },
     "layer": {
-        "inner": "inner|inside part|interior side|internal|innermost",
-        "outer": "outer|external|outermost|exterior side",
+        "inner": "interior|inner|inside part|interior side|internal|innermost",
+        "outer": "exterior|outer|external|outermost|exterior side",
     },
     "direction": {
         "up": "upward|upwards|uphill|ascending|pointing up|rising|climbing up|turned up",

@@ -149,7 +149,6 @@ GROUPS_OF_FILLINGS: dict[str, str] = {
     "electricity": "battery mains socket electric electrical power current",
     "engine": "motor",
     "muscle": "hand foot pedal person",
-    "body": "bone flesh muscle skin tissue",
     "container": "bag box",
 }  # fmt: skip
 

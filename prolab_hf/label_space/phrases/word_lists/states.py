@@ -76,7 +76,7 @@ STATES: dict[str, dict[str, str]] = {
         "walking": "walking|walk|pedestrian walking|strolling|hiking|on foot|marching",
         "running": "running|sprinting|who run|jogging|galloping|run|racing on foot",
         "jumping": "jumping|leaping",
-        "lying": "lying down|sleeping|asleep|lying person|lie down|reclining|lying on back|stretched out|prone"
+        "lying": "lying|lying down|sleeping|asleep|lying person|lie down|reclining|lying on back|stretched out|prone"
         "|resting on ground",
         "flying": "fly|flies|airborne|flapping|"
         "flying|in flight|soaring|hovering|gliding",
@@ -144,7 +144,7 @@ STATES: dict[str, dict[str, str]] = {
         "|machine made|plastic imitation|constructed",
     },
     "ornament": {
-        "simple": "simple|undecorated|unadorned|plain looking|minimalist|unornamented|bare looking"
+        "simple": "plain|simple|undecorated|unadorned|plain looking|minimalist|unornamented|bare looking"
         "|no decoration|without decoration|austere|sober",
         "ornate": "ornate|ornamental|richly decorated|decorated|elaborate|richly ornamented|carved|lavish|fancy"
         "|embellished|intricate|with decoration|decorative",
@@ -228,7 +228,7 @@ STATES: dict[str, dict[str, str]] = {
     },
     "attachment": {
         "attached": "attached|fixed|mounted|fastened|firmly fixed|built in|permanent|bolted down|connected|joined",
-        "free": "freely|swimming freely|free swimming|floating freely|drifting freely|detached|removable|portable|movable|mobile|disconnected|unattached|free standing|separate"
+        "free": "loose|freely|swimming freely|free swimming|floating freely|drifting freely|detached|removable|portable|movable|mobile|disconnected|unattached|free standing|separate"
         "|temporary",
     },
     "assembly": {
