@@ -20,7 +20,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     RELATIONS,
     Interval,
 )
-from prolab_hf.label_space.phrases.word_lists.nouns import COVERS, FIXED_PARTS, HEAD_ALIASES, MARKS, PLACE_OR_KIND
+from prolab_hf.label_space.phrases.word_lists.nouns import COLOUR_NOUNS, COVERS, FIXED_PARTS, HEAD_ALIASES, MARKS, PLACE_OR_KIND
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 
 _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
@@ -118,8 +118,12 @@ class _Cutter:
                 self.last.nouns.append(JOINED.get(tuple(found), found[-1]))
                 self.last.named.append(self.last.nouns[-1])
                 self.last.words += found
+        elif len(found) == 1 and self.word in COLOUR_NOUNS and self.last.latest_colour:
+            self._plain_word()  # "green olives", "red rose"
         else:
             _add_values(self.last, found, self._with_inner(found, values), self._adjective_first(found))
+            if found[0] in LANDMARK:
+                self.last.own += values
         if found[-1] == "than":
             self.parts.append(Fragment(landmark=True, main=False))
 
@@ -165,7 +169,7 @@ class _Cutter:
             part.words.append(word)
         elif related := self.lexicon.related(word):
             _add_values(part, [word], related)
-        elif follows == "like" and word not in CLOSING | ARTICLES:
+        elif follows == "like" and word not in CLOSING | ARTICLES | {"shaped", "formed", "look", "looking"}:
             part.values.append(("likeness", word))  # "pen-like"
             part.words.append("like")
             return 2

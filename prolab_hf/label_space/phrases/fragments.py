@@ -30,6 +30,7 @@ class Fragment:
         main: Whether it is about the thing itself.
         linked: Whether its value follows its noun ("roof is flat").
         mark: The mark that it ends in, such as stripes.
+        own: Values of entries that begin with their preposition ("on a leash"): they are the thing's own.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -47,11 +48,17 @@ class Fragment:
     main: bool = True
     linked: bool = False
     mark: str = ""
+    own: list[Value] = field(default_factory=list)
 
     @property
     def says_something(self) -> bool:
         """Whether there is anything in it."""
         return bool(self.values or self.words or self.count or self.lacks)
+
+    @property
+    def latest_colour(self) -> bool:
+        """Whether its last word is a color."""
+        return bool(self.latest) and self.latest[0][0] == "colour"
 
     def take_back(self) -> None:
         """Turns the last noun or value into something that is missing: "cloud-free"."""

@@ -12,6 +12,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     NEGATING,
     NEUTRAL,
 )
+from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
 from prolab_hf.label_space.phrases.wording import tokens_of
 
 Value = tuple[str, str]
@@ -115,7 +116,7 @@ def implied_values(dimension: str, value: str) -> frozenset[str]:
         dimension: The dimension.
         value: One of its values.
     """
-    table = IMPLIED.get(dimension, {})
+    table = IMPLIED.get(dimension) or (FILLING_KINDS if " " in dimension else {})
     found: set[str] = set()
     todo = [value]
     while todo:

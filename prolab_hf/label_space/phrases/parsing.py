@@ -21,9 +21,11 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     Interval,
 )
 from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
-from prolab_hf.label_space.phrases.word_lists.nouns import COVERS, PLACE_OR_KIND, SEATS, SKIN_DEEP, THINGS
+from prolab_hf.label_space.phrases.word_lists.nouns import COLOUR_NOUNS, COVERS, PLACE_OR_KIND, SEATS, SELF_NOUNS, SKIN_DEEP, THINGS
 from prolab_hf.label_space.phrases.wording import stem
 
+# Endings of adjectives: "leafy", "tropical", "wheeled".
+_ADJECTIVE_ENDINGS = ("y", "ous", "ful", "less", "ed", "ing", "ish", "ive", "ly", "able", "ible")
 # "cut into square shapes", "in many colors"
 _FORMS = (["shape"], ["form"], ["colour"], ["pattern"])
 
@@ -113,6 +115,9 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
         if counted == SELF and part.nouns and part.nouns[-1] in THINGS:
             counted = part.nouns[-1]
         claims.counts.setdefault(counted, set()).update(part.count)
+    sort = _sort(part, head)
+    if sort is not None:
+        claims.values.setdefault((f"kind of {sort[1]}", SELF), set()).add(sort[0])
     if not part.landmark:
         claims.has |= {word for word in part.words if not _without(word) and word not in LACKED}
         claims.has |= {base for word in part.words for base in bases(word)}
@@ -121,19 +126,34 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
             claims.nouns += part.named
 
 
+def _sort(part: Fragment, head: str) -> tuple[str, str] | None:
+    """A noun before a noun, as in "tomato sauce": what kind of sauce it is; nothing where the lists know the word."""
+    named = not part.values or (bool(part.words) and part.words[0] in COLOUR_NOUNS)
+    if part.landmark or not named or part.count or len(part.words) != 2 or part.words[-1:] != part.nouns[-1:]:
+        return None
+    kind, noun = part.words
+    if (len(kind) > 3 and kind.endswith(_ADJECTIVE_ENDINGS)) or kind in SELF_NOUNS or kind in GROUPS or noun in GROUPS:
+        return None
+    if noun in SELF_NOUNS and noun not in ("style", "structure"):
+        return None
+    return kind, THINGS.get(noun, noun if head == SELF else head)
+
+
 def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[str], subject: str) -> None:
     thing = THINGS.get(part.nouns[-1]) if part.nouns and head == SELF else None
     others = {dimension for dimension, _ in part.values} - PLACE_OR_KIND
     for dimension, value in part.values:
         if dimension == "locale" and others and not part.landmark and thing is not None:
             continue  # "straight roads": the roads are no place here
-        if (dimension, value) == ("ends", "hanging") and head == SELF:
-            continue  # "hanging ears" lie close, a hanging lamp has no such ends
+        if (dimension, value) in (("ends", "hanging"), ("ends", "round")) and head == SELF:
+            continue  # "hanging ears" lie close, a hanging lamp has no such ends; nor has a round disc
         if dimension in SEATS and part.landmark:
             claims.values.setdefault((dimension, subject), set()).add(value)
         elif dimension in whole:
             if not part.near or dimension == "nearness":
                 claims.values.setdefault((dimension, SELF), set()).add(value)
+        elif (dimension, value) in part.own:
+            claims.values.setdefault((dimension, SELF), set()).add(value)
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
             owner = _owner(part, head, dimension)
             claims.values.setdefault((dimension, owner), set()).add(value)

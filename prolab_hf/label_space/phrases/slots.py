@@ -25,6 +25,10 @@ _JOINS = frozenset({"or", "and", ","})
 _EMPTY = frozenset({"thing", "something", "item", "object", "stuff", "way", "lot", "part", "piece", "kind", "it"})
 _PURPOSE = frozenset({"used", "designed", "meant", "made", "intended", "suited", "suitable", "built", "use"})
 _INSTRUMENTS = frozenset({"tool", "device", "machine", "equipment", "utensil", "instrument", "implement"})
+_PARTICIPLES = frozenset({"worn", "eaten", "grown", "driven", "drawn", "blown", "hung", "sold", "bound", "woven"})
+_PREPOSITIONS = frozenset({"with", "by", "on", "from", "to", "into"})
+# "Used by", "seen on", "based on" may be followed by more than one thing at once.
+_VAGUE = frozenset({"used", "located", "placed", "based", "related", "needed", "surrounded", "joined", "decorated"})
 _PEOPLE = frozenset({"person", "man", "woman", "child", "one", "you", "animal"})
 
 
@@ -44,12 +48,20 @@ def slots_of(phrase: str, words: list[str], lexicon: Lexicon) -> dict[str, set[s
     found: dict[str, set[str]] = {}
     for at, word in enumerate(words):
         follows = words[at + 1] if at + 1 < len(words) else ""
-        slot = PHRASE_SLOTS.get((word, follows))
+        slot = PHRASE_SLOTS.get((word, follows)) or _frame(word, follows)
         if slot is not None:
             _fill(found, slot, words[at + 2 :], lexicon)
+    if words[-2:] == ["on", "top"]:
+        _fill(found, "topping", words[:-2], lexicon)  # "sugar on top"
     _verb_slot(found, phrase.lower(), words, lexicon)
     _use(found, words, lexicon)
     return {slot: fillings for slot, fillings in found.items() if fillings}
+
+
+def _frame(word: str, follows: str) -> str | None:
+    """ "Played with", "worn by": any participle and its preposition open a slot of their own."""
+    participle = (word.endswith("ed") and len(word) > 4) or word in _PARTICIPLES
+    return f"{word} {follows}" if participle and follows in _PREPOSITIONS and word not in _VAGUE else None
 
 
 def _verb_slot(found: dict[str, set[str]], phrase: str, words: list[str], lexicon: Lexicon) -> None:

@@ -254,7 +254,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "treatment": {
         "painted": "painted|repainted|coloured paint",
-        "bare": "unpainted|bare metal|bare wood|raw wood|untreated|unvarnished|natural wood",
+        "bare": "brushed|unpainted|bare metal|bare wood|raw wood|untreated|unvarnished|natural wood",
         "varnished": "varnished|lacquered|stained wood",
     },
     "writing": {
@@ -342,7 +342,7 @@ KINDS: dict[str, dict[str, str]] = {
         "plucked": "plucked|plucked string|strummed",
         "bowed": "played with bow|bowed",
         "blown": "blown|mouthpiece|wind instrument|blown into",
-        "struck": "struck|percussion|beaten with stick|hit with stick|drum head",
+        "struck": "played with stick|struck|percussion|beaten with stick|hit with stick|drum head",
         "keys": "keyboard|piano key|played by key",
     },
     "house position": {

@@ -136,9 +136,9 @@ LOOKS: dict[str, dict[str, str]] = {
         "zigzag": "zigzag|zig zag",
         "spiral": "spiral|helical|helix|spiral shaped|corkscrew",
         "curved": "streamlined|aerodynamic|"
-        "curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
+        "rounded shape|curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
         "|gently curved|bent|arched outline",
-        "round": "round|circular|circle|round outline|rounded shape|roundish|globe shaped outline",
+        "round": "round|circular|circle|round outline|roundish|globe shaped outline",
         "disc": "round flat|flat round|round and flat|flat and round|flat circular|"
         "disc|disk|round disc|flat round|plate shaped|coin shaped|saucer shaped|pancake shaped",
         "ring": "ring|ring shaped|hoop|donut shaped",
@@ -175,14 +175,15 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "ends": {
         "hooked": "hooked|curved like hook",
-        "erect": "erect|upright|standing up|perked",
+        "erect": "prick|erect|upright|standing up|perked",
         "pointed": "pointed|pointy|sharp|tapering to point|spiky|spiked|peaked|sharp pointed|pitched|gabled"
         "|pricked|tapered|needle sharp|barbed|jagged point",
         "cross": "cross shaped|cruciform|plus shaped",
+        "round": "round",
         "blunt": "blunt|rounded end|rounded|round end|rounded tip|dull point|domed|dome shape|stubby tip"
         "|squared off|snub",
         "flat": "flat",
-        "hanging": "hanging|floppy|drooping|dangling|droopy|flopped|sagging|limp",
+        "hanging": "drop|lop|hanging|floppy|drooping|dangling|droopy|flopped|sagging|limp",
         "curved": "arched|curved",
         "forked": "forked|split|cleft|two pronged|swallow tail|notched",
         "square": "square ended|squared|square cut",
@@ -254,7 +255,7 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "transparency": {
         "transparent": "transparent|clear|see through|translucent|crystal clear|glass clear|sheer|limpid",
-        "opaque": "cloudy|opaque|dark glass|frosted|non transparent|clouded|nontransparent|non see through|blacked out"
+        "opaque": "stained glass|cloudy|opaque|dark glass|frosted|non transparent|clouded|nontransparent|non see through|blacked out"
         "|solid coloured|tinted|milky",
     },
     "making": {
@@ -272,8 +273,10 @@ LOOKS: dict[str, dict[str, str]] = {
         "wax candle": "candle wax",
         "cork": "cork",
         "ivory": "ivory carved|made of bone|made of antler",
-        "metal": "metal|metallic|sheet metal|wire|wire mesh|tin|zinc|lead metal|titanium|metal plated|alloy"
+        "metal": "metal|metallic|sheet metal|wire|wire mesh|zinc|lead metal|titanium|metal plated|alloy"
         "|foil|metal foil",
+        "gold": "gold|gold plated|made of gold",
+        "tin": "tin|tin plated|made of tin",
         "steel": "steel|stainless steel|chrome",
         "iron": "iron|wrought iron|cast iron",
         "brass": "brass",
@@ -297,7 +300,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "|polycarbonate|styrofoam|plexiglass|pvc coated|synthetic",
         "rubber": "rubber",
         "leather": "leather|suede",
-        "fabric": "fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece|mesh fabric"
+        "fabric": "plush|fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece|mesh fabric"
         "|cashmere|tarpaulin|carpet",
         "cotton": "cotton|denim|linen cloth",
         "wool": "wool|woollen|woolen",
@@ -336,7 +339,7 @@ LOOKS: dict[str, dict[str, str]] = {
     "weight": {
         "heavy": "heavy|weighty|ponderous|hefty|heavily built|massive weight|heavy duty|weighing tons"
         "|hard to lift",
-        "light": "lightweight|light to carry|light in weight|weightless|light load|light traffic|light rain"
+        "light": "light|lightweight|light to carry|light in weight|weightless|light load|light traffic|light rain"
         "|easy to lift|feather light|light as feather|featherweight|weighing little|light build",
     },
     "sharpness": {

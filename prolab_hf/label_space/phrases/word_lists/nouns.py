@@ -4,6 +4,8 @@
 these lists is a part of its own.
 """
 
+from prolab_hf.label_space.phrases.wording import stem
+
 
 def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
@@ -26,8 +28,10 @@ SELF_NOUNS = _set(
 # Whole things, by what may take each other's place: a value before one of them is the thing's own, but things of
 # different groups are not compared ("blue pool" and "green lawn" may be seen together).
 THINGS = {
-    word: group
+    stem(word): group
     for group, words in {
+        "fastener": "screw nail bolt rivet",
+        "rain": "rain drizzle downpour shower rainfall",
         "road": "road street avenue boulevard lane route track trail alley footpath walkway pathway path "
         "highway motorway pavement sidewalk carriageway runway",
         "ground": "ground soil earth dirt",
@@ -88,6 +92,12 @@ MARKS = {
 
 # Parts that stand behind an adjective in entries of the lists ("hard seat", "painted wall").
 FIXED_PARTS = _set("seat wall lid handle blade crust stem cap frame wheel tyre")
+
+# Things that lend their name to a colour.
+COLOUR_NOUNS = _set(
+    "cream chocolate olive lemon lime cherry plum coffee mint honey peach apricot salmon mustard rose violet lilac "
+    "lavender raven coral chestnut hazel tangerine aubergine"
+)
 
 # Coverings whose colour and pattern are the animal's own, while their length and thickness are not.
 COVERS = frozenset({"fur", "feather", "scale", "plumage", "shell", "skin", "rind"})

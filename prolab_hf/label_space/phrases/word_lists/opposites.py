@@ -4,7 +4,7 @@
 _OPPOSITES = (
     "plugged into mains|plugged into wall|plugged in|with plug|powered by cord|mains powered|wired|corded|with cable|with cord / wireless|cordless|battery powered"
     "|without cable",
-    "lined|ruled|squared paper / blank|unlined|unruled",
+    "lined|ruled / squared|squared paper|graph paper|dotted paper / blank|unlined|unruled",
     "polished|mirror polished / hammered|rough hewn|unpolished|chiselled|hewn",
     "spiral bound|ring bound|ring binding / glued|glued spine|perfect bound / stapled / sewn|stitched"
     "|sewn spine / loose sheet|loose"
@@ -90,7 +90,7 @@ _OPPOSITES = (
     "foaming|frothy|with foam|with froth|with head / without foam|no foam|flat",
     "leavened|risen|well risen|fluffy / flat|unleavened|collapsed|sunken",
     "canned|tinned|from tin|preserved|pickled|dried |frozen|smoked / fresh|freshly picked|raw",
-    "active / passive|inactive|idle",
+    "active / passive|inactive|idle / extinct|dormant",
     "busy / idle",
     "central / peripheral|marginal|at margin",
     "common|frequent / rare|uncommon|scarce",
@@ -137,6 +137,7 @@ _OPPOSITES = (
     "morning|in morning / evening|in evening / noon|midday|at noon",
     "crescent moon|crescent / full moon / half moon / new moon",
     "windy|strong wind|gusty|breezy|windswept / windless|calm air|no wind|still air",
+    "clear / overcast|clouded",
     "foggy|dense fog|fog|misty|hazy / clear air|good visibility|clear view|clear",
     "rain|falling rain|heavy rain|drizzle|rainfall / snow|falling snow|snowfall|snowflake / hail|hailstone",
     "vivid|bright|saturated|strong colour|intense colour|fresh paint"
@@ -212,7 +213,7 @@ _OPPOSITES = (
     "dark skinned|brown skin|dark skin / fair skinned|light skinned|pale skin|pale skinned",
     "blue eyed / brown eyed / green eyed / dark eyed",
     "muscular|athletic|brawny / weak|frail|puny / overweight|fat|obese|plump / thin|skinny|slim|slender",
-    "curly haired|curly|wavy|frizzy|permed / straight haired|straight|sleek|lank",
+    "curly haired|curly|wavy|frizzy|permed / straight haired|straight|smooth|sleek|lank",
     "straight edge|straight edged|smooth edge / wavy edge|scalloped|scalloped edge|lobed edge / jagged edge"
     "|serrated edge|toothed edge"
     "|ragged edge",

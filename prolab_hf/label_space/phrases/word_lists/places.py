@@ -23,8 +23,8 @@ PLACES: dict[str, dict[str, str]] = {
         "|right lane|rightmost|pointing right|turned right",
     },
     "front": {
-        "front": "in front of|in front|at front|front side|front view|seen from front|front",
-        "back": "behind|rear|at back|back side|seen from behind|rear view",
+        "front": "bow of ship|bow of boat|in front of|in front|at front|front side|front view|seen from front|front",
+        "back": "stern|stern of ship|behind|rear|at back|back side|seen from behind|rear view",
     },
     "nearness": {
         "near": "nearby|foreground|near camera|close to camera|close up|near viewer|close to viewer|nearby in scene"
@@ -96,13 +96,13 @@ PLACES: dict[str, dict[str, str]] = {
         "seat": "on chair|on sofa|on couch|on bench seat",
         "underground": "underground|below ground|under soil|in soil|buried",
         "tree": "on tree|on branch|on twig|in tree|hanging from tree",
-        "ground": "on ground|on floor|indoor floor|on road|on pavement|on grass|on earth|at ground level"
+        "ground": "floor lamp|on ground|on floor|indoor floor|on road|on pavement|on grass|on earth|at ground level"
         "|on carpet|crawl on ground|rooted in ground|on sand|at foot|on rug|on deck|lying on ground"
         "|lie on grass|on sidewalk",
         "wall": "on wall|into wall|to wall|in wall|against wall|hung on wall|wall bracket",
         "ceiling": "ceiling|from above|overhead|above everything|lamp above|pendant lamp above|from roof"
         "|hanging from roof|on ceiling|hang from ceiling|chandelier",
-        "table": "on table|on desk|on tabletop|into worktop|on worktop|on counter|on kitchen counter|on shelf"
+        "table": "desk lamp|table lamp|on table|on desk|on tabletop|into worktop|on worktop|on counter|on kitchen counter|on shelf"
         "|on bench|on plate|on tray|on kitchen table|on stove|on cooker|on top of table",
         "bed": "on bed",
         "water": "on water|float|floating|on surface of water|float on surface",

@@ -153,15 +153,18 @@ GROUPS_OF_FILLINGS: dict[str, str] = {
 }  # fmt: skip
 
 
-def _implied() -> dict[str, dict[str, str]]:
+def _kinds() -> dict[str, str]:
     groups: dict[str, list[str]] = {}
     for group, words in GROUPS_OF_FILLINGS.items():
         for word in words.split():
             groups.setdefault(word, []).append(group)
-    table = {word: " ".join(found) for word, found in groups.items()}
-    slots = {*VERB_SLOTS.values(), *PHRASE_SLOTS.values(), "used on"}
-    return {**dict.fromkeys(sorted(slots), table), "use": USE_IMPLIES}
+    return {word: " ".join(found) for word, found in groups.items()}
 
 
+# Filling -> the groups that it is in.
+FILLING_KINDS = _kinds()
 # Slot -> filling -> the fillings that it implies.
-IMPLIED_FILLINGS = _implied()
+IMPLIED_FILLINGS: dict[str, dict[str, str]] = {
+    **dict.fromkeys([*VERB_SLOTS.values(), *PHRASE_SLOTS.values(), "used on"], FILLING_KINDS),
+    "use": USE_IMPLIES,
+}

@@ -10,7 +10,7 @@ STATES: dict[str, dict[str, str]] = {
         "new": "new|newer|brand new|modern|recent|contemporary|newly built|unused|futuristic|newly planted"
         "|latest|state of art|up to date|just built|newly made|freshly painted|newly painted"
         "|high tech|newly laid",
-        "young": "seedling stage|newly hatched|fledgling|kitten like|adolescent|"
+        "young": "lamb|piglet|duckling|seedling stage|newly hatched|fledgling|kitten like|adolescent|"
         "young|younger|baby|juvenile|child|newborn|infant|youthful|sapling|calf|puppy|kitten|cub"
         "|chick|foal|teenage|teenager|toddler|immature|seedling|hatchling|kid",
     },
@@ -54,7 +54,7 @@ STATES: dict[str, dict[str, str]] = {
         "|dark lamp|out of order|idle|powered down|disconnected|not burning",
     },
     "motion": {
-        "moving": "moving|in motion|driving|flowing|rolling|speeding|in traffic|driving past|rotating|spinning"
+        "moving": "under sail|under full sail|moving|in motion|driving|flowing|rolling|speeding|in traffic|driving past|rotating|spinning"
         "|sailing|under way|cruising|in flight|swaying|travelling|traveling|rushing|being driven"
         "|galloping|trotting|crashing",
         "still": "at anchor|at berth|still|stationary|parked|motionless|at rest|stopped|immobile|calm|stagnant|standing still"
@@ -249,10 +249,10 @@ STATES: dict[str, dict[str, str]] = {
         "hidden": "hidden|concealed|covered up|out of sight|invisible|obscured|occluded|tucked away|buried",
     },
     "drive": {
-        "electric": "electric engine|mains powered|"
+        "electric": "battery|electric engine|mains powered|"
         "electric|battery powered|battery driven|electrically powered|motor driven|electric motor",
-        "fuel": "diesel|petrol|gasoline|fuel powered|combustion engine|petrol engine|gas powered",
-        "muscle": "hand operated|manual|pedal powered|hand powered|horse drawn|pulled by horse|muscle powered"
+        "fuel": "gas|diesel|petrol|gasoline|fuel powered|combustion engine|petrol engine|gas powered",
+        "muscle": "clockwork|wind up|hand operated|manual|pedal powered|hand powered|horse drawn|pulled by horse|muscle powered"
         "|rowed|pushed by hand|hand driven|pulled by animal",
         "wind": "wind powered|sail powered|wind driven|solar powered",
         "steam": "steam engine|steam locomotive|"
