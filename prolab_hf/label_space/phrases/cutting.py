@@ -20,7 +20,14 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     RELATIONS,
     Interval,
 )
-from prolab_hf.label_space.phrases.word_lists.nouns import COLOUR_NOUNS, COVERS, FIXED_PARTS, HEAD_ALIASES, MARKS, PLACE_OR_KIND
+from prolab_hf.label_space.phrases.word_lists.nouns import (
+    COLOUR_NOUNS,
+    COVERS,
+    FIXED_PARTS,
+    HEAD_ALIASES,
+    MARKS,
+    PLACE_OR_KIND,
+)
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 
 _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
@@ -122,6 +129,10 @@ class _Cutter:
             self._plain_word()  # "green olives", "red rose"
         else:
             _add_values(self.last, found, self._with_inner(found, values), self._adjective_first(found))
+            if found[-1] == "shaped":
+                self.last.values += [
+                    ("likeness", value) for dimension, value in values if dimension == "shape"
+                ]
             if found[0] in LANDMARK:
                 self.last.own += values
         if found[-1] == "than":
@@ -131,10 +142,7 @@ class _Cutter:
         """Whether an entry of two words is an adjective of the lists and a part: "hard seat", "painted wall"."""
         entries = self.lexicon.entries
         return (
-            len(found) == 2
-            and found[0] not in CLOSING
-            and (found[0],) in entries
-            and found[1] in FIXED_PARTS
+            len(found) == 2 and found[0] not in CLOSING and (found[0],) in entries and found[1] in FIXED_PARTS
         )
 
     def _with_inner(self, found: list[str], values: list[Value]) -> list[Value]:
@@ -172,6 +180,10 @@ class _Cutter:
         elif follows == "like" and word not in CLOSING | ARTICLES | {"shaped", "formed", "look", "looking"}:
             part.values.append(("likeness", word))  # "pen-like"
             part.words.append("like")
+            return 2
+        elif follows == "shaped" and len(word) > 1 and word not in CLOSING | ARTICLES:
+            part.values.append(("likeness", word))  # "trumpet-shaped"
+            part.words.append("shaped")
             return 2
         elif len(word) == 1 and follows == "shaped":
             part.values.append(("shape", f"letter {word}"))  # "f-shaped"
@@ -246,9 +258,7 @@ class _Cutter:
         part.linked = word in ("is", "are")
 
 
-def _add_values(
-    part: Fragment, found: list[str], values: list[Value], adjective_first: bool = False
-) -> None:
+def _add_values(part: Fragment, found: list[str], values: list[Value], adjective_first: bool = False) -> None:
     # "dark blue": the shade belongs to the color after it.
     color = next((value for dimension, value in values if dimension == "colour"), None)
     if color is not None and part.words and part.words[-1] in _SHADES:

@@ -21,7 +21,15 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     Interval,
 )
 from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
-from prolab_hf.label_space.phrases.word_lists.nouns import COLOUR_NOUNS, COVERS, PLACE_OR_KIND, SEATS, SELF_NOUNS, SKIN_DEEP, THINGS
+from prolab_hf.label_space.phrases.word_lists.nouns import (
+    COLOUR_NOUNS,
+    COVERS,
+    PLACE_OR_KIND,
+    SEATS,
+    SELF_NOUNS,
+    SKIN_DEEP,
+    THINGS,
+)
 from prolab_hf.label_space.phrases.wording import stem
 
 # Endings of adjectives: "leafy", "tropical", "wheeled".
@@ -132,7 +140,12 @@ def _sort(part: Fragment, head: str) -> tuple[str, str] | None:
     if part.landmark or not named or part.count or len(part.words) != 2 or part.words[-1:] != part.nouns[-1:]:
         return None
     kind, noun = part.words
-    if (len(kind) > 3 and kind.endswith(_ADJECTIVE_ENDINGS)) or kind in SELF_NOUNS or kind in GROUPS or noun in GROUPS:
+    if (
+        (len(kind) > 3 and kind.endswith(_ADJECTIVE_ENDINGS))
+        or kind in SELF_NOUNS
+        or kind in GROUPS
+        or noun in GROUPS
+    ):
         return None
     if noun in SELF_NOUNS and noun not in ("style", "structure"):
         return None
@@ -145,8 +158,8 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
     for dimension, value in part.values:
         if dimension == "locale" and others and not part.landmark and thing is not None:
             continue  # "straight roads": the roads are no place here
-        if (dimension, value) in (("ends", "hanging"), ("ends", "round")) and head == SELF:
-            continue  # "hanging ears" lie close, a hanging lamp has no such ends; nor has a round disc
+        if (dimension, value) == ("ends", "hanging") and head == SELF:
+            continue  # "hanging ears" lie close, a hanging lamp has no such ends
         if dimension in SEATS and part.landmark:
             claims.values.setdefault((dimension, subject), set()).add(value)
         elif dimension in whole:

@@ -9,26 +9,39 @@ from prolab_hf.label_space.phrases.lexicon import Lexicon
 from prolab_hf.label_space.phrases.word_lists.function_words import ARTICLES, NEGATING
 from prolab_hf.label_space.phrases.word_lists.slots import (
     GROUPS_OF_FILLINGS,
+    HOLDS,
     KNOWN_ONLY,
     PHRASE_SLOTS,
     USES,
     VERB_SLOTS,
 )
 
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 _USE_OF = {word: use for use, words in USES.items() for word in words.split()}
 _KNOWN = {word for group, words in GROUPS_OF_FILLINGS.items() for word in (group, *words.split())}
-_ENDS = frozenset(
+_ENDS = _set(
     "of with for that which who in on at to by from into near under over while when where behind beside through "
-    "around without inside outside along onto above below than as between during".split()
+    "around without inside outside along onto above below than as between during"
 )
 _JOINS = frozenset({"or", "and", ","})
-_EMPTY = frozenset({"thing", "something", "item", "object", "stuff", "way", "lot", "part", "piece", "kind", "it"})
+_EMPTY = frozenset(
+    {"thing", "something", "item", "object", "stuff", "way", "lot", "part", "piece", "kind", "it"}
+)
 _PURPOSE = frozenset({"used", "designed", "meant", "made", "intended", "suited", "suitable", "built", "use"})
 _INSTRUMENTS = frozenset({"tool", "device", "machine", "equipment", "utensil", "instrument", "implement"})
-_PARTICIPLES = frozenset({"worn", "eaten", "grown", "driven", "drawn", "blown", "hung", "sold", "bound", "woven"})
+_PARTICIPLES = frozenset(
+    {"worn", "eaten", "grown", "driven", "drawn", "blown", "hung", "sold", "bound", "woven"}
+)
+_BORNE = frozenset({"carried", "held", "kept", "stored", "sold"})
+_WHERE = frozenset({"on", "in", "at", "under", "between", "around", "over", "across"})
 _PREPOSITIONS = frozenset({"with", "by", "on", "from", "to", "into"})
-# "Used by", "seen on", "based on" may be followed by more than one thing at once.
-_VAGUE = frozenset({"used", "located", "placed", "based", "related", "needed", "surrounded", "joined", "decorated"})
+_PLACING = frozenset({"on", "in", "from", "to", "at", "against", "above", "over", "onto", "off"})
+# "Seen on", "based on" may be followed by more than one thing at once.
+_VAGUE = frozenset({"located", "placed", "based", "related", "needed", "surrounded", "joined", "decorated"})
 _PEOPLE = frozenset({"person", "man", "woman", "child", "one", "you", "animal"})
 
 
@@ -51,31 +64,37 @@ def slots_of(phrase: str, words: list[str], lexicon: Lexicon) -> dict[str, set[s
         slot = PHRASE_SLOTS.get((word, follows)) or _frame(word, follows)
         if slot is not None:
             _fill(found, slot, words[at + 2 :], lexicon)
-    if words[-2:] == ["on", "top"]:
-        _fill(found, "topping", words[:-2], lexicon)  # "sugar on top"
+    if words[:1] == ["for"] and len(words) > 1 and not words[1].endswith("ing") and words[2:3] != ["to"]:
+        _fill(found, "for whom", [word for word in words[1:] if word != "only"], lexicon)
     _verb_slot(found, phrase.lower(), words, lexicon)
+    # "hangs from a hook", "lies flat on the ground"
+    if words[:1] and words[0] in HOLDS and _PLACING & set(words[1:3]):
+        found["held how"] = set(HOLDS[words[0]])
     _use(found, words, lexicon)
     return {slot: fillings for slot, fillings in found.items() if fillings}
 
 
 def _frame(word: str, follows: str) -> str | None:
-    """ "Played with", "worn by": any participle and its preposition open a slot of their own."""
+    """Any participle and its preposition open a slot of their own: "played with", "worn by"."""
+    if word in _BORNE and follows in _WHERE:
+        return f"{word} where"  # "carried on the back", "carried in the hand"
     participle = (word.endswith("ed") and len(word) > 4) or word in _PARTICIPLES
     return f"{word} {follows}" if participle and follows in _PREPOSITIONS and word not in _VAGUE else None
 
 
 def _verb_slot(found: dict[str, set[str]], phrase: str, words: list[str], lexicon: Lexicon) -> None:
-    """ "Carries cargo": the verb opens the phrase, perhaps behind "can" or "that"."""
+    """A verb that opens the phrase, perhaps behind "can" or "that": "carries cargo"."""
     start = 1 if words[:1] and words[0] in ("can", "that", "which", "who") else 0
     if len(words) > start + 1:
         verb = _verb(words[start])
         # "stores" is a verb, "store" is a shop.
         if verb in VERB_SLOTS and (start or verb not in phrase.split()):
-            _fill(found, VERB_SLOTS[verb], words[start + 1 :], lexicon)
+            rest = words[start + 1 :]
+            _fill(found, VERB_SLOTS[verb], rest[1:] if rest[0] == "on" else rest, lexicon)
 
 
 def _use(found: dict[str, set[str]], words: list[str], lexicon: Lexicon) -> None:
-    """ "Used for cutting wood", "for cutting wood", "used to cut wood", "cutting tool", "cuts wood"."""
+    """What a thing is for: "used for cutting wood", "for cutting wood", "used to cut wood", "cutting tool"."""
     at = _purpose(words)
     if at is None:
         return
@@ -128,6 +147,11 @@ def _fill(found: dict[str, set[str]], slot: str, words: list[str], lexicon: Lexi
 
 def _filling(slot: str, chunk: list[str], lexicon: Lexicon) -> set[str]:
     head = chunk[-1]
+    if slot == "likeness":  # as the lists call "rod-shaped"
+        shapes = {
+            value for dimension, value in lexicon.entries.get((head, "shaped"), []) if dimension == "shape"
+        }
+        return shapes or {head}
     materials = {value for dimension, value in lexicon.entries.get((head,), []) if dimension == "material"}
     if head in _KNOWN or (slot not in KNOWN_ONLY and not materials):
         return {head}

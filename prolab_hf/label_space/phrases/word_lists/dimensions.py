@@ -76,7 +76,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "swirl": "patterned",
         "marks": "patterned",
     },
-    "ends": {"round": "blunt curved", "erect": "pointed", "hooked": "curved pointed", "square": "blunt flat"},
+    "ends": {"erect": "pointed", "hooked": "curved pointed", "square": "blunt flat"},
     "engine": {"rotor": "propeller"},
     "slicing": {},
     "age": {},

@@ -201,7 +201,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "waves": {
         "calm": "calm|calm water|still water|glassy water|smooth water|mirror like water|flat water|calm sea",
-        "rough": "rough wave|big wave|large wave|foamy wave|choppy wave|surf|choppy|choppy water|with wave|rough water|wavy water|rough sea|rippling|foaming|turbulent"
+        "rough": "rough wave|big wave|large wave|foamy wave|choppy wave|surf|choppy|choppy water|with wave"
+        "|rough water|wavy water|rough sea|rippling|foaming|turbulent"
         "|churning|white water"
         "|breaking wave|stormy sea|high wave",
     },
@@ -241,7 +242,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "support kind": {
         "hanging": "suspended|dangling|suspended from|hanging from",
-        "standing": "freestanding|free standing|standing on|floor standing|on leg|standing on floor|standing on leg|on tripod|standing on ground"
+        "standing": "freestanding|free standing|floor standing|on leg|standing on floor|standing on leg"
+        "|on tripod|standing on ground"
         "|standing on counter",
         "wall": "wall mounted|fixed to wall|attached to wall|mounted on wall|bolted to wall|wall hung",
         "lying": "lying|laid down|lying on ground|lying on table",
@@ -336,7 +338,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "level of surface": {
         "raised": "raised|elevated|on stilt|stilted|embossed",
-        "sunken": "flat against|level with|flush with|sunken|recessed|flush|embedded|countersunk|dropped|dug in|engraved",
+        "sunken": "flat against|level with|flush with|sunken|recessed|flush|embedded|countersunk|dropped|dug in"
+        "|engraved",
     },
     "playing": {
         "plucked": "plucked|plucked string|strummed",

@@ -179,7 +179,6 @@ LOOKS: dict[str, dict[str, str]] = {
         "pointed": "pointed|pointy|sharp|tapering to point|spiky|spiked|peaked|sharp pointed|pitched|gabled"
         "|pricked|tapered|needle sharp|barbed|jagged point",
         "cross": "cross shaped|cruciform|plus shaped",
-        "round": "round",
         "blunt": "blunt|rounded end|rounded|round end|rounded tip|dull point|domed|dome shape|stubby tip"
         "|squared off|snub",
         "flat": "flat",
@@ -196,7 +195,8 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "relief": {
         "flat": "flat|level|plane|planar|flattened|flattish|smooth flat|even ground",
-        "uneven": "raised|protruding|uneven|hilly|bumpy|domed|bulging|rugged|undulating|mountainous|steep|undulated|rolling|lumpy"
+        "uneven": "raised|protruding|uneven|hilly|bumpy|domed|bulging|rugged|undulating|mountainous|steep"
+        "|undulated|rolling|lumpy"
         "|stepped|craggy|humpy|pitted|potholed|corrugated|wavy",
     },
     "surface": {
@@ -204,7 +204,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "waxy|leathery|sleek|flawless surface|"
         "smooth|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "crumpled|creased|scarred|threaded|cobbled|dimpled|studded|cleated|hammered|"
+        "rough": "spiky|stringy|fibrous|crumpled|creased|scarred|threaded|cobbled|dimpled|studded|cleated|hammered|"
         "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
         "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
@@ -255,7 +255,8 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "transparency": {
         "transparent": "transparent|clear|see through|translucent|crystal clear|glass clear|sheer|limpid",
-        "opaque": "stained glass|cloudy|opaque|dark glass|frosted|non transparent|clouded|nontransparent|non see through|blacked out"
+        "opaque": "stained glass|cloudy|opaque|dark glass|frosted|non transparent|clouded|nontransparent"
+        "|non see through|blacked out"
         "|solid coloured|tinted|milky",
     },
     "making": {
@@ -300,7 +301,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "|polycarbonate|styrofoam|plexiglass|pvc coated|synthetic",
         "rubber": "rubber",
         "leather": "leather|suede",
-        "fabric": "plush|fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece|mesh fabric"
+        "fabric": "made of plush|fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece|mesh fabric"
         "|cashmere|tarpaulin|carpet",
         "cotton": "cotton|denim|linen cloth",
         "wool": "wool|woollen|woolen",
@@ -328,7 +329,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "scales": "scale|scaly|scaled|scale covered",
         "shell": "exoskeleton|armour plate|hard bodied|plated|"
         "shell|carapace|armoured|armored|hard shell",
-        "bare skin": "featherless|unfeathered|bare neck|"
+        "bare skin": "bare|featherless|unfeathered|bare neck|"
         "bare skin|naked|hairless|smooth skin",
     },
     "core": {
@@ -339,7 +340,7 @@ LOOKS: dict[str, dict[str, str]] = {
     "weight": {
         "heavy": "heavy|weighty|ponderous|hefty|heavily built|massive weight|heavy duty|weighing tons"
         "|hard to lift",
-        "light": "light|lightweight|light to carry|light in weight|weightless|light load|light traffic|light rain"
+        "light": "lightweight|light to carry|light in weight|weightless|light load|light traffic|light rain"
         "|easy to lift|feather light|light as feather|featherweight|weighing little|light build",
     },
     "sharpness": {
@@ -362,9 +363,11 @@ LOOKS: dict[str, dict[str, str]] = {
         "asymmetric": "asymmetric|asymmetrical|lopsided|unbalanced|one sided",
     },
     "regularity": {
-        "regular": "planted in row|arranged in row|set in row|in straight row|in even row|lined up|regular|evenly spaced|even spacing|orderly row|uniform spacing|in regular order"
+        "regular": "planted in row|arranged in row|set in row|in straight row|in even row|lined up|regular"
+        "|evenly spaced|even spacing|orderly row|uniform spacing|in regular order"
         "|neatly arranged|in neat row",
-        "irregular": "irregular|scattered randomly|unevenly spaced|random|randomly placed|disordered|haphazard|scattered about"
+        "irregular": "irregular|scattered randomly|unevenly spaced|random|randomly placed|disordered|haphazard"
+        "|scattered about"
         "|scattered at random|in disorder|jumbled",
     },
     "continuity": {
@@ -379,7 +382,8 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "form": {
         "flat": "flat|flattened|sheet like|leaf like body",
-        "bulky": "tubular|tube shaped|sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed"
+        "bulky": "tubular|tube shaped|sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped"
+        "|box shaped|conical|domed"
         "|bulging|round body|rounded body|three dimensional",
     },
 }

@@ -60,12 +60,12 @@ THINGS = {
         "kettle tank "
         "bin glassware beaker flask vial tub container box crate chest carton case packet parcel package bag "
         "sack pouch",
-        "rod": "bollard stake mast rod pole post pillar column tube pipe needle cylinder",
+        "rod": "bollard stake rod pole post pillar column tube pipe needle cylinder",
         "cord": "rope cord cable wire string chain thread",
         "disc": "disc disk ring ball sphere globe",
         "seat": "chair stool bench sofa couch armchair",
         "table": "table desk bed shelf cupboard cabinet wardrobe",
-        "cloth": "carpet rug curtain blanket towel cloth fabric textile knit weave",
+        "cloth": "blind carpet rug curtain blanket towel cloth fabric textile knit weave",
         "upper garment": "jacket blouse sweater jumper shirt cardigan hoodie pullover",
         "lower garment": "trousers jeans skirt shorts leggings",
         "full garment": "dress gown robe suit outfit overall costume",

@@ -2,7 +2,8 @@
 
 # Sides are parted by " / ", words of one side by "|".
 _OPPOSITES = (
-    "plugged into mains|plugged into wall|plugged in|with plug|powered by cord|mains powered|wired|corded|with cable|with cord / wireless|cordless|battery powered"
+    "plugged into mains|plugged into wall|plugged in|with plug|powered by cord|mains powered|wired|corded"
+    "|with cable|with cord / wireless|cordless|battery powered"
     "|without cable",
     "lined|ruled / squared|squared paper|graph paper|dotted paper / blank|unlined|unruled",
     "polished|mirror polished / hammered|rough hewn|unpolished|chiselled|hewn",
@@ -90,11 +91,15 @@ _OPPOSITES = (
     "foaming|frothy|with foam|with froth|with head / without foam|no foam|flat",
     "leavened|risen|well risen|fluffy / flat|unleavened|collapsed|sunken",
     "canned|tinned|from tin|preserved|pickled|dried |frozen|smoked / fresh|freshly picked|raw",
+    "forward|forwards|ahead / backward|backwards / sideways",
+    "ascending|upward / drooping|descending|downward",
+    "fresh / healed|healing",
+    "fatty / fibrous / muscular / bony / glandular",
     "active / passive|inactive|idle / extinct|dormant",
     "busy / idle",
     "central / peripheral|marginal|at margin",
     "common|frequent / rare|uncommon|scarce",
-    "compact|dense / spread out|sprawling|loosely built|loose",
+    "compact|dense / spread out|sprawling|loosely built",
     "convergent|converging / divergent|diverging",
     "dynamic / static",
     "early / late",

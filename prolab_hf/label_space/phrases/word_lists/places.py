@@ -27,7 +27,7 @@ PLACES: dict[str, dict[str, str]] = {
         "back": "stern|stern of ship|behind|rear|at back|back side|seen from behind|rear view",
     },
     "nearness": {
-        "near": "nearby|foreground|near camera|close to camera|close up|near viewer|close to viewer|nearby in scene"
+        "near": "foreground|near camera|close to camera|close up|near viewer|close to viewer|nearby in scene"
         "|in close range|close by|near coast|near sea|right beside camera|up close",
         "far": "background|far|far away|distant|in distance|far off|on horizon|far from|remote"
         "|off in distance|miles away|faraway",
@@ -102,7 +102,8 @@ PLACES: dict[str, dict[str, str]] = {
         "wall": "on wall|into wall|to wall|in wall|against wall|hung on wall|wall bracket",
         "ceiling": "ceiling|from above|overhead|above everything|lamp above|pendant lamp above|from roof"
         "|hanging from roof|on ceiling|hang from ceiling|chandelier",
-        "table": "desk lamp|table lamp|on table|on desk|on tabletop|into worktop|on worktop|on counter|on kitchen counter|on shelf"
+        "table": "desk lamp|table lamp|on table|on desk|on tabletop|into worktop|on worktop|on counter"
+        "|on kitchen counter|on shelf"
         "|on bench|on plate|on tray|on kitchen table|on stove|on cooker|on top of table",
         "bed": "on bed",
         "water": "on water|float|floating|on surface of water|float on surface",
@@ -189,7 +190,7 @@ PLACES: dict[str, dict[str, str]] = {
         "perpendicular|at right angle|crosswise|crossing at right angle|across road",
     },
     "way up": {
-        "up": "right side up|right way up|the right way up",
+        "up": "upright|right side up|right way up|the right way up",
         "down": "upside down|inverted|overturned|capsized|flipped over|turned over",
     },
     "view": {

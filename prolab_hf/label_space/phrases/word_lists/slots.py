@@ -86,8 +86,22 @@ VERB_SLOTS: dict[str, str] = {
         "held": "hold store keep contain",
         "ridden": "ride",
         "built": "build",
-        "diet": "eat",
+        "diet": "eat stalk catch graze nibble chew hunt feed",
         "made product": "produce",
+    }.items()
+    for verb in verbs.split()
+}
+# How a thing is held: verb and preposition at the beginning of a phrase.
+HOLDS: dict[str, frozenset[str]] = {
+    verb: frozenset(holds.split())
+    for holds, verbs in {
+        "hanging": "hang hanging dangle dangling suspended",
+        "standing": "stand standing sit sitting",
+        "standing lying": "rest resting placed",
+        "lying": "lie lying",
+        "floating": "float floating drift drifting",
+        "clinging": "cling clinging",
+        "buried": "buried",
     }.items()
     for verb in verbs.split()
 }
@@ -100,6 +114,7 @@ PHRASE_SLOTS: dict[tuple[str, str], str] = {
         ("held", "filled stuffed packed loaded", "with by"),
         ("held", "full", "of"),
         ("served in", "served", "in on from"),
+        ("user", "used", "by"),
         ("stuff", "made built constructed baked brewed", "of from"),
         ("fixed to", "attached fixed mounted fastened tied connected chained", "to on"),
         ("likeness", "shaped formed", "like as"),
@@ -112,7 +127,7 @@ PHRASE_SLOTS: dict[tuple[str, str], str] = {
     for preposition in prepositions.split()
 }
 # Slots whose fillings are compared only where both are words of these lists.
-KNOWN_ONLY = frozenset({"stuff", "runs on", "cover", "energy"})
+KNOWN_ONLY = frozenset({"stuff", "runs on", "energy"})
 
 # A group -> what belongs to it. A word of a group implies the group; a group may stand in another one.
 GROUPS_OF_FILLINGS: dict[str, str] = {

@@ -54,10 +54,12 @@ STATES: dict[str, dict[str, str]] = {
         "|dark lamp|out of order|idle|powered down|disconnected|not burning",
     },
     "motion": {
-        "moving": "under sail|under full sail|moving|in motion|driving|flowing|rolling|speeding|in traffic|driving past|rotating|spinning"
+        "moving": "spin|rotate|under sail|under full sail|moving|in motion|driving|flowing|rolling|speeding"
+        "|in traffic|driving past|rotating|spinning"
         "|sailing|under way|cruising|in flight|swaying|travelling|traveling|rushing|being driven"
         "|galloping|trotting|crashing",
-        "still": "at anchor|at berth|still|stationary|parked|motionless|at rest|stopped|immobile|calm|stagnant|standing still"
+        "still": "at anchor|at berth|still|stationary|parked|motionless|at rest|stopped|immobile|calm|stagnant"
+        "|standing still"
         "|anchored|moored|docked|waiting|at standstill|resting|halted|frozen in place|not moving"
         "|tied up|stalled|unmoving|static",
     },
@@ -228,7 +230,8 @@ STATES: dict[str, dict[str, str]] = {
     },
     "attachment": {
         "attached": "attached|fixed|mounted|fastened|firmly fixed|built in|permanent|bolted down|connected|joined",
-        "free": "loose|freely|swimming freely|free swimming|floating freely|drifting freely|detached|removable|portable|movable|mobile|disconnected|unattached|free standing|separate"
+        "free": "freely|swimming freely|free swimming|floating freely|drifting freely|detached|removable"
+        "|portable|movable|mobile|disconnected|unattached|free standing|separate"
         "|temporary",
     },
     "assembly": {
@@ -252,7 +255,8 @@ STATES: dict[str, dict[str, str]] = {
         "electric": "battery|electric engine|mains powered|"
         "electric|battery powered|battery driven|electrically powered|motor driven|electric motor",
         "fuel": "gas|diesel|petrol|gasoline|fuel powered|combustion engine|petrol engine|gas powered",
-        "muscle": "clockwork|wind up|hand operated|manual|pedal powered|hand powered|horse drawn|pulled by horse|muscle powered"
+        "muscle": "clockwork|wind up|hand operated|manual|pedal powered|hand powered|horse drawn"
+        "|pulled by horse|muscle powered"
         "|rowed|pushed by hand|hand driven|pulled by animal",
         "wind": "wind powered|sail powered|wind driven|solar powered",
         "steam": "steam engine|steam locomotive|"
