@@ -50,6 +50,7 @@ class SpaceSource:
         super_categories: Class name -> super-category; empty where there is no such table.
         keep_apart: Pairs of phrases that must not share a property although they do not contradict each other:
             together they would make two classes hard to tell apart.
+        why_so_many: Why it has another number of properties than the published space; empty where it has not.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SpaceSource:
     descriptions: dict[str, list[str]]
     super_categories: dict[str, str]
     keep_apart: list[list[str]]
+    why_so_many: str = ""
 
 
 def read_source(name: str) -> SpaceSource:
@@ -86,6 +88,7 @@ def read_source(name: str) -> SpaceSource:
         descriptions={key: list(texts) for key, texts in descriptions.items()},
         super_categories=super_categories,
         keep_apart=fields.get("keep_apart", []),
+        why_so_many=fields.get("why_so_many", ""),
     )
 
 
@@ -135,7 +138,7 @@ def build(source: SpaceSource, encoder: Any) -> PropertySpace:
         seed=source.seed,
         conflicts={"always": source.keep_apart} if source.keep_apart else None,
         name=source.name,
-        provenance=PROVENANCE,
+        provenance=PROVENANCE | ({"number of properties": source.why_so_many} if source.why_so_many else {}),
     )
 
 
