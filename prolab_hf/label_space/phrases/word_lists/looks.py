@@ -301,7 +301,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "|polycarbonate|styrofoam|plexiglass|pvc coated|synthetic",
         "rubber": "rubber",
         "leather": "leather|suede",
-        "fabric": "made of plush|fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece|mesh fabric"
+        "fabric": "made of plush|fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece"
+        "|mesh fabric"
         "|cashmere|tarpaulin|carpet",
         "cotton": "cotton|denim|linen cloth",
         "wool": "wool|woollen|woolen",
