@@ -217,7 +217,10 @@ class _Finder:
         return max(alike, key=lambda index: (self.counts[index], cosine[index])) if alike else nearest
 
     def _dimensions(self, text: str) -> set[str]:
-        return {dimension for dimension, _ in self.rules.claims(text).values if dimension != "tone"}
+        """What a sentence speaks of: dimensions of its values, and what it counts."""
+        claims = self.rules.claims(text)
+        spoken = {dimension for dimension, _ in claims.values if dimension != "tone"}
+        return spoken | {f"number of {noun}" for noun in claims.counts}
 
     def _own_dimensions(self, index: int) -> set[str]:
         return {dimension for phrase in self.phrases[index] for dimension in self._dimensions(phrase)}

@@ -24,6 +24,7 @@ from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
 from prolab_hf.label_space.phrases.word_lists.nouns import (
     COLOUR_NOUNS,
     COVERS,
+    HEAD_ALIASES,
     PLACE_OR_KIND,
     SEATS,
     SELF_NOUNS,
@@ -123,7 +124,7 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
         if counted == SELF and part.nouns and part.nouns[-1] in THINGS:
             counted = part.nouns[-1]
         claims.counts.setdefault(counted, set()).update(part.count)
-    sort = _sort(part, head)
+    sort = _sort(part)
     if sort is not None:
         claims.values.setdefault((f"kind of {sort[1]}", SELF), set()).add(sort[0])
     if not part.landmark:
@@ -134,7 +135,7 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
             claims.nouns += part.named
 
 
-def _sort(part: Fragment, head: str) -> tuple[str, str] | None:
+def _sort(part: Fragment) -> tuple[str, str] | None:
     """A noun before a noun, as in "tomato sauce": what kind of sauce it is; nothing where the lists know the word."""
     named = not part.values or (bool(part.words) and part.words[0] in COLOUR_NOUNS)
     if part.landmark or not named or part.count or len(part.words) != 2 or part.words[-1:] != part.nouns[-1:]:
@@ -149,7 +150,7 @@ def _sort(part: Fragment, head: str) -> tuple[str, str] | None:
         return None
     if noun in SELF_NOUNS and noun not in ("style", "structure"):
         return None
-    return kind, THINGS.get(noun, noun if head == SELF else head)
+    return kind, THINGS.get(noun, HEAD_ALIASES.get(noun, noun))
 
 
 def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[str], subject: str) -> None:
