@@ -234,6 +234,9 @@ class _Finder:
             new = (self._dimensions(text) - covered) & self._own_dimensions(index)
             if cosine[index] < self.limit - _TIE or index == chosen:
                 continue
+            # "Vehicles driving past" says more of a vehicle than "vehicle with three wheels" does.
+            if not self._own_dimensions(index) <= self._dimensions(text):
+                continue
             agreeing = {
                 dimension
                 for phrase in self.phrases[index]
