@@ -79,7 +79,8 @@ def print_shared(console: Console, space: "PropertySpace", rules: "ConflictRules
     )
     if strangers:
         console.print(
-            f"{strangers} phrase{'s' if strangers > 1 else ''} fell in with something else (cosine below {UNRELATED_COSINE}): ask for more "
+            f"{strangers} phrase{'s' if strangers > 1 else ''} fell in with something else "
+            f"(cosine below {UNRELATED_COSINE}): ask for more "
             "properties (--num-properties auto merges only what means the same), or word the same idea alike."
         )
 

@@ -29,9 +29,13 @@ def precision_and_recall(pairs):
         ("bundled", 0.97, 0.93),
         ("made", 0.97, 0.93),
         ("blind A", 0.97, 0.93),
-        ("blind B", 0.95, 0.78),
-        ("blind C", 0.95, 0.84),
-        ("all", 0.97, 0.91),
+        ("blind B", 0.97, 0.84),
+        ("blind C", 0.97, 0.90),
+        ("dev D", 0.97, 0.93),
+        ("dev F", 0.97, 0.62),
+        ("dev G", 0.97, 0.51),
+        ("blind E", 0.97, 0.72),
+        ("all", 0.97, 0.87),
     ],
 )
 def test_labelled_pairs(source, precision, recall):
@@ -39,10 +43,13 @@ def test_labelled_pairs(source, precision, recall):
 
     The honest figures are those of the first look at each blind list, written without the rules' answers at hand
     (precision / recall): list A 0.895 / 0.667 before this work; list B 0.958 / 0.523 after its errors were mended;
-    list C 0.927 / 0.679 after B's. The three lists are from different domains and of different difficulty.
+    list C 0.927 / 0.679 after B's. Then D 0.986 / 0.700, F 1.000 / 0.380 and G 1.000 / 0.368 before anything was mended
+    by them, and **E 0.961 / 0.730** once at the end (0.970 / 0.640 with the rules before D, F and G). The lists are from
+    different domains and of different difficulty; F and G hold many differently named kinds of things ("gas stove",
+    "flaky pastry" beside "sponge cake"), which word lists will not all know.
     """
     pairs = [pair for pair in PAIRS if source in ("all", pair["source"])]
-    assert len(pairs) >= 240
+    assert len(pairs) >= 90
     reached = precision_and_recall(pairs)
     assert reached[0] >= precision and reached[1] >= recall, reached
 

@@ -158,6 +158,12 @@ class _Cutter:
     def _number(self) -> int:
         word, follows = self.word, self.follows
         if word in NUMBERS or word.isdigit():
+            # "four or more legs", "two or fewer doors"
+            behind = self.words[self.position + 1 : self.position + 3]
+            if behind in (["or", "more"], ["or", "fewer"], ["or", "less"]):
+                low, high = NUMBERS.get(word) or (int(word[:9]), int(word[:9]))
+                self.last.count.add((low, INFINITY) if behind[1] == "more" else (0, high))
+                return 3
             # Behind its noun a number counts nothing ("platform 3"), behind a verb it does ("seats one person").
             if not self.last.nouns or not _closes(follows):
                 number = NUMBERS.get(word) or (int(word[:9]), int(word[:9]))

@@ -31,6 +31,7 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
     SKIN_DEEP,
     THINGS,
 )
+from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.wording import stem
 
 # Endings of adjectives: "leafy", "tropical", "wheeled".
@@ -93,6 +94,7 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
             continue
         head = head_of(part)
         for member in [*waiting, part]:
+            member.mark = member.mark or part.mark  # "blue and yellow stripes" are both the stripes' colors
             _claim(claims, member, head, whole, subject)
         waiting = []
     for slot, fillings in slots_of(phrase, words, lexicon).items():
@@ -119,7 +121,10 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     if part.relation and part.words:
         claims.relations.setdefault(part.words[-1], set()).add(part.relation)
     _claim_values(claims, part, head, whole, subject)
-    if part.count and not (part.landmark and part.nouns[-1:] and part.nouns[-1] not in GROUPS):
+    # "walks on two legs" counts the thing's legs, "beside two houses" nothing of it.
+    if part.count and not (
+        part.landmark and not GROUPS.keys() & {*part.nouns[-1:]} and not _counted_part(part)
+    ):
         counted = SELF if part.nouns and part.nouns[-1] in GROUPS else head
         if counted == SELF and part.nouns and part.nouns[-1] in THINGS:
             counted = part.nouns[-1]
@@ -133,6 +138,10 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
         claims.has |= {HELD[word] for word in part.words if word in HELD}
         if part.main:
             claims.nouns += part.named
+
+
+def _counted_part(part: Fragment) -> bool:
+    return any(word in PART_OF for word in part.words) and not part.near
 
 
 def _sort(part: Fragment) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ from prolab_hf.label_space.phrases.word_lists.slots import (
     USES,
     VERB_SLOTS,
 )
+from prolab_hf.label_space.phrases.wording import stem
 
 
 def _set(words: str) -> frozenset[str]:
@@ -22,7 +23,7 @@ def _set(words: str) -> frozenset[str]:
 
 
 _USE_OF = {word: use for use, words in USES.items() for word in words.split()}
-_KNOWN = {word for group, words in GROUPS_OF_FILLINGS.items() for word in (group, *words.split())}
+_KNOWN = {stem(word) for group, words in GROUPS_OF_FILLINGS.items() for word in (group, *words.split())}
 _ENDS = _set(
     "of with for that which who in on at to by from into near under over while when where behind beside through "
     "around without inside outside along onto above below than as between during"

@@ -1,5 +1,7 @@
 """Words of `phrases.slots`: what things are used for, and groups of what they hold, carry, wear or are covered with."""
 
+from prolab_hf.label_space.phrases.wording import stem
+
 # A use -> its verbs and nouns. Two uses exclude each other unless one implies the other (`USE_IMPLIES`).
 USES: dict[str, str] = {
     "sit": "sit seat seating",
@@ -132,7 +134,7 @@ KNOWN_ONLY = frozenset({"stuff", "runs on", "energy"})
 # A group -> what belongs to it. A word of a group implies the group; a group may stand in another one.
 GROUPS_OF_FILLINGS: dict[str, str] = {
     "person": "passenger human child tourist commuter crew driver patient man woman traveller pupil",
-    "goods": "cargo freight goods load parcel container material merchandise luggage baggage coal timber",
+    "good": "cargo freight goods load parcel container material merchandise luggage baggage coal timber",
     "animal": "horse cow dog cattle sheep pig ox livestock insect bird prey mouse fish",
     "plant": "grass leaf foliage vegetable fruit seed nut hay herb moss ivy weed alga algae crop tree flower "
     "vegetation bamboo nectar vine",
@@ -171,8 +173,8 @@ GROUPS_OF_FILLINGS: dict[str, str] = {
 def _kinds() -> dict[str, str]:
     groups: dict[str, list[str]] = {}
     for group, words in GROUPS_OF_FILLINGS.items():
-        for word in words.split():
-            groups.setdefault(word, []).append(group)
+        for word in map(stem, words.split()):
+            groups.setdefault(word, []).append(stem(group))
     return {word: " ".join(found) for word, found in groups.items()}
 
 
