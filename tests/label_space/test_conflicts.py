@@ -44,7 +44,7 @@ def test_labelled_pairs(source, precision, recall):
     The honest figures are those of the first look at each blind list, written without the rules' answers at hand
     (precision / recall): list A 0.895 / 0.667 before this work; list B 0.958 / 0.523 after its errors were mended;
     list C 0.927 / 0.679 after B's. Then D 0.986 / 0.700, F 1.000 / 0.380 and G 1.000 / 0.368 before anything was mended
-    by them, and **E 0.961 / 0.730** once at the end (0.970 / 0.640 with the rules before D, F and G). The lists are from
+    by them, and **E 0.961 / 0.730** once at the end (0.970 / 0.640 with the rules before D, F, G). The lists are from
     different domains and of different difficulty; F and G hold many differently named kinds of things ("gas stove",
     "flaky pastry" beside "sponge cake"), which word lists will not all know.
     """
