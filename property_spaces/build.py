@@ -55,6 +55,7 @@ class SpaceSource:
             together they would make two classes hard to tell apart.
         answers: Property name -> classes that show it, asked of every class when the space was built; `None` where
             the descriptions are all there is.
+        why_so_many: Why it has another number of properties than the published space; empty where it has not.
     """
 
     name: str
@@ -64,6 +65,7 @@ class SpaceSource:
     super_categories: dict[str, str]
     keep_apart: list[list[str]]
     answers: dict[str, list[str]] | None = None
+    why_so_many: str = ""
 
 
 def read_source(name: str) -> SpaceSource:
@@ -94,6 +96,7 @@ def read_source(name: str) -> SpaceSource:
         descriptions={key: list(texts) for key, texts in descriptions.items()},
         super_categories=super_categories,
         keep_apart=fields.get("keep_apart", []),
+        why_so_many=fields.get("why_so_many", ""),
     )
 
 
@@ -143,7 +146,7 @@ def build(source: SpaceSource, encoder: Any) -> PropertySpace:
         seed=source.seed,
         conflicts={"always": source.keep_apart} if source.keep_apart else None,
         name=source.name,
-        provenance=PROVENANCE,
+        provenance=PROVENANCE | ({"number of properties": source.why_so_many} if source.why_so_many else {}),
     )
     if source.answers is None:
         return space

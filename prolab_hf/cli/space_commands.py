@@ -195,7 +195,10 @@ def check(
     report = loaded.check(
         taxonomy=_read_taxonomy(taxonomy), encoder=encoder, seed=seed, conflicts=_rules(conflicts)
     )
-    print_report(Console(), report, limit, space=space, encoder=str(loaded.encoder.get("name") or "ENCODER"))
+    recorded = str(loaded.encoder.get("name") or "ENCODER")
+    # A folder is recorded by its name alone, which is no Hub id.
+    shown = recorded if "/" in recorded or recorded == "ENCODER" else f"PATH/TO/{recorded}"
+    print_report(Console(), report, limit, space=space, encoder=shown)
     _write_json(json_file, report.to_dict())
     if not report.ok:
         raise typer.Exit(1)

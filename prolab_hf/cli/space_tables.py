@@ -72,13 +72,15 @@ def print_shared(console: Console, space: "PropertySpace", rules: "ConflictRules
         console.print(table)
     more = f" The table leaves out {len(fell) - limit}." if len(fell) > limit else ""
     strangers = sum(item.is_stranger for item in shared)
+    contradicted = sum(item.against is not None for item in fell)
     console.print(
-        f"{figures['phrases']} phrases in {space.num_properties} properties; {100 * figures['fidelity']:.1f} % kept "
-        f"what their author wrote (no contradiction, and near enough).{more}"
+        f"{figures['phrases']} phrases in {space.num_properties} properties: {len(fell)} share one that is worded "
+        f"otherwise, {contradicted} of them with a contradiction; fidelity {100 * figures['fidelity']:.1f} %.{more}"
     )
     if strangers:
         console.print(
-            f"{strangers} of them fell in with something else (cosine below {UNRELATED_COSINE}): ask for more "
+            f"{strangers} phrase{'s' if strangers > 1 else ''} fell in with something else "
+            f"(cosine below {UNRELATED_COSINE}): ask for more "
             "properties (--num-properties auto merges only what means the same), or word the same idea alike."
         )
 
@@ -90,13 +92,15 @@ def print_placed(
     table = Table("class", "sentence", "property", "cosine", "", title="Where the sentences go")
     for item in placed:
         names = [item.property_name, *(space.property_names[index] for index in item.also)]
-        target = " + ".join(names) if item.fits or not new_properties else "a new property"
+        target = " + ".join(names)
+        if not item.fits:
+            target = "a new property" if new_properties else f"left out (nearest: {item.property_name})"
         table.add_row(
             *map(escape, (item.class_name, item.phrase, target)), f"{item.cosine:.2f}", item.sureness
         )
     console.print(table)
     if not new_properties and any(not item.fits for item in placed):
-        console.print("What does not fit can become a property of its own: add --new-properties.")
+        console.print("What is left out can become a property of its own: add --new-properties.")
 
 
 def show_overview(console: Console, space: "PropertySpace", limit: int) -> None:

@@ -42,7 +42,8 @@ WHOLE = frozenset(
         "water kind",
         "part of body worn", "lighting", "permission", "dress", "fastening", "neckline", "garment length", "occasion",
         "habit", "feet", "burner", "engine", "readout", "load space", "top", "pulled by", "stacking",
-        "habitat", "waves",
+        "habitat", "waves", "origin", "likeness", "venomous or harmless", "forward or backward",
+        "fruit kind", "morning or evening", "solitary or social", "decks", "level of surface",
         "left or right corner", "facing", "lens", "tide", "manning", "angle", "content", "domesticity",
         "gathering", "sleeve length", "heel",
     }

@@ -233,7 +233,11 @@ def add_classes(
         grown = _with_columns(space, list(dict.fromkeys(item.phrase for item in strangers)), encoder)
         placed = place_phrases(grown, texts, encoder, rules)
     elif strangers:
+        _refuse_classes_without_fit(texts, placed)
         _warn_strangers(strangers, len(placed), float(space.clustering.get("far_cosine", FAR_COSINE)))
+        # Said of no class: a property that does not mean the sentence would be given as a reason all the same.
+        placed = [item for item in placed if item.fits]
+        texts = {name: [item.phrase for item in placed if item.class_name == name] for name in texts}
     assignments: dict[str, list[int]] = {name: [] for name in texts}
     for item in placed:
         assignments[item.class_name].append(item.property_index)
@@ -277,12 +281,22 @@ def checked_new_classes(
     return texts
 
 
+def _refuse_classes_without_fit(texts: Mapping[str, Sequence[str]], placed: Sequence[Placement]) -> None:
+    for name in texts:
+        if not any(item.fits for item in placed if item.class_name == name):
+            raise ValueError(
+                f"No description of the class {name!r} fits a property of the space: "
+                f"{'; '.join(str(item) for item in placed if item.class_name == name)}. Make new properties of "
+                "them (new_properties=True, --new-properties), or build the space anew with the class."
+            )
+
+
 def _warn_strangers(strangers: Sequence[Placement], total: int, limit: float) -> None:
     shown = "; ".join(map(str, sorted(strangers, key=lambda item: item.cosine)[:5]))
     more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
     warnings.warn(
-        f"{len(strangers)} of {total} descriptions are far from every property that does not contradict them "
-        f"(cosine below {limit:.2f}, or only beside their opposite): "
+        f"{len(strangers)} of {total} descriptions fit no property and were left out "
+        f"(cosine below {limit:.2f}, or near only beside their opposite): "
         f"{shown}{more}. Make new properties of them (new_properties=True, --new-properties), reword them, or "
         "build the space anew with them.",
         stacklevel=4,

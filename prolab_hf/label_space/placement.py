@@ -217,7 +217,10 @@ class _Finder:
         return max(alike, key=lambda index: (self.counts[index], cosine[index])) if alike else nearest
 
     def _dimensions(self, text: str) -> set[str]:
-        return {dimension for dimension, _ in self.rules.claims(text).values if dimension != "tone"}
+        """What a sentence speaks of: dimensions of its values, and what it counts."""
+        claims = self.rules.claims(text)
+        spoken = {dimension for dimension, _ in claims.values if dimension != "tone"}
+        return spoken | {f"number of {noun}" for noun in claims.counts}
 
     def _own_dimensions(self, index: int) -> set[str]:
         return {dimension for phrase in self.phrases[index] for dimension in self._dimensions(phrase)}
@@ -230,6 +233,9 @@ class _Finder:
         for index in np.argsort(-cosine, kind="stable").tolist():
             new = (self._dimensions(text) - covered) & self._own_dimensions(index)
             if cosine[index] < self.limit - _TIE or index == chosen:
+                continue
+            # "Vehicles driving past" says more of a vehicle than "vehicle with three wheels" does.
+            if not self._own_dimensions(index) <= self._dimensions(text):
                 continue
             agreeing = {
                 dimension

@@ -256,11 +256,11 @@ class PropertySpace(SpaceContent):
                 know it: use the space for training.
 
         Warns:
-            UserWarning: A description fits no property; it went to the nearest one all the same.
+            UserWarning: A description fits no property and was left out.
 
         Raises:
-            ValueError: A name exists already, the encoder does not fit or is needed, or a new row equals an
-                existing one.
+            ValueError: A name exists already, no description of a class fits a property, the encoder does not fit
+                or is needed, or a new row equals an existing one.
         """
         from prolab_hf.label_space.conflicts import ConflictRules
 

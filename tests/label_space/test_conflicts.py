@@ -2,11 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from prolab_hf.label_space.conflicts import BUILT_IN, ConflictRules
 from prolab_hf.label_space.phrases.judges import chat_judge, cross_encoder_judge
@@ -26,9 +29,13 @@ def precision_and_recall(pairs):
         ("bundled", 0.97, 0.93),
         ("made", 0.97, 0.93),
         ("blind A", 0.97, 0.93),
-        ("blind B", 0.95, 0.78),
-        ("blind C", 0.95, 0.84),
-        ("all", 0.97, 0.91),
+        ("blind B", 0.97, 0.84),
+        ("blind C", 0.97, 0.90),
+        ("dev D", 0.97, 0.93),
+        ("dev F", 0.97, 0.62),
+        ("dev G", 0.97, 0.51),
+        ("blind E", 0.97, 0.72),
+        ("all", 0.97, 0.87),
     ],
 )
 def test_labelled_pairs(source, precision, recall):
@@ -36,10 +43,13 @@ def test_labelled_pairs(source, precision, recall):
 
     The honest figures are those of the first look at each blind list, written without the rules' answers at hand
     (precision / recall): list A 0.895 / 0.667 before this work; list B 0.958 / 0.523 after its errors were mended;
-    list C 0.927 / 0.679 after B's. The three lists are from different domains and of different difficulty.
+    list C 0.927 / 0.679 after B's. Then D 0.986 / 0.700, F 1.000 / 0.380 and G 1.000 / 0.368 before anything was mended
+    by them, and **E 0.961 / 0.730** once at the end (0.970 / 0.640 with the rules before D, F, G). The lists are from
+    different domains and of different difficulty; F and G hold many differently named kinds of things ("gas stove",
+    "flaky pastry" beside "sponge cake"), which word lists will not all know.
     """
     pairs = [pair for pair in PAIRS if source in ("all", pair["source"])]
-    assert len(pairs) >= 240
+    assert len(pairs) >= 90
     reached = precision_and_recall(pairs)
     assert reached[0] >= precision and reached[1] >= recall, reached
 
@@ -163,11 +173,16 @@ class StandInEncoder:
     def __init__(self, model):
         self.config = SimpleNamespace(id2label=self.labels)
 
-    def predict(self, pairs):
+    def predict(self, pairs, apply_softmax, show_progress_bar):
+        assert apply_softmax
         type(self).asked += 1
-        return np.array(
-            [[3.0, 0, 1] if "blick" in first + second else [0, 1, 2.0] for first, second in pairs]
-        )
+        return np.array([self.shares(first, second) for first, second in pairs])
+
+    def shares(self, first, second):
+        """Contradiction, entailment, neutral; sure of "yes" in one order only where "half" stands."""
+        if "blick" in first + second:
+            return [0.95, 0.01, 0.04]
+        return [0.95, 0.01, 0.04] if first == "half" else [0.6, 0.2, 0.2]
 
 
 def test_the_cross_encoder_judges_by_its_contradiction_label(monkeypatch):
@@ -175,9 +190,33 @@ def test_the_cross_encoder_judges_by_its_contradiction_label(monkeypatch):
     judge = cross_encoder_judge("made/up")
     assert [judge("glonk", "blick"), judge("glonk", "blick"), judge("a", "b")] == [True, True, False]
     assert StandInEncoder.asked == 2
+    assert not judge("half", "whole")
+    assert cross_encoder_judge("made/up", certainty=0.5)("a", "b")
     monkeypatch.setattr(StandInEncoder, "labels", {0: "LABEL_0"})
     with pytest.raises(ValueError, match="made/up judges label_0; a judge needs a model with a label"):
         cross_encoder_judge("made/up")
+
+
+@pytest.mark.parametrize(("bias", "contradicts"), [((5.0, 0.0, 0.0), True), ((0.0, 0.0, 5.0), False)])
+def test_a_real_cross_encoder_in_a_folder_keeps_phrases_apart(tmp_path, bias, contradicts):
+    """A tiny network whose answer is its bias: loading, tokenizing and asking are those of any model."""
+    pytest.importorskip("sentence_transformers")
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "glowing"]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens), "utf-8")
+    BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    config = BertConfig(
+        vocab_size=len(tokens), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
+        id2label={0: "contradiction", 1: "entailment", 2: "neutral"},
+    )  # fmt: skip
+    network = BertForSequenceClassification(config)
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        network.classifier.bias.copy_(torch.tensor(bias))
+    network.save_pretrained(tmp_path)
+    rules = replace(BUILT_IN, judge=cross_encoder_judge(str(tmp_path)))
+    assert BUILT_IN.conflict("red", "glowing") is None
+    assert rules.keeps_apart("red", "glowing") is contradicts
+    assert not rules.keeps_apart("Red", "red")
 
 
 def test_a_cross_encoder_says_what_to_install(monkeypatch):

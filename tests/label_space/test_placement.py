@@ -46,8 +46,12 @@ def test_no_sentence_crosses_a_contradiction(scenes, encoder):
     for color in ("purple", "pink"):
         (placed,) = scenes.place({"stall": [f"{color} color"]}, encoder=encoder)
         assert not placed.fits and placed.passed_over
-    with pytest.warns(UserWarning, match="'purple color' -> .*does not fit.*new_properties=True"):
-        scenes.add_classes({"stall": ["purple color", "four legs"]}, encoder=encoder)
+    with pytest.warns(UserWarning, match="left out.*'purple color' -> .*does not fit.*new_properties=True"):
+        grown = scenes.add_classes({"stall": ["purple color", "outdoors"]}, encoder=encoder)
+    # What fits nowhere is said of no class.
+    assert grown.descriptions["stall"] == ["outdoors"] and len(grown.class_properties[-1]) == 1
+    with pytest.raises(ValueError, match="No description of the class 'stall' fits a property"):
+        scenes.add_classes({"stall": ["purple color"]}, encoder=encoder)
 
 
 def test_what_fits_nowhere_becomes_a_property(scenes, encoder):

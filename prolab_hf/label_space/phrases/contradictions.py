@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from prolab_hf.label_space.phrases.fragments import SELF
+from prolab_hf.label_space.phrases.fragments import SELF, canonical
 from prolab_hf.label_space.phrases.lexicon import implied_values
 from prolab_hf.label_space.phrases.parsing import Claims
 from prolab_hf.label_space.phrases.word_lists.dimensions import TOGETHER
@@ -195,10 +195,16 @@ def _bare(claims: Claims) -> bool:
 def _value_conflict(one: Claims, two: Claims) -> Conflict | None:
     for key in [key for key in one.values if key in two.values]:
         if _exclusive(key[0])(_statement(one, key), _statement(two, key)):
-            noun = "" if key[1] == SELF else f" of {key[1]}"
+            noun = "" if key[1] == SELF else f" of {_readable(key[1], one, two)}"
             sides = [" or ".join(sorted(claims.values[key])) for claims in (one, two)]
             return Conflict(key[0] + noun, *sides)
     return None
+
+
+def _readable(key: str, *sides: Claims) -> str:
+    """A noun of the phrases for the form under which it is compared: "tyre" for "tyr"."""
+    words = sorted({word for claims in sides for word in {*claims.nouns, *claims.has}})
+    return next((word for word in words if canonical(word) == key and not word.endswith("ed")), key)
 
 
 def _refusal_conflict(one: Claims, two: Claims) -> Conflict | None:
@@ -214,7 +220,9 @@ def _refusal_conflict(one: Claims, two: Claims) -> Conflict | None:
 def _count_conflict(one: Claims, two: Claims) -> Conflict | None:
     for noun in [noun for noun in one.counts if noun in two.counts]:
         if _apart(frozenset(one.counts[noun]), frozenset(two.counts[noun])):
-            return Conflict(f"number of {noun}", _number(one.counts[noun]), _number(two.counts[noun]))
+            return Conflict(
+                f"number of {_readable(noun, one, two)}", _number(one.counts[noun]), _number(two.counts[noun])
+            )
     return None
 
 

@@ -20,7 +20,14 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     RELATIONS,
     Interval,
 )
-from prolab_hf.label_space.phrases.word_lists.nouns import COVERS, HEAD_ALIASES, MARKS, PLACE_OR_KIND
+from prolab_hf.label_space.phrases.word_lists.nouns import (
+    COLOUR_NOUNS,
+    COVERS,
+    FIXED_PARTS,
+    HEAD_ALIASES,
+    MARKS,
+    PLACE_OR_KIND,
+)
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 
 _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
@@ -118,10 +125,25 @@ class _Cutter:
                 self.last.nouns.append(JOINED.get(tuple(found), found[-1]))
                 self.last.named.append(self.last.nouns[-1])
                 self.last.words += found
+        elif len(found) == 1 and self.word in COLOUR_NOUNS and self.last.latest_colour:
+            self._plain_word()  # "green olives", "red rose"
         else:
-            _add_values(self.last, found, self._with_inner(found, values))
+            _add_values(self.last, found, self._with_inner(found, values), self._adjective_first(found))
+            if found[-1] == "shaped":
+                self.last.values += [
+                    ("likeness", value) for dimension, value in values if dimension == "shape"
+                ]
+            if found[0] in LANDMARK:
+                self.last.own += values
         if found[-1] == "than":
             self.parts.append(Fragment(landmark=True, main=False))
+
+    def _adjective_first(self, found: list[str]) -> bool:
+        """Whether an entry of two words is an adjective of the lists and a part: "hard seat", "painted wall"."""
+        entries = self.lexicon.entries
+        return (
+            len(found) == 2 and found[0] not in CLOSING and (found[0],) in entries and found[1] in FIXED_PARTS
+        )
 
     def _with_inner(self, found: list[str], values: list[Value]) -> list[Value]:
         """Values of an entry and of the words in it: "dome shape" is also a shape. The entry's own go first."""
@@ -136,6 +158,12 @@ class _Cutter:
     def _number(self) -> int:
         word, follows = self.word, self.follows
         if word in NUMBERS or word.isdigit():
+            # "four or more legs", "two or fewer doors"
+            behind = self.words[self.position + 1 : self.position + 3]
+            if behind in (["or", "more"], ["or", "fewer"], ["or", "less"]):
+                low, high = NUMBERS.get(word) or (int(word[:9]), int(word[:9]))
+                self.last.count.add((low, INFINITY) if behind[1] == "more" else (0, high))
+                return 3
             # Behind its noun a number counts nothing ("platform 3"), behind a verb it does ("seats one person").
             if not self.last.nouns or not _closes(follows):
                 number = NUMBERS.get(word) or (int(word[:9]), int(word[:9]))
@@ -155,9 +183,13 @@ class _Cutter:
             part.words.append(word)
         elif related := self.lexicon.related(word):
             _add_values(part, [word], related)
-        elif follows == "like" and word not in CLOSING | ARTICLES:
+        elif follows == "like" and word not in CLOSING | ARTICLES | {"shaped", "formed", "look", "looking"}:
             part.values.append(("likeness", word))  # "pen-like"
             part.words.append("like")
+            return 2
+        elif follows == "shaped" and len(word) > 1 and word not in CLOSING | ARTICLES:
+            part.values.append(("likeness", word))  # "trumpet-shaped"
+            part.words.append("shaped")
             return 2
         elif len(word) == 1 and follows == "shaped":
             part.values.append(("shape", f"letter {word}"))  # "f-shaped"
@@ -232,7 +264,7 @@ class _Cutter:
         part.linked = word in ("is", "are")
 
 
-def _add_values(part: Fragment, found: list[str], values: list[Value]) -> None:
+def _add_values(part: Fragment, found: list[str], values: list[Value], adjective_first: bool = False) -> None:
     # "dark blue": the shade belongs to the color after it.
     color = next((value for dimension, value in values if dimension == "colour"), None)
     if color is not None and part.words and part.words[-1] in _SHADES:
@@ -254,7 +286,10 @@ def _add_values(part: Fragment, found: list[str], values: list[Value]) -> None:
     if len(found) == 1:
         is_noun = last in COVERS or (bool(dimensions) and dimensions <= PLACE_OR_KIND)
     else:
-        is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and len(found) == 2 and last not in MARKS
+        is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and last not in MARKS
+        is_noun = is_noun and not any(word in LANDMARK for word in found)  # "fits in one hand"
+        # "calm water", "hard seat": an adjective before a noun that says nothing alone.
+        is_noun = is_noun or (len(found) == 2 and adjective_first)
     if is_noun:
         part.nouns.append(last)
 

@@ -30,6 +30,7 @@ class Fragment:
         main: Whether it is about the thing itself.
         linked: Whether its value follows its noun ("roof is flat").
         mark: The mark that it ends in, such as stripes.
+        own: Values of entries that begin with their preposition ("on a leash"): they are the thing's own.
     """
 
     values: list[Value] = field(default_factory=list)
@@ -47,11 +48,17 @@ class Fragment:
     main: bool = True
     linked: bool = False
     mark: str = ""
+    own: list[Value] = field(default_factory=list)
 
     @property
     def says_something(self) -> bool:
         """Whether there is anything in it."""
         return bool(self.values or self.words or self.count or self.lacks)
+
+    @property
+    def latest_colour(self) -> bool:
+        """Whether its last word is a color."""
+        return bool(self.latest) and self.latest[0][0] == "colour"
 
     def take_back(self) -> None:
         """Turns the last noun or value into something that is missing: "cloud-free"."""
@@ -75,7 +82,9 @@ def head_of(part: Fragment) -> str:
     # "vivid red", "stands upright": a word before the last value qualifies it, unless a state follows a noun.
     if part.values and part.words[-1] != noun and not part.linked:
         latest = {dimension for dimension, _ in part.latest} or {part.values[-1][0]}
-        if not latest & AFTER_NOUN or noun in VERBS:
+        # "arms raised", "wings spread": a participle behind a part is the part's.
+        behind = part.words[-1].endswith("ed") and (noun in PART_OF or noun in HEAD_ALIASES)
+        if not (latest & AFTER_NOUN or behind) or noun in VERBS:
             return SELF
     if noun in SELF_NOUNS or noun in THINGS or noun in VERBS:
         return SELF

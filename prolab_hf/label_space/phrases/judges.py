@@ -37,11 +37,15 @@ def chat_judge(chat: ChatModel) -> Judge:
     return judge
 
 
-def cross_encoder_judge(model: str) -> Judge:
+def cross_encoder_judge(model: str, *, certainty: float = 0.9) -> Judge:
     """A judge that loads a cross-encoder for natural-language inference with sentence-transformers.
+
+    Contradiction has no direction, models have: both orders of a pair must reach the certainty.
 
     Args:
         model: Folder or Hub id of a model with a label "contradiction".
+        certainty: Least probability of a contradiction, between 0 and 1. Such models are trained on sentences, and
+            of two short phrases without a contradiction many call one likely.
 
     Raises:
         ImportError: sentence-transformers is not installed.
@@ -62,6 +66,8 @@ def cross_encoder_judge(model: str) -> Judge:
 
     @functools.cache
     def judge(first: str, second: str) -> bool:
-        return int(encoder.predict([(first, second)])[0].argmax()) == labels["contradiction"]
+        pairs = [(first, second), (second, first)]
+        shares = encoder.predict(pairs, apply_softmax=True, show_progress_bar=False)
+        return bool(shares[:, labels["contradiction"]].min() >= certainty)
 
     return judge

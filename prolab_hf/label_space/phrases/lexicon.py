@@ -6,11 +6,13 @@ from prolab_hf.label_space.phrases.word_lists.dimensions import IMPLIED
 from prolab_hf.label_space.phrases.word_lists.function_words import (
     CUTTING,
     IGNORED,
+    ING_NOUNS,
     JOINING,
     LANDMARK,
     NEGATING,
     NEUTRAL,
 )
+from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
 from prolab_hf.label_space.phrases.wording import tokens_of
 
 Value = tuple[str, str]
@@ -28,7 +30,12 @@ def stems_of(phrase: str) -> tuple[str, ...]:
     Args:
         phrase: Any text.
     """
-    return tuple(word for word in tokens_of(phrase) if word not in ("a", "an", "the"))
+    words = [word for word in tokens_of(phrase) if word not in ("a", "an", "the")]
+    for at in range(len(words) - 1):
+        # One wording for "covered in", "covered by" and "covered with".
+        if words[at] == "covered" and words[at + 1] in ("in", "by"):
+            words[at + 1] = "with"
+    return tuple(words)
 
 
 class Lexicon:
@@ -44,8 +51,8 @@ class Lexicon:
             for value, words in values.items():
                 for word in words.split("|") if isinstance(words, str) else words:
                     key = stems_of(word)
-                    if key:
-                        self.entries.setdefault(key, []).append((dimension, value))
+                    for form in _finite_forms(key):
+                        self.entries.setdefault(form, []).append((dimension, value))
         self.neutral = {stems_of(word) for word in f"{NEUTRAL}|{IGNORED}".split("|")}
         self.longest = max(len(key) for key in [*self.entries, *self.neutral])
 
@@ -91,6 +98,17 @@ class Lexicon:
         return []
 
 
+def _finite_forms(key: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """An entry and, where it opens with a participle, the same with its verb: "creeping along ground", "creep ..."."""
+    if not key:
+        return []
+    if len(key) < 3 or not key[0].endswith("ing") or len(key[0]) < 6 or key[0] in ING_NOUNS:
+        return [key]
+    base = key[0][:-3]
+    verbs = {base, base + "e"} | ({base[:-1]} if base[-1] == base[-2] else set())
+    return [key, *((verb, *key[1:]) for verb in sorted(verbs))]
+
+
 def implied_values(dimension: str, value: str) -> frozenset[str]:
     """What a value says besides itself: steel is metal.
 
@@ -98,7 +116,7 @@ def implied_values(dimension: str, value: str) -> frozenset[str]:
         dimension: The dimension.
         value: One of its values.
     """
-    table = IMPLIED.get(dimension, {})
+    table = IMPLIED.get(dimension) or (FILLING_KINDS if " " in dimension else {})
     found: set[str] = set()
     todo = [value]
     while todo:

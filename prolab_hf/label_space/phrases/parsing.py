@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from prolab_hf.label_space.phrases.cutting import cut
 from prolab_hf.label_space.phrases.fragments import SELF, Fragment, bases, head_of
 from prolab_hf.label_space.phrases.lexicon import Lexicon, implied_values, stems_of
+from prolab_hf.label_space.phrases.slots import slots_of
 from prolab_hf.label_space.phrases.word_lists.function_words import (
     ABSENT,
     GROUPS,
@@ -20,9 +21,21 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     Interval,
 )
 from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
-from prolab_hf.label_space.phrases.word_lists.nouns import COVERS, PLACE_OR_KIND, SEATS, SKIN_DEEP, THINGS
+from prolab_hf.label_space.phrases.word_lists.nouns import (
+    COLOUR_NOUNS,
+    COVERS,
+    HEAD_ALIASES,
+    PLACE_OR_KIND,
+    SEATS,
+    SELF_NOUNS,
+    SKIN_DEEP,
+    THINGS,
+)
+from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.wording import stem
 
+# Endings of adjectives: "leafy", "tropical", "wheeled".
+_ADJECTIVE_ENDINGS = ("y", "ous", "ful", "less", "ed", "ing", "ish", "ive", "ly", "able", "ible")
 # "cut into square shapes", "in many colors"
 _FORMS = (["shape"], ["form"], ["colour"], ["pattern"])
 
@@ -62,6 +75,8 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
     """
     words = list(stems_of(phrase))
     claims = Claims()
+    # "with or without a lid" says nothing of a lid.
+    words = [*words[: _undecided(words)]]
     # "legs cannot be seen": no legs.
     for ending in ABSENT:
         if len(words) > len(ending) and tuple(words[-len(ending) :]) == ending:
@@ -79,8 +94,11 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
             continue
         head = head_of(part)
         for member in [*waiting, part]:
+            member.mark = member.mark or part.mark  # "blue and yellow stripes" are both the stripes' colors
             _claim(claims, member, head, whole, subject)
         waiting = []
+    for slot, fillings in slots_of(phrase, words, lexicon).items():
+        claims.values.setdefault((slot, SELF), set()).update(fillings)
     for (dimension, _), given in claims.values.items():
         # "pattern of stripes" says stripes: what a more special value implies is left out.
         implied = {item for value in given for item in implied_values(dimension, value)}
@@ -103,17 +121,45 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     if part.relation and part.words:
         claims.relations.setdefault(part.words[-1], set()).add(part.relation)
     _claim_values(claims, part, head, whole, subject)
-    if part.count and not (part.landmark and part.nouns[-1:] and part.nouns[-1] not in GROUPS):
+    # "walks on two legs" counts the thing's legs, "beside two houses" nothing of it.
+    if part.count and not (
+        part.landmark and not GROUPS.keys() & {*part.nouns[-1:]} and not _counted_part(part)
+    ):
         counted = SELF if part.nouns and part.nouns[-1] in GROUPS else head
         if counted == SELF and part.nouns and part.nouns[-1] in THINGS:
             counted = part.nouns[-1]
         claims.counts.setdefault(counted, set()).update(part.count)
+    sort = _sort(part)
+    if sort is not None:
+        claims.values.setdefault((f"kind of {sort[1]}", SELF), set()).add(sort[0])
     if not part.landmark:
         claims.has |= {word for word in part.words if not _without(word) and word not in LACKED}
         claims.has |= {base for word in part.words for base in bases(word)}
         claims.has |= {HELD[word] for word in part.words if word in HELD}
         if part.main:
             claims.nouns += part.named
+
+
+def _counted_part(part: Fragment) -> bool:
+    return any(word in PART_OF for word in part.words) and not part.near
+
+
+def _sort(part: Fragment) -> tuple[str, str] | None:
+    """A noun before a noun, as in "tomato sauce": what kind of sauce it is; nothing where the lists know the word."""
+    named = not part.values or (bool(part.words) and part.words[0] in COLOUR_NOUNS)
+    if part.landmark or not named or part.count or len(part.words) != 2 or part.words[-1:] != part.nouns[-1:]:
+        return None
+    kind, noun = part.words
+    if (
+        (len(kind) > 3 and kind.endswith(_ADJECTIVE_ENDINGS))
+        or kind in SELF_NOUNS
+        or kind in GROUPS
+        or noun in GROUPS
+    ):
+        return None
+    if noun in SELF_NOUNS and noun not in ("style", "structure"):
+        return None
+    return kind, THINGS.get(noun, HEAD_ALIASES.get(noun, noun))
 
 
 def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[str], subject: str) -> None:
@@ -129,6 +175,8 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
         elif dimension in whole:
             if not part.near or dimension == "nearness":
                 claims.values.setdefault((dimension, SELF), set()).add(value)
+        elif (dimension, value) in part.own:
+            claims.values.setdefault((dimension, SELF), set()).add(value)
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
             owner = _owner(part, head, dimension)
             claims.values.setdefault((dimension, owner), set()).add(value)
@@ -143,6 +191,14 @@ def _owner(part: Fragment, head: str, dimension: str) -> str:
     if head in COVERS and (dimension in SKIN_DEEP or dimension.startswith("shade")):
         return SELF
     return head
+
+
+def _undecided(words: list[str]) -> int:
+    """Where a phrase leaves open whether it has something; its length if nowhere."""
+    for at in range(len(words) - 2):
+        if words[at : at + 3] in (["with", "or", "without"], ["has", "or", "lacks"]):
+            return at
+    return len(words)
 
 
 def _without(word: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from prolab_hf.label_space.conflicts import BUILT_IN
 from prolab_hf.label_space.phrases.wording import same_wording
 from prolab_hf.label_space.report.fidelity import SharedPhrase
 from prolab_hf.label_space.report.matrix_statistics import PairFigures
@@ -18,6 +19,10 @@ CLOSE_COSINE = 0.60
 # A property that more than this share of the classes has hardly tells any of them apart.
 COMMON_SHARE = 0.25
 MIN_PROPERTIES = 3
+# More properties of one class each than this are one finding.
+MANY_LONELY = 8
+# Cosine from which two properties may be one idea in two wordings.
+_ALIKE = 0.7
 
 
 class Severity(StrEnum):
@@ -210,17 +215,28 @@ def _pair_findings(space: SpaceContent, pairs: PairFigures) -> list[Finding]:
         for row, other in pairs.duplicates
     ]
     for row, other in pairs.nested:
+        pair = describe_pair(space, row, other, 0.0)
+        # What fell together is the cause; more words of the same kind would fall together too.
+        merged = _merged_of(pair)
+        advice, command = (
+            _separation(pair)
+            if merged
+            else (
+                f"Describe something that {names[row]!r} shows and {names[other]!r} does not.",
+                _add_property(names[row]),
+            )
+        )
         findings.append(
             Finding(
                 Severity.WARNING,
                 "nested_rows",
                 [names[row], names[other]],
                 f"Every property of {names[row]!r} also belongs to {names[other]!r}.",
-                f"Describe something that {names[row]!r} shows and {names[other]!r} does not.",
-                _add_property(names[row]),
+                advice,
+                command,
             )
         )
-    known = set(pairs.duplicates)
+    known = {*pairs.duplicates, *pairs.nested, *((other, row) for row, other in pairs.nested)}
     for row, other, cosine in pairs.closest:
         if cosine > CLOSE_COSINE and (row, other) not in known:
             pair = describe_pair(space, row, other, cosine)
@@ -239,7 +255,7 @@ def _pair_findings(space: SpaceContent, pairs: PairFigures) -> list[Finding]:
 def _separation(pair: Mapping[str, Any]) -> tuple[str, str]:
     """Advice and command: two descriptions that fell into one property and could be told apart, or what is missing."""
     first, second = pair["classes"]
-    merged = [item for item in pair["different_words_same_property"] if item[first] and item[second]]
+    merged = _merged_of(pair)
     if merged:
         item = merged[0]
         return (
@@ -254,9 +270,22 @@ def _separation(pair: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
+def _merged_of(pair: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Properties of a pair in which both classes have words, and different ones."""
+    first, second = pair["classes"]
+    return [item for item in pair["different_words_same_property"] if item[first] and item[second]]
+
+
 def _column_findings(space: SpaceContent, matrix: np.ndarray) -> list[Finding]:
     findings = []
     counts = matrix.sum(axis=0).tolist()
+    lonely = [
+        index
+        for index, count in enumerate(counts)
+        if count == 1 and len(matrix) > 1 and not is_merged_single(space, index)
+    ]
+    if len(lonely) > MANY_LONELY:
+        findings.append(_lonely_finding(space, matrix, lonely))
     for index, (name, count) in enumerate(zip(space.property_names, counts)):
         if count == 0:
             findings.append(
@@ -282,7 +311,7 @@ def _column_findings(space: SpaceContent, matrix: np.ndarray) -> list[Finding]:
                     _REBUILD,
                 )
             )
-        elif count == 1 and len(matrix) > 1:
+        elif index in lonely and len(lonely) <= MANY_LONELY:
             owner = space.class_names[int(matrix[:, index].argmax())]
             findings.append(
                 Finding(
@@ -305,6 +334,40 @@ def _column_findings(space: SpaceContent, matrix: np.ndarray) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _lonely_finding(space: SpaceContent, matrix: np.ndarray, lonely: Sequence[int]) -> Finding:
+    """One finding about many properties of one class each, with those that may be one idea in two wordings."""
+
+    def shown(index: int) -> str:
+        return f"{space.property_names[index]!r} ({space.class_names[int(matrix[:, index].argmax())]})"
+
+    vectors = space.property_embeddings[list(lonely)].numpy().astype(np.float64)
+    cosine = np.triu(vectors @ vectors.T, 1)
+    near = [divmod(int(place), len(lonely)) for place in np.argsort(-cosine, axis=None, kind="stable")[:200]]
+    pairs = [
+        f"{shown(lonely[one])} and {shown(lonely[two])}"
+        for one, two in near
+        if cosine[one, two] >= _ALIKE
+        and matrix[:, lonely[one]].argmax() != matrix[:, lonely[two]].argmax()
+        and _may_be_one(space.property_names[lonely[one]], space.property_names[lonely[two]])
+    ]
+    alike = f" Perhaps one idea in two wordings: {'; '.join(pairs[:3])}." if pairs else ""
+    return Finding(
+        Severity.INFO,
+        "single_class_property",
+        [space.property_names[index] for index in lonely],
+        f"{len(lonely)} of {space.num_properties} properties belong to one class each, for example "
+        f"{', '.join(map(shown, lonely[:3]))}.",
+        f"Word the same idea alike where several classes show it; classes learn from what they share.{alike}",
+    )
+
+
+def _may_be_one(first: str, second: str) -> bool:
+    """Whether two wordings give the same values wherever both give one: not "blue or grey" and "grey and white"."""
+    mine, theirs = BUILT_IN.claims(first).values, BUILT_IN.claims(second).values
+    alike = all(mine[key] == theirs[key] for key in mine.keys() & theirs.keys())
+    return alike and BUILT_IN.conflict(first, second) is None
 
 
 def _phrase_findings(shared: Sequence[SharedPhrase]) -> list[Finding]:

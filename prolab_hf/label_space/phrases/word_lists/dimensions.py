@@ -10,6 +10,7 @@ from prolab_hf.label_space.phrases.word_lists.kinds import KINDS
 from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
 from prolab_hf.label_space.phrases.word_lists.opposites import OPPOSITES
 from prolab_hf.label_space.phrases.word_lists.places import PLACES
+from prolab_hf.label_space.phrases.word_lists.slots import IMPLIED_FILLINGS
 from prolab_hf.label_space.phrases.word_lists.states import STATES
 
 DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES | KINDS | OPPOSITES
@@ -30,7 +31,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "disc": "round curved",
         "ring": "round curved",
         "sphere": "round curved",
-        "oval": "curved round elongated",
+        "oval": "curved elongated",
         "cylinder": "curved round elongated",
         "cone": "round elongated",
         "dome": "curved round",
@@ -59,6 +60,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "hexagon": "angular",
         "octagon": "angular",
         "star": "angular",
+        "branched": "angular irregular elongated",
     },
     "pattern": {
         "stripes": "patterned",
@@ -79,6 +81,8 @@ IMPLIED: dict[str, dict[str, str]] = {
     "slicing": {},
     "age": {},
     "material": {
+        "gold": "metal",
+        "tin": "metal",
         "steel": "metal",
         "iron": "metal",
         "brass": "metal",
@@ -114,6 +118,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "underground": "station",
     },
     "posture": {"riding": "sitting", "climbing": "standing"},
+    **IMPLIED_FILLINGS,
 }
 
 # Values that one thing may have at once although neither implies the other.

@@ -63,7 +63,7 @@ AT_LEAST = {("more", "than"): 1, ("at", "least"): 0, ("over",): 1}
 AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewer", "than"): -1}
 
 ARTICLES = _set(
-    "a an the its their his her this that these those some any such as very quite almost more most "
+    "located situated a an the its their his her this that these those some any such as very quite almost more most "
     "rather slightly much enough other than too also each every else own yet still already does do did just only "
     "really extra super ultra alike fully completely partly usually often always clearly all like vivid "
     "saturated rich pure"

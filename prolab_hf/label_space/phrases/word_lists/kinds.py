@@ -3,7 +3,7 @@
 # fmt: off
 KINDS: dict[str, dict[str, str]] = {
     "fastening": {
-        "zip": "zip|zipper|zip fastening|zip up|zippered",
+        "zip": "zipped|zip|zipper|zip fastening|zip up|zippered",
         "buttons": "button|buttoned|button fastening|button up|button down",
         "laces": "lace up|laced|shoelace|laces|lace up front",
         "velcro": "velcro|hook and loop|velcro strap",
@@ -145,7 +145,7 @@ KINDS: dict[str, dict[str, str]] = {
         "gel": "jelly like|gelatinous|gel like|wobbly jelly",
     },
     "bite": {
-        "creamy": "creamy texture|smooth creamy|creamy smooth|creamy inside|velvety texture|silky texture"
+        "creamy": "creamy|creamy texture|smooth creamy|creamy smooth|creamy inside|velvety texture|silky texture"
         "|creamy consistency"
         "|smooth creamy texture|creamy sauce|smooth sauce",
         "crunchy": "crunchy|crispy|crisp|crunchy texture|crispy texture|brittle|crackling",
@@ -185,9 +185,10 @@ KINDS: dict[str, dict[str, str]] = {
         "covered with crop|planted with crop|covered with green crop|cropped field",
         "water": "open water|"
         "flooded|under water|covered with water|waterlogged|inundated",
-        "ice": "ice covered|frozen over|covered with ice|iced over",
+        "ice": "frozen lake|frozen river|frozen pond|frozen sea|ice covered|frozen over|covered with ice|iced over",
         "sand": "sandy|sand covered|covered with sand",
         "stones": "stony|rocky|gravelly|covered with stone|pebbly|stone covered",
+        "mud": "muddy|mud covered|covered with mud",
         "moss": "mossy|moss covered|covered with moss|overgrown with moss",
         "leaves": "leaf covered|covered with leaf|littered with leaf|covered in leaf",
         "paving": "paved",
@@ -200,7 +201,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "waves": {
         "calm": "calm|calm water|still water|glassy water|smooth water|mirror like water|flat water|calm sea",
-        "rough": "choppy|choppy water|with wave|rough water|wavy water|rough sea|rippling|foaming|turbulent"
+        "rough": "rough wave|big wave|large wave|foamy wave|choppy wave|surf|choppy|choppy water|with wave"
+        "|rough water|wavy water|rough sea|rippling|foaming|turbulent"
         "|churning|white water"
         "|breaking wave|stormy sea|high wave",
     },
@@ -240,7 +242,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "support kind": {
         "hanging": "suspended|dangling|suspended from|hanging from",
-        "standing": "floor standing|on leg|standing on floor|standing on leg|on tripod|standing on ground"
+        "standing": "freestanding|free standing|floor standing|on leg|standing on floor|standing on leg"
+        "|on tripod|standing on ground"
         "|standing on counter",
         "wall": "wall mounted|fixed to wall|attached to wall|mounted on wall|bolted to wall|wall hung",
         "lying": "lying|laid down|lying on ground|lying on table",
@@ -253,7 +256,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "treatment": {
         "painted": "painted|repainted|coloured paint",
-        "bare": "unpainted|bare metal|bare wood|raw wood|untreated|unvarnished|natural wood",
+        "bare": "brushed|unpainted|bare metal|bare wood|raw wood|untreated|unvarnished|natural wood",
         "varnished": "varnished|lacquered|stained wood",
     },
     "writing": {
@@ -279,7 +282,7 @@ KINDS: dict[str, dict[str, str]] = {
         "religious": "religious|for worship|sacred",
     },
     "gathering": {
-        "alone": "alone|solitary|on its own|by itself|lone|lives alone|isolated",
+        "alone": "singly|one by one|individually|alone|solitary|on its own|by itself|lone|lives alone|isolated",
         "together": "in group|in herd|in flock|in crowd|together with others|in pack|in swarm|lives in group"
         "|in school"
         "|in line|in cluster|in row|in colony",
@@ -305,6 +308,21 @@ KINDS: dict[str, dict[str, str]] = {
         "rolling": "roller door|roller shutter|roll up door",
         "folding": "folding door|accordion door",
     },
+    "fruit kind": {
+        "pods": "pod|seed pod|bean pod",
+        "berries": "berry",
+        "nuts": "nut|acorn",
+        "capsules": "capsule|seed capsule",
+        "cones": "pine cone|seed cone|fir cone",
+    },
+    "decks": {
+        "one": "single decker|single deck",
+        "two": "double decker|two decker|two deck|double deck",
+    },
+    "leaf build": {
+        "simple": "simple leaf|undivided leaf",
+        "compound": "compound leaf|divided leaf|leaf of many leaflet",
+    },
     "leaf arrangement": {
         "opposite": "opposite leaf|leaf in pair|paired leaf",
         "alternate": "alternate leaf|alternating leaf",
@@ -320,13 +338,14 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "level of surface": {
         "raised": "raised|elevated|on stilt|stilted|embossed",
-        "sunken": "sunken|recessed|flush|embedded|countersunk|dropped|dug in|engraved",
+        "sunken": "flat against|level with|flush with|sunken|recessed|flush|embedded|countersunk|dropped|dug in"
+        "|engraved",
     },
     "playing": {
         "plucked": "plucked|plucked string|strummed",
         "bowed": "played with bow|bowed",
         "blown": "blown|mouthpiece|wind instrument|blown into",
-        "struck": "struck|percussion|beaten with stick|hit with stick|drum head",
+        "struck": "played with stick|struck|percussion|beaten with stick|hit with stick|drum head",
         "keys": "keyboard|piano key|played by key",
     },
     "house position": {

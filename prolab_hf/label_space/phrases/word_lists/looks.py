@@ -97,6 +97,10 @@ LOOKS: dict[str, dict[str, str]] = {
         "|high heel|sky high|tall as house|many metre high|many meter high|head high|towering above"
         "|taller than wide",
     },
+    "stature": {
+        "tall": "tall|high|towering",
+        "short": "short|short height",
+    },
     "width": {
         "narrow": "narrow|narrower|slim|slender|thin|thinner|skinny|fine line|thinly|narrowly|needle like"
         "|needle shaped|hair thin|slimline|paper thin|lean|skinny build|tapered thin|wafer thin"
@@ -132,9 +136,9 @@ LOOKS: dict[str, dict[str, str]] = {
         "zigzag": "zigzag|zig zag",
         "spiral": "spiral|helical|helix|spiral shaped|corkscrew",
         "curved": "streamlined|aerodynamic|"
-        "curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
+        "rounded shape|curved|rounded|bulging|rounded bulge|bulge|rounded end|round end|bulging side|curvy"
         "|gently curved|bent|arched outline",
-        "round": "round|circular|circle|round outline|rounded shape|roundish|globe shaped outline",
+        "round": "round|circular|circle|round outline|roundish|globe shaped outline",
         "disc": "round flat|flat round|round and flat|flat and round|flat circular|"
         "disc|disk|round disc|flat round|plate shaped|coin shaped|saucer shaped|pancake shaped",
         "ring": "ring|ring shaped|hoop|donut shaped",
@@ -159,6 +163,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "octagon": "octagon|octagonal|eight sided|polygon|polygonal",
         "star": "star|star shaped",
         "heart": "heart shaped|in shape of heart|heart shape",
+        "branched": "branching|branched|tree like|antler like|many branched",
         "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless|spiky outline|lobed"
         "|lobulated|ragged edge|crooked outline|lopsided|amorphous|ill shaped",
         "elongated": "elongated|elongate|long and thin|long and narrow|long and slim|long slender|long thin"
@@ -170,13 +175,14 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "ends": {
         "hooked": "hooked|curved like hook",
-        "erect": "erect|upright|standing up|perked",
+        "erect": "prick|erect|upright|standing up|perked",
         "pointed": "pointed|pointy|sharp|tapering to point|spiky|spiked|peaked|sharp pointed|pitched|gabled"
         "|pricked|tapered|needle sharp|barbed|jagged point",
+        "cross": "cross shaped|cruciform|plus shaped",
         "blunt": "blunt|rounded end|rounded|round end|rounded tip|dull point|domed|dome shape|stubby tip"
         "|squared off|snub",
         "flat": "flat",
-        "hanging": "hanging|floppy|drooping|dangling|droopy|flopped|sagging|limp",
+        "hanging": "drop|lop|hanging|floppy|drooping|dangling|droopy|flopped|sagging|limp",
         "curved": "arched|curved",
         "forked": "forked|split|cleft|two pronged|swallow tail|notched",
         "square": "square ended|squared|square cut",
@@ -189,7 +195,8 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "relief": {
         "flat": "flat|level|plane|planar|flattened|flattish|smooth flat|even ground",
-        "uneven": "uneven|hilly|bumpy|domed|bulging|rugged|undulating|mountainous|steep|undulated|rolling|lumpy"
+        "uneven": "raised|protruding|uneven|hilly|bumpy|domed|bulging|rugged|undulating|mountainous|steep"
+        "|undulated|rolling|lumpy"
         "|stepped|craggy|humpy|pitted|potholed|corrugated|wavy",
     },
     "surface": {
@@ -197,7 +204,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "waxy|leathery|sleek|flawless surface|"
         "smooth|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "dimpled|studded|cleated|hammered|"
+        "rough": "spiky|stringy|fibrous|crumpled|creased|scarred|threaded|cobbled|dimpled|studded|cleated|hammered|"
         "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
         "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
@@ -234,7 +241,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "shiny": "shiny|glossy|reflective|gleaming|glistening|polished|lustrous|sparkling|mirror like"
         "|reflects light|glittering|glinting|mirrored|shimmering|waxy|glazed|highly polished|sheen"
         "|specular|brilliant|varnished",
-        "matte": "velvety matte|flat finish|"
+        "matte": "rusty|velvety matte|flat finish|"
         "matte|matt|dull|non reflective|lustreless|unpolished|lacklustre|flat paint|chalky|tarnished"
         "|satinless",
     },
@@ -248,7 +255,8 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "transparency": {
         "transparent": "transparent|clear|see through|translucent|crystal clear|glass clear|sheer|limpid",
-        "opaque": "opaque|dark glass|frosted|non transparent|clouded|nontransparent|non see through|blacked out"
+        "opaque": "stained glass|cloudy|opaque|dark glass|frosted|non transparent|clouded|nontransparent"
+        "|non see through|blacked out"
         "|solid coloured|tinted|milky",
     },
     "making": {
@@ -266,8 +274,10 @@ LOOKS: dict[str, dict[str, str]] = {
         "wax candle": "candle wax",
         "cork": "cork",
         "ivory": "ivory carved|made of bone|made of antler",
-        "metal": "metal|metallic|sheet metal|wire|wire mesh|tin|zinc|lead metal|titanium|metal plated|alloy"
+        "metal": "metal|metallic|sheet metal|wire|wire mesh|zinc|lead metal|titanium|metal plated|alloy"
         "|foil|metal foil",
+        "gold": "gold|gold plated|made of gold",
+        "tin": "tin|tin plated|made of tin",
         "steel": "steel|stainless steel|chrome",
         "iron": "iron|wrought iron|cast iron",
         "brass": "brass",
@@ -291,7 +301,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "|polycarbonate|styrofoam|plexiglass|pvc coated|synthetic",
         "rubber": "rubber",
         "leather": "leather|suede",
-        "fabric": "fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece|mesh fabric"
+        "fabric": "made of plush|fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece"
+        "|mesh fabric"
         "|cashmere|tarpaulin|carpet",
         "cotton": "cotton|denim|linen cloth",
         "wool": "wool|woollen|woolen",
@@ -309,6 +320,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "ice": "ice|icy|made of ice",
         "water": "liquid|fluid",
         "wax": "wax",
+        "pearl": "pearl|mother of pearl",
         "foam": "foam|lather",
     },
     "covering": {
@@ -318,7 +330,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "scales": "scale|scaly|scaled|scale covered",
         "shell": "exoskeleton|armour plate|hard bodied|plated|"
         "shell|carapace|armoured|armored|hard shell",
-        "bare skin": "featherless|unfeathered|bare neck|"
+        "bare skin": "bare|featherless|unfeathered|bare neck|"
         "bare skin|naked|hairless|smooth skin",
     },
     "core": {
@@ -334,7 +346,7 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "sharpness": {
         "sharp": "sharp|sharp edged|keen|razor sharp|knife edged|pointed edge|sharpened|clear cut",
-        "blunt": "blunt|dulled|rounded off|dull edge|dull blade|not sharp|blunted",
+        "blunt": "dull|blunt|dulled|rounded off|dull edge|dull blade|not sharp|blunted",
     },
     "bulge": {
         "convex": "convex|bulging outward|protruding|sticking out",
@@ -352,13 +364,15 @@ LOOKS: dict[str, dict[str, str]] = {
         "asymmetric": "asymmetric|asymmetrical|lopsided|unbalanced|one sided",
     },
     "regularity": {
-        "regular": "regular|evenly spaced|even spacing|orderly row|uniform spacing|in regular order"
+        "regular": "planted in row|arranged in row|set in row|in straight row|in even row|lined up|regular"
+        "|evenly spaced|even spacing|orderly row|uniform spacing|in regular order"
         "|neatly arranged|in neat row",
-        "irregular": "irregular|unevenly spaced|random|randomly placed|disordered|haphazard|scattered about"
+        "irregular": "irregular|scattered randomly|unevenly spaced|random|randomly placed|disordered|haphazard"
+        "|scattered about"
         "|scattered at random|in disorder|jumbled",
     },
     "continuity": {
-        "solid": "solid line|continuous|unbroken line|uninterrupted|seamless",
+        "solid": "solid|solid line|continuous|unbroken line|uninterrupted|seamless",
         "broken": "dashed|dotted line|broken line|interrupted|discontinuous|segmented line|with gaps",
     },
     "measure": {
@@ -369,7 +383,8 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "form": {
         "flat": "flat|flattened|sheet like|leaf like body",
-        "bulky": "sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped|box shaped|conical|domed"
+        "bulky": "tubular|tube shaped|sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped"
+        "|box shaped|conical|domed"
         "|bulging|round body|rounded body|three dimensional",
     },
 }

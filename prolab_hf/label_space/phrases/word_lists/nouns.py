@@ -4,6 +4,8 @@
 these lists is a part of its own.
 """
 
+from prolab_hf.label_space.phrases.wording import stem
+
 
 def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
@@ -26,8 +28,10 @@ SELF_NOUNS = _set(
 # Whole things, by what may take each other's place: a value before one of them is the thing's own, but things of
 # different groups are not compared ("blue pool" and "green lawn" may be seen together).
 THINGS = {
-    word: group
+    stem(word): group
     for group, words in {
+        "fastener": "screw nail bolt rivet",
+        "rain": "rain drizzle downpour shower rainfall",
         "road": "road street avenue boulevard lane route track trail alley footpath walkway pathway path "
         "highway motorway pavement sidewalk carriageway runway",
         "ground": "ground soil earth dirt",
@@ -56,12 +60,12 @@ THINGS = {
         "kettle tank "
         "bin glassware beaker flask vial tub container box crate chest carton case packet parcel package bag "
         "sack pouch",
-        "rod": "rod pole post pillar column tube pipe needle cylinder",
+        "rod": "bollard stake rod pole post pillar column tube pipe needle cylinder",
         "cord": "rope cord cable wire string chain thread",
         "disc": "disc disk ring ball sphere globe",
         "seat": "chair stool bench sofa couch armchair",
         "table": "table desk bed shelf cupboard cabinet wardrobe",
-        "cloth": "carpet rug curtain blanket towel cloth fabric textile knit weave",
+        "cloth": "blind carpet rug curtain blanket towel cloth fabric textile knit weave",
         "upper garment": "jacket blouse sweater jumper shirt cardigan hoodie pullover",
         "lower garment": "trousers jeans skirt shorts leggings",
         "full garment": "dress gown robe suit outfit overall costume",
@@ -82,16 +86,25 @@ THINGS = {
 # Marks on a thing: they make its pattern, but their colour and width are their own.
 MARKS = {
     word: group.split()[0]
-    for group in ("stripe band streak bar", "spot dot speckle freckle", "patch blotch")
+    for group in ("stripe band streak bar line marking", "spot dot speckle freckle", "patch blotch")
     for word in group.split()
 }
 
+# Parts that stand behind an adjective in entries of the lists ("hard seat", "painted wall").
+FIXED_PARTS = _set("seat wall lid handle blade crust stem cap frame wheel tyre")
+
+# Things that lend their name to a colour.
+COLOUR_NOUNS = _set(
+    "cream chocolate olive lemon lime cherry plum coffee mint honey peach apricot salmon mustard rose violet lilac "
+    "lavender raven coral chestnut hazel tangerine aubergine"
+)
+
 # Coverings whose colour and pattern are the animal's own, while their length and thickness are not.
-COVERS = frozenset({"fur", "feather", "scale", "plumage", "shell"})
+COVERS = frozenset({"fur", "feather", "scale", "plumage", "shell", "skin", "rind"})
 SKIN_DEEP = frozenset({"colour", "tone", "pattern"})
 
 # Words that say where something is, or what, and are things with looks of their own: "straight roads".
-PLACE_OR_KIND = frozenset({"locale", "kind", "support", "fastening"})
+PLACE_OR_KIND = frozenset({"fruit kind", "locale", "kind", "support", "fastening"})
 # Where a part of a thing sits.
 SEATS = frozenset({"side", "front", "level", "layer"})
 
@@ -102,7 +115,7 @@ _SAME_PART = (
     "beak bill",
     "tip end point",
     "edge border rim margin",
-    "stripe band streak line",
+    "stripe band streak line marking",
     "spot dot speckle",
     "bar slat",
     "leaf foliage leaflet frond",

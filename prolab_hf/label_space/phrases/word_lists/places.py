@@ -23,8 +23,8 @@ PLACES: dict[str, dict[str, str]] = {
         "|right lane|rightmost|pointing right|turned right",
     },
     "front": {
-        "front": "in front of|in front|at front|front side|front view|seen from front|front",
-        "back": "behind|rear|at back|back side|seen from behind|rear view",
+        "front": "bow of ship|bow of boat|in front of|in front|at front|front side|front view|seen from front|front",
+        "back": "stern|stern of ship|behind|rear|at back|back side|seen from behind|rear view",
     },
     "nearness": {
         "near": "foreground|near camera|close to camera|close up|near viewer|close to viewer|nearby in scene"
@@ -96,13 +96,14 @@ PLACES: dict[str, dict[str, str]] = {
         "seat": "on chair|on sofa|on couch|on bench seat",
         "underground": "underground|below ground|under soil|in soil|buried",
         "tree": "on tree|on branch|on twig|in tree|hanging from tree",
-        "ground": "on ground|on floor|indoor floor|on road|on pavement|on grass|on earth|at ground level"
+        "ground": "floor lamp|on ground|on floor|indoor floor|on road|on pavement|on grass|on earth|at ground level"
         "|on carpet|crawl on ground|rooted in ground|on sand|at foot|on rug|on deck|lying on ground"
         "|lie on grass|on sidewalk",
         "wall": "on wall|into wall|to wall|in wall|against wall|hung on wall|wall bracket",
         "ceiling": "ceiling|from above|overhead|above everything|lamp above|pendant lamp above|from roof"
         "|hanging from roof|on ceiling|hang from ceiling|chandelier",
-        "table": "on table|on desk|on tabletop|into worktop|on worktop|on counter|on kitchen counter|on shelf"
+        "table": "desk lamp|table lamp|on table|on desk|on tabletop|into worktop|on worktop|on counter"
+        "|on kitchen counter|on shelf"
         "|on bench|on plate|on tray|on kitchen table|on stove|on cooker|on top of table",
         "bed": "on bed",
         "water": "on water|float|floating|on surface of water|float on surface",
@@ -125,7 +126,7 @@ PLACES: dict[str, dict[str, str]] = {
     "orientation": {
         "vertical": "vertical|upright|run up and down|standing up|from top to bottom|perpendicular|stand on end"
         "|up and down|standing on end|plumb",
-        "horizontal": "horizontal|lie flat|lying flat|level|lying down|laid flat|run from side to side"
+        "horizontal": "prone|horizontal|lie flat|lying flat|level|lying down|laid flat|run from side to side"
         "|lie on ground|sideways flat|lying on its side|lie on its side|lying",
         "sloped": "diagonal|slanted|slanting|tilted|leaning|sloping|slope|steep|inclined|oblique",
     },
@@ -141,7 +142,7 @@ PLACES: dict[str, dict[str, str]] = {
     },
     "daytime": {
         "twilight": "dusk|dawn|sunset|sunrise|twilight|at dusk|at dawn",
-        "day": "midday sun|bright sun|sunshine|blazing sun|"
+        "day": "day|midday sun|bright sun|sunshine|blazing sun|"
         "daytime|by day|daylight|in day|at noon|sunlit|in sunlight|in sunshine|in broad daylight"
         "|midday|during day|noon|sunny|daytime scene|lit by sun",
         "night": "moonlight|moonlit|in moonlight|night sky|"
@@ -159,7 +160,7 @@ PLACES: dict[str, dict[str, str]] = {
     "crowding": {
         "crowded": "crowded|busy|bustling|full of people|packed with people|overcrowded|teeming|busy street"
         "|many people|lively|populated",
-        "deserted": "deserted|lonely|abandoned|empty of people|without people|nobody around|uninhabited"
+        "deserted": "empty|deserted|lonely|abandoned|empty of people|without people|nobody around|uninhabited"
         "|no one around|unpopulated|quiet street|desolate|no people",
     },
     "access": {
@@ -167,7 +168,8 @@ PLACES: dict[str, dict[str, str]] = {
         "public": "public|open to public|publicly owned|shared by all|communal",
     },
     "part of body worn": {
-        "head": "on head|over head",
+        "trunk": "worn on body|on torso|around body|on chest",
+        "head": "worn on head|on head|over head",
         "neck": "worn around neck|at neck|"
         "around neck",
         "wrist": "worn on wrist|worn around wrist|"
@@ -188,7 +190,7 @@ PLACES: dict[str, dict[str, str]] = {
         "perpendicular|at right angle|crosswise|crossing at right angle|across road",
     },
     "way up": {
-        "up": "right side up|right way up|the right way up",
+        "up": "upright|right side up|right way up|the right way up",
         "down": "upside down|inverted|overturned|capsized|flipped over|turned over",
     },
     "view": {
@@ -207,8 +209,8 @@ PLACES: dict[str, dict[str, str]] = {
         "lower": "lower|lowermost|bottom|bottommost",
     },
     "layer": {
-        "inner": "inner|inside part|interior side|internal|innermost",
-        "outer": "outer|external|outermost|exterior side",
+        "inner": "interior|inner|inside part|interior side|internal|innermost",
+        "outer": "exterior|outer|external|outermost|exterior side",
     },
     "direction": {
         "up": "upward|upwards|uphill|ascending|pointing up|rising|climbing up|turned up",

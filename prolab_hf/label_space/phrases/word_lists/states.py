@@ -10,7 +10,7 @@ STATES: dict[str, dict[str, str]] = {
         "new": "new|newer|brand new|modern|recent|contemporary|newly built|unused|futuristic|newly planted"
         "|latest|state of art|up to date|just built|newly made|freshly painted|newly painted"
         "|high tech|newly laid",
-        "young": "seedling stage|newly hatched|fledgling|kitten like|adolescent|"
+        "young": "lamb|piglet|duckling|seedling stage|newly hatched|fledgling|kitten like|adolescent|"
         "young|younger|baby|juvenile|child|newborn|infant|youthful|sapling|calf|puppy|kitten|cub"
         "|chick|foal|teenage|teenager|toddler|immature|seedling|hatchling|kid",
     },
@@ -43,7 +43,7 @@ STATES: dict[str, dict[str, str]] = {
     "filling": {
         "full": "full|filled|stuffed|loaded|filled up|brimming|overflowing|occupied|fully loaded|laden"
         "|stocked|crammed|stuffed full|bulging full",
-        "empty": "empty|unfilled|vacant|nothing on it|nothing in it|unoccupied|unloaded|hollowed out|emptied"
+        "empty": "drained|empty|unfilled|vacant|nothing on it|nothing in it|unoccupied|unloaded|hollowed out|emptied"
         "|bare inside|with nothing in it|cleared|blank|depleted|unused seat",
         "half full": "half full|half empty|partly filled|half filled",
     },
@@ -54,10 +54,12 @@ STATES: dict[str, dict[str, str]] = {
         "|dark lamp|out of order|idle|powered down|disconnected|not burning",
     },
     "motion": {
-        "moving": "moving|in motion|driving|flowing|rolling|speeding|in traffic|driving past|rotating|spinning"
+        "moving": "spin|rotate|under sail|under full sail|moving|in motion|driving|flowing|rolling|speeding"
+        "|in traffic|driving past|rotating|spinning"
         "|sailing|under way|cruising|in flight|swaying|travelling|traveling|rushing|being driven"
         "|galloping|trotting|crashing",
-        "still": "still|stationary|parked|motionless|at rest|stopped|immobile|calm|stagnant|standing still"
+        "still": "at anchor|at berth|still|stationary|parked|motionless|at rest|stopped|immobile|calm|stagnant"
+        "|standing still"
         "|anchored|moored|docked|waiting|at standstill|resting|halted|frozen in place|not moving"
         "|tied up|stalled|unmoving|static",
     },
@@ -76,7 +78,7 @@ STATES: dict[str, dict[str, str]] = {
         "walking": "walking|walk|pedestrian walking|strolling|hiking|on foot|marching",
         "running": "running|sprinting|who run|jogging|galloping|run|racing on foot",
         "jumping": "jumping|leaping",
-        "lying": "lying down|sleeping|asleep|lying person|lie down|reclining|lying on back|stretched out|prone"
+        "lying": "lying|lying down|sleeping|asleep|lying person|lie down|reclining|lying on back|stretched out|prone"
         "|resting on ground",
         "flying": "fly|flies|airborne|flapping|"
         "flying|in flight|soaring|hovering|gliding",
@@ -144,7 +146,7 @@ STATES: dict[str, dict[str, str]] = {
         "|machine made|plastic imitation|constructed",
     },
     "ornament": {
-        "simple": "simple|undecorated|unadorned|plain looking|minimalist|unornamented|bare looking"
+        "simple": "plain|simple|undecorated|unadorned|plain looking|minimalist|unornamented|bare looking"
         "|no decoration|without decoration|austere|sober",
         "ornate": "ornate|ornamental|richly decorated|decorated|elaborate|richly ornamented|carved|lavish|fancy"
         "|embellished|intricate|with decoration|decorative",
@@ -228,7 +230,8 @@ STATES: dict[str, dict[str, str]] = {
     },
     "attachment": {
         "attached": "attached|fixed|mounted|fastened|firmly fixed|built in|permanent|bolted down|connected|joined",
-        "free": "detached|removable|portable|movable|mobile|disconnected|unattached|free standing|separate"
+        "free": "freely|swimming freely|free swimming|floating freely|drifting freely|detached|removable"
+        "|portable|movable|mobile|disconnected|unattached|free standing|separate"
         "|temporary",
     },
     "assembly": {
@@ -249,10 +252,11 @@ STATES: dict[str, dict[str, str]] = {
         "hidden": "hidden|concealed|covered up|out of sight|invisible|obscured|occluded|tucked away|buried",
     },
     "drive": {
-        "electric": "electric engine|mains powered|"
+        "electric": "battery|electric engine|mains powered|"
         "electric|battery powered|battery driven|electrically powered|motor driven|electric motor",
-        "fuel": "diesel|petrol|gasoline|fuel powered|combustion engine|petrol engine|gas powered",
-        "muscle": "hand operated|manual|pedal powered|hand powered|horse drawn|pulled by horse|muscle powered"
+        "fuel": "gas|diesel|petrol|gasoline|fuel powered|combustion engine|petrol engine|gas powered",
+        "muscle": "clockwork|wind up|hand operated|manual|pedal powered|hand powered|horse drawn"
+        "|pulled by horse|muscle powered"
         "|rowed|pushed by hand|hand driven|pulled by animal",
         "wind": "wind powered|sail powered|wind driven|solar powered",
         "steam": "steam engine|steam locomotive|"
