@@ -13,7 +13,7 @@ HARDLY_SEEN = 0.5
 """Scores below this count as hardly seen, as `explain` has it."""
 
 
-def label_runs(labels: np.ndarray) -> list[int]:
+def label_runs(labels: np.ndarray) -> np.ndarray:
     """Labels in reading order as runs: id, length, id, length, ...
 
     Args:
@@ -22,8 +22,7 @@ def label_runs(labels: np.ndarray) -> list[int]:
     flat = labels.ravel()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
     lengths = np.diff(np.append(starts, flat.size))
-    numbers: list[int] = np.stack([flat[starts], lengths], axis=1).ravel().tolist()
-    return numbers
+    return np.stack([flat[starts], lengths], axis=1).astype(np.int32).ravel()
 
 
 def at_size(labels: Tensor, size: tuple[int, int]) -> np.ndarray:

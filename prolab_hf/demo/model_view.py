@@ -38,6 +38,7 @@ from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.protocols import ImageProcessor
 
 MAX_HISTORY = 40
+MAX_RESULTS = 12
 MAX_ADDED = 40
 """Classes, and properties, that a visitor may have more than the model."""
 MAX_NAME_LENGTH = 80
@@ -60,6 +61,7 @@ class ModelView:
         self.shared = shared
         self.editor = SpaceEditor(shared.model, shared.processor, max_history=MAX_HISTORY)
         self.editor.encoder = shared.encoder
+        self._results: dict[tuple[str, str, int], dict[str, Any]] = {}  # last ones: one undoes, and compares
 
     @property
     def model(self) -> EditableModel:
@@ -75,7 +77,8 @@ class ModelView:
     def nbytes(self) -> int:
         """About how many bytes only this visitor needs: each edit keeps the words before it."""
         own = sum(buffer.nbytes for buffer in self.model._buffers.values() if buffer is not None)
-        return own * (1 + len(self.editor.history) + len(self.editor.undone))
+        kept = sum(each["runs"].nbytes for each in self._results.values())
+        return kept + own * (1 + len(self.editor.history) + len(self.editor.undone))
 
     def state(self) -> dict[str, Any]:
         """The classes and properties with their colors and words, JSON-ready."""
@@ -157,7 +160,7 @@ class ModelView:
                     {"name": name, "color": color} for name, color in zip(names, _colors(len(names)))
                 ],
                 "shares": [[names.index(name), share] for name, share in found.shares()],
-                "runs": label_runs(found.labels.numpy()),
+                "runs": label_runs(found.labels.numpy()).tolist(),
             }
         return answer
 
@@ -194,6 +197,15 @@ class ModelView:
             image: The image.
             mode: `"whole"` or `"slide"`.
         """
+        key = image.key, mode, self.version
+        found = self._results.pop(key, None)
+        self._results[key] = found = self._computed(image, mode) if found is None else found
+        while len(self._results) > MAX_RESULTS:
+            del self._results[next(iter(self._results))]
+        return found | {"runs": found["runs"].tolist()}
+
+    def _computed(self, image: GalleryImage, mode: str) -> dict[str, Any]:
+        """See `result`; the runs as an array."""
         output: Any = self._output(image)
         size = (image.image.height, image.image.width)
         if mode == "whole":  # as `segment` does, of the output that is there already
@@ -201,7 +213,7 @@ class ModelView:
         else:
             found = self.segmentation(image, mode)
         names, means = found.class_names, self._property_maps(output).flatten(1).mean(dim=1)
-        spoken = self.model.spoken_share(output.property_logits, output.unspoken_logits)
+        spoken = self.model.spoken_share(output.property_logits, output.unspoken_logits, output.logits)
         return {
             "version": self.version,
             "mode": mode,
@@ -283,7 +295,7 @@ class ModelView:
         size = (image.image.height, image.image.width)
         return {
             "version": self.version,
-            "runs": label_runs(at_size(found.labels, size)),
+            "runs": label_runs(at_size(found.labels, size)).tolist(),
             "shares": [[names.index(name), share] for name, share in found.after.shares()],
             "changed": float(found.changed.float().mean()),
             "flows": [[old, new, count / found.changed.numel()] for old, new, count in found.flows()[:5]],

@@ -11,6 +11,7 @@ import { reset as resetWhatIf } from "./what_if.js";
 const SECTIONS = { add: "Add a class", classes: "Classes", properties: "Properties" };
 let section = "add", effect = null, notes = "", onEdited = async () => {};
 const forms = {};
+let stale = new Set();  // forms that are filled when they are opened
 
 export function connectWords(edited) {
   onEdited = edited;
@@ -19,6 +20,7 @@ export function connectWords(edited) {
   forms.properties = propertyForm({ apply });
   on("models", draw);
   on("results", drawEffect);
+  on("edited", drawEffect);
 }
 
 // Makes edits; the form shows what went wrong.
@@ -73,7 +75,7 @@ function draw() {
     panel.append(history, told, tabs, ...Object.values(forms).map(form => form.node), saved);
   }
   drawHistory();
-  for (const form of Object.values(forms)) form.fill();
+  stale = new Set(Object.keys(forms));
   openSection(section);
   drawEffect();
 }
@@ -89,6 +91,7 @@ function openSection(name) {
     return node;
   }));
   for (const [key, form] of Object.entries(forms)) form.node.hidden = key !== section;
+  if (stale.delete(section)) forms[section].fill();
 }
 
 function drawHistory() {
