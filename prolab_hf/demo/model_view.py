@@ -61,6 +61,8 @@ class ModelView:
         self.shared = shared
         self.editor = SpaceEditor(shared.model, shared.processor, max_history=MAX_HISTORY)
         self.editor.encoder = shared.encoder
+        own = shared.space
+        self._knows_scenes = HELD_OUT_CLASS in own.class_names or _suggestion(own) is not None
         self._results: dict[tuple[str, str, int], dict[str, Any]] = {}  # last ones: one undoes, and compares
 
     @property
@@ -112,7 +114,7 @@ class ModelView:
             "measured": self.editor.has_calibration_sample,
             "history": [effect.edit.to_text() for effect in self.editor.history],
             "undone": [effect.edit.to_text() for effect in self.editor.undone],
-            "suggestion": _suggestion(space),
+            "suggestion": _suggestion(space) if self._knows_scenes else None,
         }
 
     # ---- edits -----------------------------------------------------------------------------------------------

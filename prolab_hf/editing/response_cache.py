@@ -54,11 +54,15 @@ class NetworkAnswer:
         if self.responses is None:
             raise RuntimeError("The network was trained by gradient; it has no responses.")
         targets, known = model.response_targets.to(self.responses.dtype), self._targets
-        if known is None or self._logits is None or known.shape != targets.shape:
+        if known is None or self._logits is None:
             self._logits = logits_of_targets(self.responses, targets)
-        elif len(changed := (known != targets).any(dim=0).nonzero()[:, 0]):
-            logits = self._logits.clone()  # somebody may hold the old ones
-            logits[:, changed] = logits_of_targets(self.responses, targets[:, changed])
+        elif known.shape != targets.shape or not torch.equal(known, targets):
+            position = {key: index for index, key in enumerate(_row_keys(known.t()))}
+            places = [position.get(key, -1) for key in _row_keys(targets.t())]
+            new = [index for index, place in enumerate(places) if place < 0]
+            logits = self._logits.index_select(1, torch.tensor(places, device=targets.device).clamp_min(0))
+            if new:
+                logits[:, new] = logits_of_targets(self.responses, targets[:, new])
             self._logits = logits
         self._targets = targets
         return self._logits
