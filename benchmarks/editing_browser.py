@@ -119,7 +119,9 @@ class Clicks:
 
             parts = [("sent", "click"), ("answered", "sent"), ("shown", "answered")]
             times = [f"{median(*part):.0f}" for part in parts]
-            rows.append([model, name, f"**{median('shown', 'click'):.0f}**", *times, f"({median('cpu'):.0f})"])
+            rows.append(
+                [model, name, f"**{median('shown', 'click'):.0f}**", *times, f"({median('cpu'):.0f})"]
+            )
         return rows
 
 
@@ -164,7 +166,9 @@ def measured(model: str, page: Page, server: int, image: Path | None, rounds: in
         sections.get_by_text("Add a class").click()
         page.locator("#new-name").fill(NEW_CLASS)
         page.locator("#budget").fill("7")
-        page.locator("label", has_text="Start with the properties of").locator("select").select_option(largest)
+        page.locator("label", has_text="Start with the properties of").locator("select").select_option(
+            largest
+        )
         settle(page)
         box = page.locator("#words form .list label").filter(has=page.locator(":checked")).first
         clicks.click("tick a property: preview", box)
@@ -180,7 +184,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", default=["street", "everyday", "ade20k-solved", "ade20k-trained"])
+    parser.add_argument(
+        "--models", nargs="+", default=["street", "everyday", "ade20k-solved", "ade20k-trained"]
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--threads", type=int, default=2, help="of the server")
@@ -200,13 +206,23 @@ def main() -> None:
             page.add_init_script(STOPWATCH)
             page.goto(here.recv())
             try:
-                rows += measured(name, page, server.pid or 0, image if name.startswith("ade") else None, options.rounds)
+                rows += measured(
+                    name, page, server.pid or 0, image if name.startswith("ade") else None, options.rounds
+                )
             finally:
                 page.close()
                 server.kill()
         browser.close()
     image.unlink()
-    header = ["model", "button", "shown after, ms", "request leaves", "answer is there", "frame", "server's CPU"]
+    header = [
+        "model",
+        "button",
+        "shown after, ms",
+        "request leaves",
+        "answer is there",
+        "frame",
+        "server's CPU",
+    ]
     print_table(header, rows)
     print(f"load {os.getloadavg()[0]:.1f} after the run")
 

@@ -235,12 +235,15 @@ def save_model(console: Console, editor: "SpaceEditor", out: Path) -> None:
         editor: The session.
         out: The folder.
     """
+    from prolab_hf.hub.model_card import write_model_card
     from prolab_hf.progress import without_foreign_bars
 
     with without_foreign_bars():
         editor.save_pretrained(out)
+        write_model_card(out, editor.to_model())
     console.print(
-        f"The edited model is in {escape(str(out))}. Next: prolab evaluate, prolab segment, prolab card.",
+        f"The edited model is in {escape(str(out))}, with a card that lists the edits. Next: prolab evaluate, "
+        "prolab segment, prolab push.",
         highlight=False,
     )
 

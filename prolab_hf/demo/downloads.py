@@ -16,6 +16,7 @@ from PIL import Image
 from prolab_hf.editing.editor import SpaceEditor
 from prolab_hf.evaluation.inference import Segmentation
 from prolab_hf.explanation.overlays import class_colors, overlay
+from prolab_hf.hub.model_card import write_model_card
 
 MAX_PALETTE = 256
 MAX_MODEL_BYTES = 2**30
@@ -119,6 +120,7 @@ def zipped_model(editor: SpaceEditor, name: str) -> Attachment:
     try:
         editor.save_pretrained(temporary / "model")
         folder = re.sub(r"[^\w.-]+", "_", name).strip("._") or "model"
+        write_model_card(temporary / "model", editor.to_model(), name=f"{folder}-edited")
         with zipfile.ZipFile(temporary / "model.zip", "w") as archive:  # weights do not get smaller
             for path in sorted((temporary / "model").rglob("*")):
                 archive.write(path, f"{folder}-edited/{path.relative_to(temporary / 'model')}")

@@ -18,7 +18,7 @@ from prolab_hf.editing.editable_model import EditableModel
 from prolab_hf.editing.edits import Edit
 from prolab_hf.editing.effects import EditEffect, ImageChange, Measured, Pixels, measure
 from prolab_hf.editing.encoder_on_hand import EncoderOnHand
-from prolab_hf.editing.patches import SpacePatch
+from prolab_hf.editing.patches import SpacePatch, write_record
 from prolab_hf.editing.response_cache import MAX_CACHED_BYTES, ResponseCache
 from prolab_hf.editing.session_images import VOID, SessionImages, label_map
 from prolab_hf.editing.transitions import Foreseen, State, measured_sample
@@ -372,7 +372,11 @@ class SpaceEditor(EditMethods):
         return self.model.to_model()
 
     def save_pretrained(self, folder: PathName) -> None:
-        """Writes the edited model as a model folder of its own, with its image processor.
+        """Writes the edited model as a model folder of its own, with its image processor and what was edited.
+
+        `edits.json` lists the edits and what they did on the calibration sample. Card, recipe and `evaluation.json`
+        of the model before are carried over where it lies in a folder; the evaluation is marked as older than the
+        edits. `prolab_hf.hub.model_card.write_model_card(folder)` renews the card, as the command and the page do.
 
         Args:
             folder: The folder.
@@ -387,6 +391,8 @@ class SpaceEditor(EditMethods):
             )
         self.to_model().save_pretrained(folder)
         self.processor.save_pretrained(folder)
+        source = str(self._start.model.name_or_path or "")
+        write_record(Path(folder), Path(source) if source else None, self.patch(), self.overall_change())
 
     def patch(self) -> SpacePatch:
         """The edits that led here, to be reviewed and applied to another copy by `apply_patch`; it has `save(file)`."""

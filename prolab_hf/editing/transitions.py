@@ -95,7 +95,9 @@ class Foreseen:
     """The last edits that were worked out, so that what was previewed is not solved again when it is made."""
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[State, dict[str, object], EncoderOnHand, State, EditEffect]] = deque(maxlen=4)
+        self._steps: deque[tuple[State, dict[str, object], EncoderOnHand, State, EditEffect]] = deque(
+            maxlen=4
+        )
 
     def after(
         self, now: State, edit: Edit, encoder: EncoderOnHand, images: SessionImages

@@ -60,7 +60,9 @@ class ClassScoresMixin(nn.Module):
 
     def _logits_of_responses(self, responses: Tensor) -> tuple[Tensor, Tensor | None]:
         """Property logits, and those without words where the model has any, of the last layer's responses."""
-        return self._with_and_without_words(logits_of_targets(responses, self.response_targets.to(responses.dtype)))
+        return self._with_and_without_words(
+            logits_of_targets(responses, self.response_targets.to(responses.dtype))
+        )
 
     def _with_and_without_words(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         named = self.config.num_properties
@@ -118,7 +120,9 @@ class ClassScoresMixin(nn.Module):
         winner = logits.argmax(dim=1)
         scores = self._scores(property_logits, unspoken_logits).movedim(1, 0).flatten(1)
         # Of each pixel only the row of its own class: a product with all rows costs several times as much.
-        parts = self.class_rows.to(scores.dtype).t().contiguous().index_select(1, winner.flatten()).mul_(scores)
+        parts = (
+            self.class_rows.to(scores.dtype).t().contiguous().index_select(1, winner.flatten()).mul_(scores)
+        )
         spoken = parts[: self.class_property_matrix.shape[1]].sum(dim=0)
         return (spoken / parts.sum(dim=0).clamp_min(EPSILON)).view_as(winner)
 

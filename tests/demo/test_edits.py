@@ -299,6 +299,8 @@ def test_the_edited_model_comes_as_a_folder_that_loads(visitor, processor, image
         assert all(name.startswith("tiny-edited/") and ".." not in name for name in archive.namelist())
         archive.extractall(tmp_path / "home")
     assert made and not made[0].exists(), "nothing stays on the server"
+    card = (tmp_path / "home" / "tiny-edited" / "README.md").read_text()
+    assert "The words were edited" in card and str(tmp_path) not in card
     model = ProLabForSemanticSegmentation.from_pretrained(tmp_path / "home" / "tiny-edited")
     assert model.config.architectures == ["ProLabForSemanticSegmentation"]
     labels = segment(model, processor, image).labels.numpy()
