@@ -273,5 +273,7 @@ def require_figure_name(path: Path) -> None:
         FileNotFoundError: There is no such folder.
     """
     if path.suffix.lower() not in FIGURE_FORMATS:
-        raise ValueError(f"{path} does not end like a figure that can be written; use {', '.join(FIGURE_FORMATS)}.")
+        raise ValueError(
+            f"{path} does not end like a figure that can be written; use {', '.join(FIGURE_FORMATS)}."
+        )
     require_writable(path)

@@ -126,16 +126,19 @@ class ModelView:
             content: As `edit_from_dict` reads it; `"undo"` and `"redo"` are edits, too.
 
         Returns:
-            What it did (`EditEffect.to_dict()`), JSON-ready.
+            What it did (`EditEffect.to_dict()`), and which class goes on under which other name, JSON-ready.
 
         Raises:
             ValueError: If it does not fit, or there are too many classes or properties.
         """
         if content.get("edit") == "undo":
-            return self.editor.undo().to_dict()
-        if content.get("edit") == "redo":
-            return self.editor.redo().to_dict()
-        return self.editor.apply(self._edit(content)).to_dict()
+            effect = self.editor.undo()
+        elif content.get("edit") == "redo":
+            effect = self.editor.redo()
+        else:
+            effect = self.editor.apply(self._edit(content))
+        renamed = {old: new for old, new in effect.successors.items() if old != new}
+        return effect.to_dict() | {"renamed": renamed}
 
     def preview(self, contents: Sequence[Mapping[str, object]], image: GalleryImage | None) -> dict[str, Any]:
         """What edits would do, one after the other; nothing changes.

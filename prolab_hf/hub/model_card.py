@@ -290,7 +290,10 @@ def _authors(space: PropertySpace) -> str | None:
 def _evaluation_view(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
     if evaluation is None:
         return None
-    return evaluation | {"data": escape_markdown(evaluation.get("data") or "")}
+    return evaluation | {
+        "data": escape_markdown(evaluation.get("data") or ""),
+        BEFORE_EDITS: evaluation.get(BEFORE_EDITS) or [],
+    }
 
 
 def _edited(folder: Path) -> dict[str, Any] | None:

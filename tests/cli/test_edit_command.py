@@ -109,7 +109,7 @@ def test_images_show_the_edit_with_iou_and_overlays(place, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "IoU on scene0" in printed and "Scene1: mean IoU" in printed
     assert {path.name for path in overlays.iterdir()} == {
-        f"scene{index}_{text}.png" for index in (0, 1) for text in ("before", "after")
+        f"scene{index}_{text}.png" for index in (0, 1) for text in ("before", "after", "change")
     }
     pairs = [Image.open(overlays / f"scene0_{text}.png").tobytes() for text in ("before", "after")]
     assert pairs[0] != pairs[1]

@@ -68,7 +68,8 @@ async function edited(answer) {
     store.results[store.active] = answer.result;
     if (before && store.image) {
       const size = store.image.width * store.image.height;
-      store.moved = moves(classIds(before.runs, size), was, classIds(answer.result.runs, size), model().classes);
+      store.moved = moves(classIds(before.runs, size), was, classIds(answer.result.runs, size), model().classes,
+                          answer.effect.renamed);
     }
     if (store.lit !== null && store.lit !== "differ" && !shares().some(([name]) => name === store.lit)) store.lit = null;
     for (const frame of store.frames) frame.show();
@@ -91,7 +92,8 @@ async function explainAgain() {
   await explain(kept, names.includes(store.rival) ? store.rival : "");
 }
 
-function moves(before, was, after, now) {  // [from, to, share], most first
+// [from, to, share], most first; a class that goes on under another name did not move, nor when that is taken back.
+function moves(before, was, after, now, renamed) {
   const ids = new Map(), names = [];
   const known = classes => Uint16Array.from(classes, ({ name }) => {
     if (!ids.has(name)) { ids.set(name, names.length); names.push(name); }
@@ -103,7 +105,7 @@ function moves(before, was, after, now) {  // [from, to, share], most first
     if (from !== to) counts.set(from << 16 | to, (counts.get(from << 16 | to) || 0) + 1);
   }
   return [...counts].map(([pair, count]) => [names[pair >>> 16], names[pair & 0xffff], count / before.length])
-    .sort((a, b) => b[2] - a[2]);
+    .filter(([from, to]) => renamed[from] !== to && renamed[to] !== from).sort((a, b) => b[2] - a[2]);
 }
 
 // ---- questions about a place ------------------------------------------------------------------------------------

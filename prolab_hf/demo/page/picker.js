@@ -7,6 +7,7 @@ export class Picker {
   constructor(legend, onChange = () => {}) {
     this.names = [];
     this.ticked = new Set();
+    this.first = new Set();
     this.onChange = onChange;
     this.node = make("fieldset");
     this.search = make("input", undefined, "input");
@@ -24,7 +25,10 @@ export class Picker {
     this.ticked = new Set(ticked.filter(name => known.has(name)));
     this.search.value = "";
     this.search.hidden = names.length < 8;
-    if (!isSame || !this.boxes) { this.draw(); return; }
+    const isThere = isSame && this.boxes && [...this.ticked].every(name => this.first.has(name)) &&
+      this.first.size === this.ticked.size;
+    this.first = new Set(this.ticked);  // what is ticked from the start stands first, and stays in its place
+    if (!isThere) { this.draw(); return; }
     for (const [name, box] of this.boxes) box.checked = this.ticked.has(name);
     this.drawChips();
   }
@@ -39,7 +43,7 @@ export class Picker {
 
   draw() {
     const shown = this.names.filter(matching(this.search.value))
-      .sort(inOrder.compare);
+      .sort((a, b) => this.first.has(b) - this.first.has(a) || inOrder.compare(a, b));
     this.boxes = new Map();
     this.list.replaceChildren(...shown.map(name => {
       const label = make("label"), box = make("input");

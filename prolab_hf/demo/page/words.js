@@ -2,7 +2,7 @@
 // with one click.
 import { busy, call, download, guarded, ServerLost } from "./api.js";
 import { addClassForm } from "./add_class.js";
-import { $, button, make, number, percent, reveal } from "./dom.js";
+import { $, button, line, make, number, percent, reveal } from "./dom.js";
 import { classForm } from "./edit_class.js";
 import { propertyForm } from "./edit_property.js";
 import { emit, model, on, store } from "./store.js";
@@ -107,6 +107,19 @@ function drawHistory() {
   $("history").replaceChildren(undo, redo, make("span", text, "soft"));
 }
 
+// The IoU of every class that the edit changed, most first.
+function everyClass(classes) {
+  const size = one => one.before === null || one.after === null ? 2 : Math.abs(one.after - one.before);
+  const changed = classes.filter(one => one.before !== one.after && size(one) >= .0005).sort((a, b) => size(b) - size(a));
+  if (!changed.length) return [];
+  const fold = make("details"), iou = value => value === null ? "none" : number(value);
+  fold.append(make("summary", `IoU of ${changed.length === 1 ? "the class" : `the ${changed.length} classes`} that changed`,
+                   "soft"));
+  fold.append(...changed.map(one => line(one.name, one.formerly.length ? `was ${one.formerly.join(", ")}` : "",
+                                         `${iou(one.before)} → ${iou(one.after)}`, [])));
+  return [fold];
+}
+
 function drawEffect() {
   const node = $("effect");
   if (!node) return;
@@ -125,6 +138,7 @@ function drawEffect() {
                `${number(means.before)} → ${number(means.after)}.`);
   }
   node.append(...lines.map((text, k) => make("p", text, k ? "soft" : "")));
+  if (!notes) node.append(...everyClass(effect.sample.classes));
   if (!notes) node.append(...effect.notes.map(text => make("p", text, "soft")));
 }
 
