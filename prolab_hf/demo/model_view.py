@@ -12,7 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS
-from prolab_hf.demo.answers import at_size, explanation_answer, label_runs, polygon_mask
+from prolab_hf.demo.answers import (
+    ClassPalette,
+    at_size,
+    explanation_answer,
+    hex_colors,
+    label_runs,
+    polygon_mask,
+)
 from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.gallery import GalleryImage
 from prolab_hf.demo.uploads import data_uri, heat_layer
@@ -30,7 +37,6 @@ from prolab_hf.evaluation.inference import (
 from prolab_hf.evaluation.settings import InferenceOptions, recorded_window
 from prolab_hf.explanation.contributions import RunnerUp, explain
 from prolab_hf.explanation.interventions import intervene
-from prolab_hf.explanation.overlays import class_colors
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
 from prolab_hf.model.modeling_prolab import ProLabSemanticSegmenterOutput
@@ -55,10 +61,11 @@ class ModelView:
 
     Args:
         shared: What all visitors share of it.
+        palette: The visitor's colors of classes.
     """
 
-    def __init__(self, shared: DemoModel) -> None:
-        self.shared = shared
+    def __init__(self, shared: DemoModel, palette: ClassPalette) -> None:
+        self.shared, self.palette = shared, palette
         self.editor = SpaceEditor(shared.model, shared.processor, max_history=MAX_HISTORY)
         self.editor.encoder = shared.encoder
         own = shared.space
@@ -101,7 +108,7 @@ class ModelView:
                     "described": not known,
                 }
                 for name, color, row, known in zip(
-                    space.class_names, _colors(space.num_classes), space.class_properties, trained
+                    space.class_names, self._colors(space.class_names), space.class_properties, trained
                 )
             ],
             "properties": space.property_names,
@@ -116,6 +123,9 @@ class ModelView:
             "undone": [effect.edit.to_text() for effect in self.editor.undone],
             "suggestion": _suggestion(space) if self._knows_scenes else None,
         }
+
+    def _colors(self, names: Sequence[str]) -> list[str]:
+        return hex_colors(self.palette.colors(names))
 
     # ---- edits -----------------------------------------------------------------------------------------------
 
@@ -137,6 +147,7 @@ class ModelView:
             effect = self.editor.redo()
         else:
             effect = self.editor.apply(self._edit(content))
+            self.palette.go_on(effect.successors)
         renamed = {old: new for old, new in effect.successors.items() if old != new}
         return effect.to_dict() | {"renamed": renamed}
 
@@ -162,7 +173,7 @@ class ModelView:
             names = found.class_names
             answer["shown"] = {
                 "classes": [
-                    {"name": name, "color": color} for name, color in zip(names, _colors(len(names)))
+                    {"name": name, "color": color} for name, color in zip(names, self._colors(names))
                 ],
                 "shares": [[names.index(name), share] for name, share in found.shares()],
                 "runs": label_runs(found.labels.numpy()).tolist(),
@@ -365,10 +376,6 @@ class ModelView:
         if self.model.config.similarity == "cosine":  # compares logits themselves, which have no end
             return torch.sigmoid(logits[0] / self.model.config.temperature)
         return self.model.property_scores(logits)[0].clamp(max=1)
-
-
-def _colors(number: int) -> list[str]:
-    return ["#{:02x}{:02x}{:02x}".format(*color) for color in class_colors(number)]
 
 
 def _phrases(space: PropertySpace, class_name: str) -> dict[int, str]:

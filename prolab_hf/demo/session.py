@@ -6,6 +6,7 @@ from typing import Any, cast
 from PIL import Image
 
 from prolab_hf.data.scenes import SCENE_CLASSES, DrawnScenes
+from prolab_hf.demo.answers import ClassPalette
 from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.downloads import Attachment, labels_coco, labels_png, painted, patch_file, zipped_model
 from prolab_hf.demo.gallery import Gallery, GalleryImage
@@ -29,7 +30,8 @@ class DemoSession:
 
     def __init__(self, models: Sequence[DemoModel], *, max_side: int = 1024) -> None:
         self.gallery = Gallery()
-        self.views = [ModelView(model) for model in models]
+        self._palette = ClassPalette()
+        self.views = [ModelView(model, self._palette) for model in models]
         self._max_side = max_side
 
     @property
@@ -164,11 +166,11 @@ class DemoSession:
         kept = self.gallery[image]
         found = self.view(model).segmentation(kept, mode)
         if kind == "labels.png":
-            return labels_png(found)
+            return labels_png(found, self._palette)
         if kind == "labels.json":
             return labels_coco(found, kept.name or "image")
         if kind == "overlay.png":
-            return painted(found, kept.full if mode == "slide" else kept.image)
+            return painted(found, kept.full if mode == "slide" else kept.image, self._palette)
         raise ValueError(f"There is no file {kind!r}; there are labels.png, labels.json and overlay.png.")
 
     # ---- words ---------------------------------------------------------------------------------------------

@@ -240,7 +240,11 @@ def test_a_class_that_goes_on_under_another_name_did_not_change(image):
     after = np.zeros((97, 131), int)
     after[:, 120:] = 1
     names, old = ["sky", "land"], ["sky", "road"]
-    for successors, expected in ((None, "54.2 %"), ({"sky": "sky", "road": "land"}, "45.8 %"), ({}, "100.0 %")):
+    for successors, expected in (
+        (None, "54.2 %"),
+        ({"sky": "sky", "road": "land"}, "45.8 %"),
+        ({}, "100.0 %"),
+    ):
         figure = before_after_figure(
             image, before, after, names, class_names_before=old, successors=successors
         )
