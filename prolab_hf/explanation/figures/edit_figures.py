@@ -56,8 +56,8 @@ def before_after_figure(
         iou_before: IoU of the classes before the edit, by name or as `evaluate` gives them.
         iou_after: IoU after it; both or neither.
         title: What was edited.
-        successors: Class before -> class after that goes on with it (`EditEffect.successors`): a pixel that only follows
-            a new name, or a merge, did not change. Default: classes go on under their names.
+        successors: Class before -> class after that goes on with it (`EditEffect.successors`): a pixel that only
+            follows a new name, or a merge, did not change. Default: classes go on under their names.
 
     Raises:
         ValueError: The label maps are not of the image's size, or only one IoU is given.
