@@ -102,6 +102,7 @@ setup(
         "Jinja2>=3.1.6",
         "PyYAML>=6.0",
         # The web page of `prolab demo`: limits on bodies and cookies in frames came with starlette 1.7.
+        "pydantic>=2.5.3",  # of typer, too
         "starlette>=1.7",
         "uvicorn>=0.30",
         "itsdangerous>=2.1",

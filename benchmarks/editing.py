@@ -54,6 +54,12 @@ def random_model(kind: str) -> ProLabForSemanticSegmentation:
     return model
 
 
+def drawn_image() -> Image.Image:
+    """Patches of color that run into each other."""
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((WIDTH, HEIGHT))
+
+
 def milliseconds(call: Callable[[], object], rounds: int) -> str:
     """Medians over rounds, after one that is not counted: by the clock, and in brackets of the processor."""
     wall, cpu = [], []
@@ -70,8 +76,7 @@ def measured(kind: str, rounds: int) -> list[list[str]]:
     """Rows of the table of one kind of model."""
     model = random_model(kind)
     processor = ProLabImageProcessorPil(do_resize=False)
-    rng = np.random.default_rng(0)
-    image = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((WIDTH, HEIGHT))
+    image = drawn_image()
     editor = SpaceEditor(model, processor, images={"image": image})
     first = milliseconds(lambda: editor.segment("image"), 0)
     words = editor.space.property_names

@@ -21,7 +21,7 @@ from prolab_hf.cli.errors import explained
 from prolab_hf.cli.evaluate_command import evaluate
 from prolab_hf.cli.explain_command import explain
 from prolab_hf.cli.import_data_command import import_data
-from prolab_hf.cli.plot_command import plot
+from prolab_hf.cli.plot_command import plot_app
 from prolab_hf.cli.quickstart_command import quickstart
 from prolab_hf.cli.segment_command import segment
 from prolab_hf.cli.share_commands import card, convert, push
@@ -63,7 +63,7 @@ app.command("check-data", rich_help_panel=PIXELS)(check_data)
 app.command("solve", rich_help_panel=PIXELS)(solve)
 app.command("adapt", rich_help_panel=PIXELS)(adapt)
 app.command("train", rich_help_panel=PIXELS)(train)
-app.command("plot", rich_help_panel=PIXELS)(plot)
+app.add_typer(plot_app, name="plot", rich_help_panel=PIXELS)
 app.command("evaluate", rich_help_panel=PIXELS)(evaluate)
 app.command("segment", rich_help_panel=USE)(segment)
 app.command("explain", rich_help_panel=USE)(explain)

@@ -226,7 +226,25 @@ class _Choice:
             for name, cosine in near:
                 if _agrees(f"  Does {self.name!r} show {name!r} ({cosine:.2f})?", default=False):
                     self.pairs[name, name] = None
+        elif not sentences:
+            self._ask_what_it_is_like()
         return sentences
+
+    def _ask_what_it_is_like(self) -> None:
+        """Without a text encoder, which knows what is near: the properties of a class that looks alike are offered."""
+        from prolab_hf.suggestions import did_you_mean
+
+        names = self.editor.space.class_names
+        while like := _typed("Which known class looks most like it? An empty line ends. "):
+            if like not in names:
+                self.console.print(f"  There is no class {like!r}{did_you_mean(like, names)}", markup=False)
+                continue
+            space = self.editor.space
+            for index in space.class_properties[names.index(like)]:
+                name = space.property_names[index]
+                if _agrees(f"  Does {self.name!r} show {name!r}?", default=True):
+                    self.pairs[name, name] = None
+            return
 
     def place(self, sentences: Sequence[str]) -> None:
         """Finds the property of each sentence, and has it approved."""

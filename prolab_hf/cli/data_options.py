@@ -79,3 +79,32 @@ def open_split(
                 f"{str(error).rstrip('.')}; name the split to evaluate on with --eval-split, or "
                 f"'--eval-split {NO_SPLIT}' to leave evaluation out."
             ) from error
+
+
+def open_for_model(
+    location: str, split: str | None, coding: str, network: Any, processor: object
+) -> "SegmentationSource":
+    """Labeled images for a model: ids mean its classes, unless the folder lists classes of its own.
+
+    Args:
+        location: What the command was given as data.
+        split: Name of the split; `None` where there is none.
+        coding: What the masks' values mean.
+        network: The model.
+        processor: Its image processor, which knows channels and value range.
+
+    Raises:
+        ValueError: The data cannot be read so, or has no such split.
+        FileNotFoundError: It is not there.
+    """
+    from prolab_hf.data.source_from_name import open_source
+
+    listed = (Path(location) / "classes.txt").is_file()
+    return open_source(
+        location,
+        split,
+        coding=coding,
+        num_classes=None if listed else len(network.config.id2label),
+        num_channels=len(getattr(processor, "image_mean", None) or (0, 0, 0)),
+        value_range=getattr(processor, "value_range", None),
+    )

@@ -11,7 +11,8 @@ from prolab_hf.files import write_json
 from prolab_hf.progress import progress
 
 if TYPE_CHECKING:
-    from prolab_hf.label_space.description_writer import ChatModel
+    from prolab_hf.label_space.description_writer import ChatModel, DescribeSettings
+    from prolab_hf.label_space.property_space import PropertySpace
 
 
 def describe(
@@ -37,6 +38,15 @@ def describe(
     parallel: Annotated[int, typer.Option(help="Questions under way at once.")] = 4,
     attempts: Annotated[int, typer.Option(help="Tries per class.")] = 5,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for one reply.")] = 60.0,
+    in_words_of: Annotated[
+        str | None,
+        typer.Option(
+            "--in-words-of",
+            metavar="SPACE",
+            help="Folder or bundled name of a property space or model: propose its own properties first, as "
+            "`prolab add-class --from` takes them.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file.")] = False,
 ) -> None:
     """Have a language model describe classes; the result is what `prolab space build` reads.
@@ -44,6 +54,16 @@ def describe(
     Accepted answers are cached, so the same command resumes after an interruption and never asks twice. Replies
     are checked (count, length, language, repetitions) and asked for again with the reason when they fail. Look
     through the file before you build a space from it: it is the label space of your model.
+
+    With --in-words-of the classes are new ones for a space that exists: each is described by the properties that the
+    space has, and in new words only where nothing there says it. Nothing is cached then.
+
+    Examples:
+      prolab describe classes.txt --out words.json --model NAME --endpoint http://127.0.0.1:8000/v1
+
+      prolab describe new.txt --in-words-of runs/street --out new.json --model NAME --endpoint http://127.0.0.1:8000/v1
+
+      prolab add-class rickshaw --model runs/street --from new.json
     """
     from prolab_hf.label_space.description_files import read_class_names
     from prolab_hf.label_space.description_prompt import DescriptionCache, DescriptionRules
@@ -59,7 +79,11 @@ def describe(
         parallel=parallel,
         rules=DescriptionRules(min_count=min_count, max_count=max_count),
     )
+    space = None if in_words_of is None else _space_of(in_words_of)
     chat = chat_model(model, endpoint, local, gguf_file, os.environ.get(api_key_env), timeout)
+    if space is not None:
+        _propose(names, space, chat, settings, out)
+        return
     kept = DescriptionCache(cache or out.with_name(out.name + ".cache.jsonl"))
     console = Console(stderr=True)
     with progress(True, "describing", len(names)) as bar:
@@ -83,6 +107,42 @@ def describe(
             f"No usable answer for {len(result.failures)} classes: {', '.join(list(result.failures)[:8])}. "
             "Run the same command with --overwrite to ask for those again."
         )
+
+
+def _space_of(place: str) -> "PropertySpace":
+    """A space, or that of a model."""
+    from prolab_hf.bundled_models import resolve_model
+    from prolab_hf.label_space.property_space import PropertySpace
+
+    return PropertySpace.from_pretrained(resolve_model(place))
+
+
+def _propose(
+    names: list[str], space: "PropertySpace", chat: "ChatModel", settings: "DescribeSettings", out: Path
+) -> None:
+    """Describes new classes in the words of a space, and says which words are new to it."""
+    from prolab_hf.label_space.description_writer import describe_in_vocabulary
+
+    known = [name for name in names if name in space.class_names]
+    if known:
+        raise ValueError(f"The space has the class {known[0]!r} already; name new classes only.")
+    console, found = Console(), {}
+    for name in names:
+        answer = describe_in_vocabulary(
+            name, space.property_names, chat, class_names=space.class_names, settings=settings
+        )
+        found[name] = [*answer.properties, *answer.new]
+        write_json(out, found, indent=1)  # what was answered stays if the next question fails
+        told = f"{name}: {len(answer.properties)} properties of the space"
+        if answer.new:
+            told += f", and in new words: {'; '.join(answer.new)}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"Wrote {out}. Look through it, then: prolab add-class NAME --model MODEL --from {out}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def chat_model(

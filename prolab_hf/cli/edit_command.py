@@ -37,7 +37,7 @@ MasksOption = Annotated[
     Path | None, typer.Option("--masks", help="Folder of their masks: adds the IoU on these images.")
 ]
 OverlaysOption = Annotated[
-    Path | None, typer.Option("--overlays", help="Folder for overlays of the images before and after.")
+    Path | None, typer.Option("--overlays", help="Folder for figures of the images before and after.")
 ]
 
 
@@ -235,12 +235,15 @@ def save_model(console: Console, editor: "SpaceEditor", out: Path) -> None:
         editor: The session.
         out: The folder.
     """
+    from prolab_hf.hub.model_card import write_model_card
     from prolab_hf.progress import without_foreign_bars
 
     with without_foreign_bars():
         editor.save_pretrained(out)
+        write_model_card(out, editor.to_model())
     console.print(
-        f"The edited model is in {escape(str(out))}. Next: prolab evaluate, prolab segment, prolab card.",
+        f"The edited model is in {escape(str(out))}, with a card that lists the edits. Next: prolab evaluate, "
+        "prolab segment, prolab push.",
         highlight=False,
     )
 
@@ -273,6 +276,8 @@ def print_session(console: Console, editor: "SpaceEditor") -> None:
 def write_overlays(editor: "SpaceEditor", folder: Path) -> None:
     """Two overlays of every image, `NAME_before.png` and `NAME_after.png`, in which a class keeps its color.
 
+    And a figure, `NAME_change.png`, with the pixels that changed and the IoU of the classes on the calibration sample.
+
     Args:
         editor: The session.
         folder: Where to.
@@ -280,8 +285,10 @@ def write_overlays(editor: "SpaceEditor", folder: Path) -> None:
     import torch
 
     from prolab_hf.evaluation.segment_files import shown, write_image
+    from prolab_hf.explanation.figures import before_after_figure
     from prolab_hf.explanation.overlays import overlay
 
+    measured = editor.overall_change().classes
     old, new = editor.base_space.class_names, editor.space.class_names
     names, ids = list(old), []
     for name in new:  # what goes on with an old class takes its color, new classes get further ones
@@ -300,3 +307,14 @@ def write_overlays(editor: "SpaceEditor", folder: Path) -> None:
             target = folder / f"{image.name}_{text}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             write_image(target, overlay(drawn, labels, shown_names))
+        figure = before_after_figure(
+            drawn,
+            change.before.labels,
+            change.after.labels,
+            new,
+            class_names_before=old,
+            iou_before={each.name: each.before for each in measured} if measured else None,
+            iou_after={each.name: each.after for each in measured} if measured else None,
+            successors=editor.successors,
+        )
+        figure.savefig(folder / f"{image.name}_change.png", dpi=150)

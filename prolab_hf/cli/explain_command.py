@@ -1,15 +1,12 @@
 """`prolab explain`: which properties make up the score of a pixel, region or class, and decide on a whole data set."""
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from prolab_hf.cli.data_options import open_for_model
 from prolab_hf.cli.options import (
     BatchOption,
     CropOption,
@@ -21,13 +18,12 @@ from prolab_hf.cli.options import (
     StrideOption,
     inference_options,
     load_model,
+    require_figure_name,
     require_file,
     require_image_name,
     require_model,
-    require_writable,
 )
-from prolab_hf.cli.plot_command import require_figure_name
-from prolab_hf.files import write_json, write_text
+from prolab_hf.cli.results import JsonOption, require_places, tell
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,9 +82,7 @@ def explain(
         str,
         typer.Option(help="score, probability, or auto: the one that decides the labels with these options."),
     ] = "auto",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers as JSON; - prints them.")
-    ] = None,
+    json_file: JsonOption = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a table, one row per property.")
     ] = None,
@@ -118,9 +112,7 @@ def explain(
     require_model(model)
     for path in (*given, *([region] if region else [])):
         require_file(path, "image")
-    for file in (json_file, csv_file):
-        if file is not None and file != Path("-"):
-            require_writable(file)
+    require_places(json_file, csv_file)
     targets = _targets(given, out)
     if data is not None:
         if out is not None:
@@ -129,7 +121,7 @@ def explain(
         question = {"class_name": class_name, "rival": rival, "over": over, "quantity": quantity}
         source = {"data": data, "split": split, "coding": coding}
         result = _explain_data(network, processor, source, question, max_images, options)
-        _tell([result], result.to_text(top), json_file, csv_file, several=False)
+        tell([result], result.to_text(top), json_file, csv_file, several=False)
         if out is not None:
             _draw_data(result, out)
         return
@@ -141,7 +133,7 @@ def explain(
         found.append(_explain_image(network, processor, path, region, target, {**place, **about}, options))
     several = len(found) > 1
     texts = [f"{path}\n{each.to_text()}" if several else each.to_text() for path, each in zip(given, found)]
-    _tell(found, "\n\n".join(texts), json_file, csv_file, several=several)
+    tell(found, "\n\n".join(texts), json_file, csv_file, several=several)
 
 
 def _check_question(
@@ -230,19 +222,10 @@ def _explain_data(
     options: "InferenceOptions",
 ) -> Any:
     """A comparison of two classes, or the confusions of all."""
-    from prolab_hf.data.source_from_name import open_source
     from prolab_hf.explanation.confused_properties import confused_properties
     from prolab_hf.explanation.dataset_contributions import explain_dataset
 
-    listed = (Path(source["data"]) / "classes.txt").is_file()
-    opened = open_source(
-        source["data"],
-        source["split"],
-        coding=source["coding"],
-        num_classes=None if listed else len(network.config.id2label),
-        num_channels=len(getattr(processor, "image_mean", None) or (0, 0, 0)),
-        value_range=getattr(processor, "value_range", None),
-    )
+    opened = open_for_model(source["data"], source["split"], source["coding"], network, processor)
     walk: dict[str, Any] = {"max_images": max_images, "show_progress": True, **options}
     if question["class_name"] is not None:
         return explain_dataset(network, processor, opened, **question, **walk)
@@ -257,30 +240,6 @@ def _draw_data(result: Any, out: Path) -> None:
     draw = confusion_figure if hasattr(result, "pairs") else comparison_figure
     draw(result).savefig(out, dpi=150)
     typer.echo(f"Wrote {out}", err=True)
-
-
-def _tell(
-    results: Sequence[Any], text: str, json_file: Path | None, csv_file: Path | None, *, several: bool
-) -> None:
-    """Sentences on the output, numbers into files; numbers alone where JSON goes to the output."""
-    content: Literal[""] | list[Any] | dict[str, Any] = ""
-    if json_file is not None:
-        content = [each.to_dict() for each in results] if several else results[0].to_dict()
-    if json_file == Path("-"):
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        Console().print(text, markup=False, highlight=False, soft_wrap=True)
-        if json_file is not None and content != "":
-            write_json(json_file, content)
-            typer.echo(f"Wrote {json_file}", err=True)
-    if csv_file is not None:
-        rows = [row for each in results for row in each.to_rows()]
-        buffer = io.StringIO()
-        table = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        write_text(csv_file, buffer.getvalue())
-        typer.echo(f"Wrote {csv_file}", err=True)
 
 
 def _point(text: str) -> tuple[float, float]:

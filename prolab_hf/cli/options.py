@@ -12,6 +12,7 @@ from prolab_hf.cli.hub_client import ask_hub_once
 if TYPE_CHECKING:
     from prolab_hf.evaluation.inference import InferenceOptions
 
+FIGURE_FORMATS = (".png", ".pdf", ".svg", ".jpg", ".webp")
 
 # The commands import what they need when they run, so that `prolab --help` stays quick.
 ModelOption = Annotated[
@@ -259,3 +260,20 @@ def require_image_name(path: Path) -> None:
         raise ValueError(
             f"{path} does not end like an image that can be written; use .png, .jpg, .webp or .tif."
         )
+
+
+def require_figure_name(path: Path) -> None:
+    """Say now, not after a long run, that a figure cannot be written there.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: matplotlib does not write this format.
+        FileNotFoundError: There is no such folder.
+    """
+    if path.suffix.lower() not in FIGURE_FORMATS:
+        raise ValueError(
+            f"{path} does not end like a figure that can be written; use {', '.join(FIGURE_FORMATS)}."
+        )
+    require_writable(path)

@@ -1,16 +1,38 @@
-"""`prolab plot`: learning curves of training runs, from the logs in their own folders."""
+"""`prolab plot`: learning curves of training runs from their logs, and figures of a model on labeled images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from prolab_hf.cli.options import require_writable
+from prolab_hf.cli.options import require_figure_name
+from prolab_hf.cli.plot_data_commands import corrections, reliability
 
-FORMATS = (".png", ".pdf", ".svg", ".jpg", ".webp")
+
+class _RunsByDefault(TyperGroup):
+    """`prolab plot runs/first` is `prolab plot runs runs/first`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words of the command line, with the name of the default command where there is none."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["runs", *args]
+        return super().parse_args(ctx, args)
 
 
-def plot(
+plot_app = typer.Typer(cls=_RunsByDefault, no_args_is_help=True)
+
+
+@plot_app.callback()
+def plot() -> None:
+    """Draw figures: learning curves of runs, reliability of a model, and what corrected properties would give.
+
+    The name of a run's folder may follow at once: prolab plot runs/first.
+    """
+
+
+@plot_app.command("runs")
+def runs_(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Folders of training runs (prolab train --out).")
     ],
@@ -50,21 +72,6 @@ def plot(
     typer.echo(f"Wrote {out}")
 
 
-def require_figure_name(path: Path) -> None:
-    """Say now, not after a long run, that a figure cannot be written there.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: matplotlib does not write this format.
-        FileNotFoundError: There is no such folder.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path} does not end like a figure that can be written; use {', '.join(FORMATS)}.")
-    require_writable(path)
-
-
 def _names(runs: list[Path]) -> list[str]:
     """The shortest ends of the paths that tell the runs apart.
 
@@ -80,3 +87,7 @@ def _names(runs: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(run) for run in runs]
+
+
+plot_app.command("reliability")(reliability)
+plot_app.command("corrections")(corrections)

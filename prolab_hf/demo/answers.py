@@ -1,6 +1,7 @@
 """What the page is told about an image: the label map, why a place has its class, where properties are seen."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,67 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from prolab_hf.explanation.contributions import Explanation
+from prolab_hf.explanation.overlays import class_colors
 
+MAX_KNOWN_NAMES = 2048
 HARDLY_SEEN = 0.5
 """Scores below this count as hardly seen, as `explain` has it."""
 
 
-def label_runs(labels: np.ndarray) -> list[int]:
+class ClassPalette:
+    """One color per class name for all models of a visitor, whatever is edited; a renamed class keeps its color."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def places(self, names: Sequence[str]) -> list[int]:
+        """Places in the sequence of `class_colors`, different for different names.
+
+        Args:
+            names: Classes of a model.
+        """
+        if len(self._places) > MAX_KNOWN_NAMES:
+            self._places.clear()
+        found: list[int] = []
+        for name in names:
+            place = self._places.get(name)
+            if place is None or place in found:
+                taken = {*self._places.values(), *found}
+                place = self._places[name] = next(number for number in count() if number not in taken)
+            found.append(place)
+        return found
+
+    def colors(self, names: Sequence[str]) -> list[tuple[int, int, int]]:
+        """Red, green and blue of each class.
+
+        Args:
+            names: Classes of a model.
+        """
+        places = self.places(names)
+        known = class_colors(max(places, default=0) + 1)
+        return [known[place] for place in places]
+
+    def go_on(self, successors: Mapping[str, str]) -> None:
+        """Gives new names the color of what they were before.
+
+        Args:
+            successors: Class before an edit -> class after it.
+        """
+        for old, new in successors.items():
+            if new not in self._places and old in self._places:
+                self._places[new] = self._places[old]
+
+
+def hex_colors(colors: Sequence[tuple[int, int, int]]) -> list[str]:
+    """Colors as `#rrggbb`.
+
+    Args:
+        colors: Red, green and blue.
+    """
+    return ["#{:02x}{:02x}{:02x}".format(*color) for color in colors]
+
+
+def label_runs(labels: np.ndarray) -> np.ndarray:
     """Labels in reading order as runs: id, length, id, length, ...
 
     Args:
@@ -22,8 +78,7 @@ def label_runs(labels: np.ndarray) -> list[int]:
     flat = labels.ravel()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
     lengths = np.diff(np.append(starts, flat.size))
-    numbers: list[int] = np.stack([flat[starts], lengths], axis=1).ravel().tolist()
-    return numbers
+    return np.stack([flat[starts], lengths], axis=1).astype(np.int32).ravel()
 
 
 def at_size(labels: Tensor, size: tuple[int, int]) -> np.ndarray:
@@ -98,4 +153,4 @@ def explanation_answer(explanation: Explanation, rival_phrases: Mapping[str, str
     return data
 
 
-__all__ = ["at_size", "explanation_answer", "label_runs", "polygon_mask"]
+__all__ = ["ClassPalette", "at_size", "explanation_answer", "hex_colors", "label_runs", "polygon_mask"]

@@ -26,6 +26,7 @@ from prolab_hf.demo.endpoints import API
 from prolab_hf.demo.session import DemoSession
 from prolab_hf.demo.visitors import Visitors, WorkQueue
 
+NOBODY = "'none'"
 PAGE = Path(__file__).parent / "page"
 
 
@@ -62,9 +63,8 @@ def demo_app(
             *API,
         ],
         middleware=[
-            Middleware(SafeHeaders, embed_in=embed_in),
+            Middleware(Guard, embed_in=embed_in),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
-            Middleware(OwnPageOnly),
             # For as long as the browser runs, out of reach of scripts and other sites.
             Middleware(
                 SessionMiddleware, secret_key=secrets.token_hex(), session_cookie=cookie, max_age=None, **site
@@ -81,8 +81,10 @@ def demo_app(
     return app
 
 
-class SafeHeaders:
-    """Every answer tells the browser what it may do with it: load nothing else, show it in no frame, not keep it.
+class Guard:
+    """Tells the browser what it may do with answers, and refuses what other web pages in the same browser send.
+
+    An answer may load nothing else, be shown in no frame and not be kept. A link from elsewhere may open the page.
 
     Args:
         app: What answers.
@@ -91,19 +93,16 @@ class SafeHeaders:
 
     def __init__(self, app: ASGIApp, embed_in: str = "") -> None:
         self.app = app
-        framed_by = embed_in or "'none'"
         self.headers = {
             "Cache-Control": "no-store",
             "Content-Security-Policy": (
                 "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; connect-src 'self'; "
-                f"base-uri 'none'; form-action 'none'; frame-ancestors {framed_by}"
+                f"base-uri 'none'; form-action 'none'; frame-ancestors {embed_in or NOBODY}"
             ),
             "Cross-Origin-Resource-Policy": "same-origin",
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
-        }
-        if not embed_in:
-            self.headers["X-Frame-Options"] = "DENY"
+        } | ({} if embed_in else {"X-Frame-Options": "DENY"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_safely(message: Message) -> None:
@@ -111,32 +110,22 @@ class SafeHeaders:
                 MutableHeaders(scope=message).update(self.headers)
             await send(message)
 
-        await self.app(scope, receive, send_safely)
+        app = FOREIGN if _is_foreign(scope) else self.app
+        await app(scope, receive, send_safely)
 
 
-class OwnPageOnly:
-    """Refuses what other web pages in the same browser send; a link from elsewhere may open the page.
+FOREIGN = JSONResponse({"error": "Requests of other web pages are not answered."}, 403)
 
-    Args:
-        app: What answers the others.
-    """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        if site is not None:
-            followed = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
-            foreign = site not in ("same-origin", "none") and not (followed and scope["path"] == "/")
-        else:
-            foreign = origin is not None and _netloc(origin) != headers.get("host")
-        if foreign:
-            answer = JSONResponse({"error": "Requests of other web pages are not answered."}, 403)
-            await answer(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+def _is_foreign(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is None:
+        return origin is not None and _netloc(origin) != headers.get("host")
+    followed = (
+        scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate" and scope["path"] == "/"
+    )
+    return site not in ("same-origin", "none") and not followed
 
 
 def _netloc(origin: str) -> str:

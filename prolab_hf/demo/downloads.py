@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from prolab_hf.demo.answers import ClassPalette
 from prolab_hf.editing.editor import SpaceEditor
 from prolab_hf.evaluation.inference import Segmentation
-from prolab_hf.explanation.overlays import class_colors, overlay
+from prolab_hf.explanation.overlays import overlay
+from prolab_hf.hub.model_card import write_model_card
 
 MAX_PALETTE = 256
 MAX_MODEL_BYTES = 2**30
@@ -36,17 +38,18 @@ class Attachment:
     content: bytes | Path
 
 
-def labels_png(found: Segmentation) -> Attachment:
+def labels_png(found: Segmentation, palette: ClassPalette) -> Attachment:
     """The class ids as an indexed PNG whose palette holds the colors of the page; 16 bits above 256 classes.
 
     Args:
         found: The label map.
+        palette: The visitor's colors.
     """
     ids = found.labels.numpy()
     if len(found.class_names) > MAX_PALETTE:
         return Attachment("labels.png", "image/png", _png(Image.fromarray(ids.astype(np.uint16))))
     image = Image.fromarray(ids.astype(np.uint8)).convert("P")
-    image.putpalette([value for color in class_colors(len(found.class_names)) for value in color])
+    image.putpalette([value for color in palette.colors(found.class_names) for value in color])
     return Attachment("labels.png", "image/png", _png(image))
 
 
@@ -79,14 +82,20 @@ def labels_coco(found: Segmentation, file_name: str) -> Attachment:
     return Attachment("labels.json", "application/json", json.dumps(content).encode())
 
 
-def painted(found: Segmentation, image: Image.Image) -> Attachment:
+def painted(found: Segmentation, image: Image.Image, palette: ClassPalette) -> Attachment:
     """The image with a color per class and a legend.
 
     Args:
         found: The label map.
         image: The image, of its size.
+        palette: The visitor's colors.
     """
-    return Attachment("overlay.png", "image/png", _png(overlay(image, found.labels, found.class_names)))
+    places = palette.places(found.class_names)
+    names = [""] * (max(places) + 1)
+    for place, name in zip(places, found.class_names):
+        names[place] = name
+    ids = np.array(places)[found.labels.numpy()]
+    return Attachment("overlay.png", "image/png", _png(overlay(image, ids, names)))
 
 
 def patch_file(editor: SpaceEditor) -> Attachment:
@@ -119,6 +128,7 @@ def zipped_model(editor: SpaceEditor, name: str) -> Attachment:
     try:
         editor.save_pretrained(temporary / "model")
         folder = re.sub(r"[^\w.-]+", "_", name).strip("._") or "model"
+        write_model_card(temporary / "model", editor.to_model(), name=f"{folder}-edited")
         with zipfile.ZipFile(temporary / "model.zip", "w") as archive:  # weights do not get smaller
             for path in sorted((temporary / "model").rglob("*")):
                 archive.write(path, f"{folder}-edited/{path.relative_to(temporary / 'model')}")

@@ -12,7 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS
-from prolab_hf.demo.answers import at_size, explanation_answer, label_runs, polygon_mask
+from prolab_hf.demo.answers import (
+    ClassPalette,
+    at_size,
+    explanation_answer,
+    hex_colors,
+    label_runs,
+    polygon_mask,
+)
 from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.gallery import GalleryImage
 from prolab_hf.demo.uploads import data_uri, heat_layer
@@ -30,7 +37,6 @@ from prolab_hf.evaluation.inference import (
 from prolab_hf.evaluation.settings import InferenceOptions, recorded_window
 from prolab_hf.explanation.contributions import RunnerUp, explain
 from prolab_hf.explanation.interventions import intervene
-from prolab_hf.explanation.overlays import class_colors
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
 from prolab_hf.model.modeling_prolab import ProLabSemanticSegmenterOutput
@@ -38,6 +44,7 @@ from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.protocols import ImageProcessor
 
 MAX_HISTORY = 40
+MAX_RESULTS = 12
 MAX_ADDED = 40
 """Classes, and properties, that a visitor may have more than the model."""
 MAX_NAME_LENGTH = 80
@@ -54,12 +61,16 @@ class ModelView:
 
     Args:
         shared: What all visitors share of it.
+        palette: The visitor's colors of classes.
     """
 
-    def __init__(self, shared: DemoModel) -> None:
-        self.shared = shared
+    def __init__(self, shared: DemoModel, palette: ClassPalette) -> None:
+        self.shared, self.palette = shared, palette
         self.editor = SpaceEditor(shared.model, shared.processor, max_history=MAX_HISTORY)
         self.editor.encoder = shared.encoder
+        own = shared.space
+        self._knows_scenes = HELD_OUT_CLASS in own.class_names or _suggestion(own) is not None
+        self._results: dict[tuple[str, str, int], dict[str, Any]] = {}  # last ones: one undoes, and compares
 
     @property
     def model(self) -> EditableModel:
@@ -75,7 +86,8 @@ class ModelView:
     def nbytes(self) -> int:
         """About how many bytes only this visitor needs: each edit keeps the words before it."""
         own = sum(buffer.nbytes for buffer in self.model._buffers.values() if buffer is not None)
-        return own * (1 + len(self.editor.history) + len(self.editor.undone))
+        kept = sum(each["runs"].nbytes for each in self._results.values())
+        return kept + own * (1 + len(self.editor.history) + len(self.editor.undone))
 
     def state(self) -> dict[str, Any]:
         """The classes and properties with their colors and words, JSON-ready."""
@@ -96,7 +108,7 @@ class ModelView:
                     "described": not known,
                 }
                 for name, color, row, known in zip(
-                    space.class_names, _colors(space.num_classes), space.class_properties, trained
+                    space.class_names, self._colors(space.class_names), space.class_properties, trained
                 )
             ],
             "properties": space.property_names,
@@ -109,8 +121,11 @@ class ModelView:
             "measured": self.editor.has_calibration_sample,
             "history": [effect.edit.to_text() for effect in self.editor.history],
             "undone": [effect.edit.to_text() for effect in self.editor.undone],
-            "suggestion": _suggestion(space),
+            "suggestion": _suggestion(space) if self._knows_scenes else None,
         }
+
+    def _colors(self, names: Sequence[str]) -> list[str]:
+        return hex_colors(self.palette.colors(names))
 
     # ---- edits -----------------------------------------------------------------------------------------------
 
@@ -121,16 +136,20 @@ class ModelView:
             content: As `edit_from_dict` reads it; `"undo"` and `"redo"` are edits, too.
 
         Returns:
-            What it did (`EditEffect.to_dict()`), JSON-ready.
+            What it did (`EditEffect.to_dict()`), and which class goes on under which other name, JSON-ready.
 
         Raises:
             ValueError: If it does not fit, or there are too many classes or properties.
         """
         if content.get("edit") == "undo":
-            return self.editor.undo().to_dict()
-        if content.get("edit") == "redo":
-            return self.editor.redo().to_dict()
-        return self.editor.apply(self._edit(content)).to_dict()
+            effect = self.editor.undo()
+        elif content.get("edit") == "redo":
+            effect = self.editor.redo()
+        else:
+            effect = self.editor.apply(self._edit(content))
+            self.palette.go_on(effect.successors)
+        renamed = {old: new for old, new in effect.successors.items() if old != new}
+        return effect.to_dict() | {"renamed": renamed}
 
     def preview(self, contents: Sequence[Mapping[str, object]], image: GalleryImage | None) -> dict[str, Any]:
         """What edits would do, one after the other; nothing changes.
@@ -154,10 +173,10 @@ class ModelView:
             names = found.class_names
             answer["shown"] = {
                 "classes": [
-                    {"name": name, "color": color} for name, color in zip(names, _colors(len(names)))
+                    {"name": name, "color": color} for name, color in zip(names, self._colors(names))
                 ],
                 "shares": [[names.index(name), share] for name, share in found.shares()],
-                "runs": label_runs(found.labels.numpy()),
+                "runs": label_runs(found.labels.numpy()).tolist(),
             }
         return answer
 
@@ -194,6 +213,15 @@ class ModelView:
             image: The image.
             mode: `"whole"` or `"slide"`.
         """
+        key = image.key, mode, self.version
+        found = self._results.pop(key, None)
+        self._results[key] = found = self._computed(image, mode) if found is None else found
+        while len(self._results) > MAX_RESULTS:
+            del self._results[next(iter(self._results))]
+        return found | {"runs": found["runs"].tolist()}
+
+    def _computed(self, image: GalleryImage, mode: str) -> dict[str, Any]:
+        """See `result`; the runs as an array."""
         output: Any = self._output(image)
         size = (image.image.height, image.image.width)
         if mode == "whole":  # as `segment` does, of the output that is there already
@@ -201,7 +229,7 @@ class ModelView:
         else:
             found = self.segmentation(image, mode)
         names, means = found.class_names, self._property_maps(output).flatten(1).mean(dim=1)
-        spoken = self.model.spoken_share(output.property_logits, output.unspoken_logits)
+        spoken = self.model.spoken_share(output.property_logits, output.unspoken_logits, output.logits)
         return {
             "version": self.version,
             "mode": mode,
@@ -283,7 +311,7 @@ class ModelView:
         size = (image.image.height, image.image.width)
         return {
             "version": self.version,
-            "runs": label_runs(at_size(found.labels, size)),
+            "runs": label_runs(at_size(found.labels, size)).tolist(),
             "shares": [[names.index(name), share] for name, share in found.after.shares()],
             "changed": float(found.changed.float().mean()),
             "flows": [[old, new, count / found.changed.numel()] for old, new, count in found.flows()[:5]],
@@ -348,10 +376,6 @@ class ModelView:
         if self.model.config.similarity == "cosine":  # compares logits themselves, which have no end
             return torch.sigmoid(logits[0] / self.model.config.temperature)
         return self.model.property_scores(logits)[0].clamp(max=1)
-
-
-def _colors(number: int) -> list[str]:
-    return ["#{:02x}{:02x}{:02x}".format(*color) for color in class_colors(number)]
 
 
 def _phrases(space: PropertySpace, class_name: str) -> dict[int, str]:

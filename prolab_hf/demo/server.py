@@ -159,18 +159,16 @@ def serve(
 
 def _listening(host: str, port: int) -> socket.socket:
     """A bound socket: a port that is taken is known before anything is loaded or said."""
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        found.bind((host, port))
-        found.listen(1024)
+        return socket.create_server((host, port), family=family, backlog=1024)
     except PermissionError as error:
         raise PermissionError(f"Port {port} is reserved; choose a --port above 1023.") from error
     except OSError as error:
+        reason = str(error.strerror or error).partition(" (")[0]
         raise ValueError(
-            f"Cannot listen at {host} port {port}: {error.strerror or error}. Choose another --port or --host."
+            f"Cannot listen at {host} port {port}: {reason}. Choose another --port or --host."
         ) from error
-    return found
 
 
 __all__ = ["DemoServer", "serve"]

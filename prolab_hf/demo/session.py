@@ -6,8 +6,10 @@ from typing import Any, cast
 from PIL import Image
 
 from prolab_hf.data.scenes import SCENE_CLASSES, DrawnScenes
+from prolab_hf.demo.answers import ClassPalette
 from prolab_hf.demo.demo_model import DemoModel
 from prolab_hf.demo.downloads import Attachment, labels_coco, labels_png, painted, patch_file, zipped_model
+from prolab_hf.demo.fields import Corner, Number
 from prolab_hf.demo.gallery import Gallery, GalleryImage
 from prolab_hf.demo.model_view import ModelView
 from prolab_hf.demo.uploads import MAX_UPLOAD_BYTES, data_uri, heat_scale, read_upload
@@ -29,7 +31,8 @@ class DemoSession:
 
     def __init__(self, models: Sequence[DemoModel], *, max_side: int = 1024) -> None:
         self.gallery = Gallery()
-        self.views = [ModelView(model) for model in models]
+        self._palette = ClassPalette()
+        self.views = [ModelView(model, self._palette) for model in models]
         self._max_side = max_side
 
     @property
@@ -77,7 +80,7 @@ class DemoSession:
         """
         return self._add(read_upload(content, max_side=self._max_side, name=name))
 
-    def add_sample(self, number: int) -> dict[str, Any]:
+    def add_sample(self, number: Number) -> dict[str, Any]:
         """Draws a scene and segments it; with every number another one. A model of photos gets two photos first.
 
         Args:
@@ -131,7 +134,7 @@ class DemoSession:
         model: int = 0,
         mode: str = "whole",
         point: tuple[int, int] | None = None,
-        outline: list[tuple[float, float]] | None = None,
+        outline: list[Corner] | None = None,
         class_name: str | None = None,
         rival: str | None = None,
     ) -> dict[str, Any]:
@@ -146,7 +149,7 @@ class DemoSession:
         changes: list[tuple[int, float]],
         model: int = 0,
         mode: str = "whole",
-        outline: list[tuple[float, float]] | None = None,
+        outline: list[Corner] | None = None,
     ) -> dict[str, Any]:
         """What the image would be called if properties were seen otherwise; see `ModelView.intervene`."""
         return self.view(model).intervene(self.gallery[image], dict(changes), outline=outline, mode=mode)
@@ -164,11 +167,11 @@ class DemoSession:
         kept = self.gallery[image]
         found = self.view(model).segmentation(kept, mode)
         if kind == "labels.png":
-            return labels_png(found)
+            return labels_png(found, self._palette)
         if kind == "labels.json":
             return labels_coco(found, kept.name or "image")
         if kind == "overlay.png":
-            return painted(found, kept.full if mode == "slide" else kept.image)
+            return painted(found, kept.full if mode == "slide" else kept.image, self._palette)
         raise ValueError(f"There is no file {kind!r}; there are labels.png, labels.json and overlay.png.")
 
     # ---- words ---------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Who uses the page: a session for every visitor within a bound of memory, and whose turn at the model it is."""
 
 import secrets
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import anyio.to_thread
 from starlette.exceptions import HTTPException
@@ -67,20 +68,23 @@ class Visitors:
 
 
 class WorkQueue:
-    """Work for the model, one piece at a time in a thread of its own, in the order in which it comes.
+    """Work for the model, one piece at a time in a thread of its own.
+
+    Each visitor waits in a row of their own and the first of each row in a common one, so that whoever asks much
+    keeps nobody waiting for more than one piece.
 
     Args:
-        max_waiting: Pieces that wait or run at the same time.
-        max_per_visitor: Of one visitor, so that nobody fills the queue alone.
+        max_waiting: Pieces that wait in the common row.
+        max_per_visitor: Pieces that wait in the row of one visitor.
     """
 
     def __init__(self, *, max_waiting: int = 64, max_per_visitor: int = 8) -> None:
         self.max_waiting, self.max_per_visitor = max_waiting, max_per_visitor
-        self._waiting: Counter[str] = Counter()
-        self._limiter = anyio.CapacityLimiter(1)
+        self._common = anyio.CapacityLimiter(1)
+        self._rows: WeakValueDictionary[str, anyio.CapacityLimiter] = WeakValueDictionary()
 
     async def run(self, visitor: str, work: Callable[[], Answer]) -> Answer:
-        """What `work` returns, after everything that came before it.
+        """What `work` returns.
 
         Args:
             visitor: Whose work it is.
@@ -89,14 +93,12 @@ class WorkQueue:
         Raises:
             HTTPException: 503 if too much is waiting.
         """
-        if self._waiting.total() >= self.max_waiting or self._waiting[visitor] >= self.max_per_visitor:
+        row = self._rows.setdefault(visitor, anyio.CapacityLimiter(1))
+        limits = ((row, self.max_per_visitor), (self._common, self.max_waiting))
+        if any(limiter.statistics().tasks_waiting >= most for limiter, most in limits):
             raise HTTPException(503, "Too much is being asked at once; try again.", {"Retry-After": "2"})
-        self._waiting[visitor] += 1
-        try:
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
-        finally:
-            self._waiting[visitor] -= 1
-            self._waiting += Counter()  # forgets visitors without work
+        async with row:
+            return await anyio.to_thread.run_sync(work, limiter=self._common)
 
 
 __all__ = ["Visitors", "WorkQueue"]

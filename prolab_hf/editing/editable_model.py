@@ -37,6 +37,7 @@ class EditableModel(ProLabForSemanticSegmentation):
     serial: int
     _successor_sources: list[list[int]] | None
     _sample_cache: dict[str, Any]
+    _sample_kept: tuple[Tensor, Tensor, Tensor] | None
 
     @classmethod
     def sharing_weights(cls, model: ProLabForSemanticSegmentation, cache: ResponseCache) -> Self:
@@ -49,6 +50,7 @@ class EditableModel(ProLabForSemanticSegmentation):
         view = _view(model, cls)
         view.cache, view.serial = cache, next(_SERIALS)
         view._successor_sources, view._sample_cache = None, {}
+        view._sample_kept = model._sample_kept if isinstance(model, EditableModel) else None
         if view.config.trained_classes is None and view.config.class_properties is not None:
             # Nothing is known about its training: the classes that it has now are those that it knows.
             view.config.trained_classes = label_names(view.config)
@@ -192,7 +194,7 @@ class EditableModel(ProLabForSemanticSegmentation):
         """
         unspoken = None
         if answer.responses is not None:
-            logits, unspoken = self._logits_of_responses(answer.responses)
+            logits, unspoken = self._with_and_without_words(answer.solved_logits(self))
         else:
             logits = answer.property_logits(self)
         return ProLabSemanticSegmenterOutput(
@@ -216,14 +218,23 @@ class EditableModel(ProLabForSemanticSegmentation):
         if "scores" not in self._sample_cache:
             if self.calibration_scores is None:
                 return torch.zeros(0, int(self.config.num_labels or 0))
-            values = dequantized(self.calibration_scores).t()[None, :, :, None]
-            if self.config.similarity == "linear_cosine":
-                values = self._scores(*self._logits_of_responses(values))
+            values = self._sample_properties(self.calibration_scores)
             self._sample_cache["properties"] = values[0, :, :, 0].t()
             # Classes of a pixel side by side: they are compared many times.
             self._sample_cache["scores"] = self.similarity_of_scores(values)[0, :, :, 0].t().contiguous()
         scores: Tensor = self._sample_cache["scores"]
         return scores
+
+    def _sample_properties(self, sample: Tensor) -> Tensor:
+        """Scores of the sample's properties `(1, channels, pixels, 1)`; most edits leave them as they are."""
+        if self.config.similarity != "linear_cosine":
+            return dequantized(sample).t()[None, :, :, None]
+        kept = self._sample_kept
+        if kept is None or kept[0] is not sample or not torch.equal(kept[1], self.response_targets):
+            values = dequantized(sample).t()[None, :, :, None]
+            kept = sample, self.response_targets, self._scores(*self._logits_of_responses(values))
+            self._sample_kept = kept
+        return kept[2]
 
     @torch.no_grad()
     def sample_predictions(self) -> Tensor:
@@ -236,6 +247,11 @@ class EditableModel(ProLabForSemanticSegmentation):
             )  # fmt: skip
         predictions: Tensor = self._sample_cache["offsets"]
         return predictions
+
+    def forget_sample_scores(self) -> None:
+        """Frees what is only needed to solve; predictions stay."""
+        for name in ("properties", "scores"):
+            self._sample_cache.pop(name, None)
 
     def calibration_property_scores(self) -> tuple[Tensor, Tensor]:
         """As of any ProLab model; computed once."""
@@ -268,7 +284,7 @@ def _view(model: ProLabForSemanticSegmentation, kind: type[Model]) -> Model:
     view.__dict__.update(model.__dict__)
     for table in _OWN_TABLES:
         view.__dict__[table] = copy.copy(model.__dict__[table])
-    for name in ("cache", "serial", "_successor_sources", "_sample_cache"):
+    for name in ("cache", "serial", "_successor_sources", "_sample_cache", "_sample_kept"):
         view.__dict__.pop(name, None)
     # Its values are replaced, never changed in place; a deep copy of 150 described classes takes 20 ms.
     view.config = copy.copy(model.config)

@@ -18,10 +18,10 @@ from prolab_hf.editing.editable_model import EditableModel
 from prolab_hf.editing.edits import Edit
 from prolab_hf.editing.effects import EditEffect, ImageChange, Measured, Pixels, measure
 from prolab_hf.editing.encoder_on_hand import EncoderOnHand
-from prolab_hf.editing.patches import SpacePatch
+from prolab_hf.editing.patches import SpacePatch, write_record
 from prolab_hf.editing.response_cache import MAX_CACHED_BYTES, ResponseCache
 from prolab_hf.editing.session_images import VOID, SessionImages, label_map
-from prolab_hf.editing.transitions import State, edited_state, measured_sample
+from prolab_hf.editing.transitions import Foreseen, State, measured_sample
 from prolab_hf.evaluation.inference import ImageLike, Segmentation
 from prolab_hf.label_space.property_space import PropertySpace
 from prolab_hf.model.closed_form_prolab import is_trained
@@ -100,6 +100,7 @@ class SpaceEditor(EditMethods):
         self._settled: list[Edit] = []
         self._max_history = max_history
         self._label_maps: dict[tuple[int, str], Segmentation] = {}
+        self._foreseen = Foreseen()
         self.processor = processor
         self.encoder = EncoderOnHand(encoder, space, may_be_absent=model.config.similarity == "linear_cosine")
         self.images = SessionImages(processor)
@@ -189,6 +190,7 @@ class SpaceEditor(EditMethods):
             ValueError: The name is taken, the mask does not fit, or there is no processor.
         """
         classes = self.base_space.class_names if mask_classes is None else mask_classes
+        self._foreseen.clear()  # edits may be measured on images
         return self.images.add(
             image, name=name, mask=mask, mask_classes=classes, ignore_index=ignore_index
         ).name
@@ -203,6 +205,7 @@ class SpaceEditor(EditMethods):
             KeyError: It is not there.
         """
         self.images.remove(name)
+        self._foreseen.clear()
         self._label_maps = {key: value for key, value in self._label_maps.items() if key[1] != name}
 
     def segment(self, name: str) -> Segmentation:
@@ -279,9 +282,9 @@ class SpaceEditor(EditMethods):
         Raises:
             ValueError: An edit does not fit the space.
         """
-        state, effect = edited_state(self._now, edit, self.encoder, self.images)
+        state, effect = self._foreseen.after(self._now, edit, self.encoder, self.images)
         for each in more:
-            state, effect = edited_state(state, each, self.encoder, self.images)
+            state, effect = self._foreseen.after(state, each, self.encoder, self.images)
         return effect
 
     def apply(self, edit: Edit) -> EditEffect:
@@ -293,7 +296,7 @@ class SpaceEditor(EditMethods):
         Raises:
             ValueError: The edit does not fit the space; nothing changed.
         """
-        state, effect = edited_state(self._now, edit, self.encoder, self.images)
+        state, effect = self._foreseen.after(self._now, edit, self.encoder, self.images)
         del self._states[self._cursor + 1 :]
         self._states.append(state)
         if len(self._states) > self._max_history + 1:
@@ -369,7 +372,11 @@ class SpaceEditor(EditMethods):
         return self.model.to_model()
 
     def save_pretrained(self, folder: PathName) -> None:
-        """Writes the edited model as a model folder of its own, with its image processor.
+        """Writes the edited model as a model folder of its own, with its image processor and what was edited.
+
+        `edits.json` lists the edits and what they did on the calibration sample. Card, recipe and `evaluation.json`
+        of the model before are carried over where it lies in a folder; the evaluation is marked as older than the
+        edits. `prolab_hf.hub.model_card.write_model_card(folder)` renews the card, as the command and the page do.
 
         Args:
             folder: The folder.
@@ -384,6 +391,8 @@ class SpaceEditor(EditMethods):
             )
         self.to_model().save_pretrained(folder)
         self.processor.save_pretrained(folder)
+        source = str(self._start.model.name_or_path or "")
+        write_record(Path(folder), Path(source) if source else None, self.patch(), self.overall_change())
 
     def patch(self) -> SpacePatch:
         """The edits that led here, to be reviewed and applied to another copy by `apply_patch`; it has `save(file)`."""

@@ -1,9 +1,13 @@
-"""A patch: the edits of a session as JSON, to be reviewed, kept under version control and applied to another copy."""
+"""A patch: the edits of a session as JSON, to be reviewed, kept under version control and applied to another copy.
+
+Beside an edited model lies `edits.json`, which tells them, and results that are older than the edits say so.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import shutil
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -16,12 +20,20 @@ from torch import Tensor
 
 from prolab_hf.editing import property_edits
 from prolab_hf.editing.edits import EDIT_KINDS, Edit
+from prolab_hf.editing.effects import Measured
 from prolab_hf.files import read_json_object, write_json
 from prolab_hf.protocols import PathName
 from prolab_hf.suggestions import did_you_mean
 
 FORMAT_VERSION = 1
 PATCH_KIND = "prolab_hf.space_patch"
+RECORD = "edits.json"
+EVALUATION = "evaluation.json"
+BEFORE_EDITS = "before_edits"
+"""Field of an evaluation: the edits that were made after it."""
+
+_STILL_TRUE = ("README.md", "training_recipe.json", "training_log.jsonl")
+"""Of the model that was edited; the generated parts of the card are renewed by `write_model_card`."""
 _FIELDS = {"format_version", "kind", "base", "edits", "claim_budget", "result"}
 
 # The edits of properties are registered when their module is imported.
@@ -208,4 +220,53 @@ def _vectors(value: object, name: str) -> Tensor:
     return vectors.view(2, -1) if name == "embeddings" else vectors
 
 
-__all__ = ["SpacePatch", "edit_from_dict"]
+def write_record(
+    folder: Path,
+    source: Path | None,
+    patch: SpacePatch,
+    sample: Measured,
+) -> None:
+    """Writes `edits.json` beside an edited model, and carries over what is known of the model before.
+
+    An evaluation gets the field `before_edits`, which lists the edits; `prolab evaluate` writes one without.
+
+    Args:
+        folder: Of the edited model.
+        source: Folder of the model before the edits; `None` where it has none here.
+        patch: The edits.
+        sample: What all edits together did on the calibration sample.
+
+    Raises:
+        ValueError: A file of the folders cannot be read.
+    """
+    edits = [edit.to_text() for edit in patch.edits]
+    known = folder if source is None or not source.is_dir() else source
+    earlier = _read(known / RECORD).get("edits", [])
+    if not isinstance(earlier, list):
+        raise ValueError(f"{known / RECORD}: edits must be a list, got {type(earlier).__name__}.")
+    for name in (*_STILL_TRUE, *(() if edits else (RECORD,))):
+        if known != folder and (known / name).is_file() and not (folder / name).exists():
+            shutil.copyfile(known / name, folder / name)
+    place = known if (known / EVALUATION).is_file() else folder
+    evaluation = _read(place / EVALUATION)
+    if evaluation:
+        if edits:
+            marked = evaluation.get(BEFORE_EDITS)
+            evaluation[BEFORE_EDITS] = [*(marked if isinstance(marked, list) else ()), *edits]
+        write_json(folder / EVALUATION, evaluation)
+    if edits:
+        record = {
+            "edits": [*earlier, *edits],
+            "base": {"name": patch.base_name, "fingerprint": patch.base_fingerprint},
+            "result": {"fingerprint": patch.result_fingerprint},
+            "claim_budget": patch.claim_budget,
+            "calibration_sample": sample.to_dict(),
+        }
+        write_json(folder / RECORD, record)
+
+
+def _read(path: Path) -> dict[str, object]:
+    return read_json_object(path, what="record") if path.is_file() else {}
+
+
+__all__ = ["SpacePatch", "edit_from_dict", "write_record"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from prolab_hf.model.class_scores_prolab import logits_of_targets
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 
 MAX_CACHED_BYTES = 256 * 2**20
@@ -17,8 +18,8 @@ class NetworkAnswer:
     """What a network says about prepared images before any word is looked at.
 
     Of a solved model these are the responses of its last layer. Of a model trained by gradient they are the maps that
-    its last layer sees, and the property logits that were asked for: a property that comes later is projected onto
-    them alone.
+    its last layer sees. Of both the property logits that were asked for last: of other words only what is new is
+    computed.
 
     Args:
         model: The network.
@@ -32,6 +33,7 @@ class NetworkAnswer:
         self._embeddings: Tensor | None = None
         self._logits: Tensor | None = None
         self._columns: dict[bytes, Tensor] = {}
+        self._targets: Tensor | None = None
         if model.config.similarity == "linear_cosine":
             self.responses = model.decode_head.logits_of_maps(model.property_embeddings, maps)[0]
         else:
@@ -42,6 +44,28 @@ class NetworkAnswer:
         """Memory in bytes."""
         tensors = [*self._maps, *self._columns.values(), self.responses, self._logits]
         return sum(each.nbytes for each in tensors if each is not None)
+
+    def solved_logits(self, model: ProLabForSemanticSegmentation) -> Tensor:
+        """Logits of a solved model, those without words behind the others, `(batch_size, channels, height, width)`.
+
+        Args:
+            model: The network with the words of now.
+        """
+        if self.responses is None:
+            raise RuntimeError("The network was trained by gradient; it has no responses.")
+        targets, known = model.response_targets.to(self.responses.dtype), self._targets
+        if known is None or self._logits is None:
+            self._logits = logits_of_targets(self.responses, targets)
+        elif known.shape != targets.shape or not torch.equal(known, targets):
+            position = {key: index for index, key in enumerate(_row_keys(known.t()))}
+            places = [position.get(key, -1) for key in _row_keys(targets.t())]
+            new = [index for index, place in enumerate(places) if place < 0]
+            logits = self._logits.index_select(1, torch.tensor(places, device=targets.device).clamp_min(0))
+            if new:
+                logits[:, new] = logits_of_targets(self.responses, targets[:, new])
+            self._logits = logits
+        self._targets = targets
+        return self._logits
 
     def property_logits(self, model: ProLabForSemanticSegmentation) -> Tensor:
         """Property logits of a model trained by gradient, `(batch_size, num_properties, height, width)`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -86,7 +87,43 @@ def edited_state(
         successors=successors,
         renamed=(now.renamed, renamed),
     )
+    now.model.forget_sample_scores()
     return State(model, space, budget, renamed, effect), effect
+
+
+class Foreseen:
+    """The last edits that were worked out, so that what was previewed is not solved again when it is made."""
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[State, dict[str, object], EncoderOnHand, State, EditEffect]] = deque(
+            maxlen=4
+        )
+
+    def after(
+        self, now: State, edit: Edit, encoder: EncoderOnHand, images: SessionImages
+    ) -> tuple[State, EditEffect]:
+        """As `edited_state`, which is asked where the edit is another one, or the state before it.
+
+        Args:
+            now: The state before.
+            edit: The edit.
+            encoder: The space's text encoder.
+            images: The images of the session; `clear` when they change.
+
+        Raises:
+            ValueError: The edit does not fit the space.
+        """
+        content = edit.to_dict()
+        for before, known, asked, state, effect in self._steps:
+            if before is now and known == content and asked is encoder:
+                return state, effect
+        state, effect = edited_state(now, edit, encoder, images)
+        self._steps.append((now, content, encoder, state, effect))
+        return state, effect
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._steps.clear()
 
 
 def _calibrated_anew(

@@ -47,6 +47,16 @@ class CorrectionCurve:
         """Everything as a dictionary that JSON can hold."""
         return asdict(self)
 
+    def to_text(self) -> str:
+        """One sentence."""
+        first = {"random": "in random order", "uncertainty": "the least certain ones first"}[self.order]
+        half = (self.mean_iou[0] + self.mean_iou[-1]) / 2
+        reached = next(n for n, iou in zip(self.num_corrected, self.mean_iou) if iou >= half)
+        return (
+            f"{self.num_images:,} images, {first}: mean IoU {self.mean_iou[0]:.3f} -> {self.mean_iou[-1]:.3f} with all "
+            f"{self.num_corrected[-1]} properties corrected, half of the way with {reached}."
+        )
+
     def to_rows(self) -> list[dict[str, Any]]:
         """One row per number of corrected properties."""
         return [

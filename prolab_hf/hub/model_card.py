@@ -16,6 +16,7 @@ from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
+from prolab_hf.editing.patches import BEFORE_EDITS, RECORD
 from prolab_hf.files import read_json_lines, read_text, write_text
 from prolab_hf.hub.card_text import (
     block,
@@ -69,7 +70,7 @@ def write_model_card(
     """Writes or renews the card of a model folder.
 
     Read from the folder: the model and its property space, `training_recipe.json`, `training_log.jsonl`,
-    `evaluation.json` and an image (`overlay.png`, `example.png` or `quickstart.png`).
+    `evaluation.json`, `edits.json` and an image (`overlay.png`, `example.png` or `quickstart.png`).
 
     Args:
         folder: Folder that `save_pretrained` or a training run wrote.
@@ -95,9 +96,12 @@ def write_model_card(
     old = read_text(path, what="card") if path.is_file() else ""
     evaluation = read_if_there(folder / EVALUATION, "evaluation")
     evaluation = public_fields(evaluation) if evaluation is not None else None
+    is_of_now = bool(evaluation) and not (evaluation or {}).get(BEFORE_EDITS)
     kept = _header(path, old)
+    if not is_of_now:
+        kept.pop("model-index", None)
     given = {"base_model": _base_model(model), **kept, **_given(metadata)}
-    header = _metadata(given, evaluation, name or folder.name)
+    header = _metadata(given, evaluation if is_of_now else None, name or folder.name)
     try:
         body = _render(
             model, folder, evaluation, name or folder.name, header, _conversion(converted_from, old)
@@ -106,8 +110,10 @@ def write_model_card(
         raise ValueError(f"{folder / EVALUATION}: not what `prolab evaluate` writes ({error}).") from error
     text = merged(without_header(old), body)
     write_text(path, f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{text}")
-    if evaluation:
+    if evaluation and is_of_now:
         _write_eval_results(folder, header, evaluation)
+    else:
+        (folder / EVAL_RESULTS).unlink(missing_ok=True)
     return path
 
 
@@ -161,6 +167,7 @@ def _render(
         shared=shared,
         snippet=SNIPPET.format(name=json.dumps(name)),
         evaluation=_evaluation_view(evaluation),
+        edited=_edited(folder),
         headline=headline,
         recipe=_recipe_rows(folder),
         solution=_solution_rows(model.config),
@@ -283,7 +290,25 @@ def _authors(space: PropertySpace) -> str | None:
 def _evaluation_view(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
     if evaluation is None:
         return None
-    return evaluation | {"data": escape_markdown(evaluation.get("data") or "")}
+    return evaluation | {
+        "data": escape_markdown(evaluation.get("data") or ""),
+        BEFORE_EDITS: evaluation.get(BEFORE_EDITS) or [],
+    }
+
+
+def _edited(folder: Path) -> dict[str, Any] | None:
+    """The edits of the words since the training, and what they did on the calibration sample."""
+    record = read_if_there(folder / RECORD, "record of edits")
+    if record is None:
+        return None
+    sample = record.get("calibration_sample") or {}
+    rows = [row for row in sample.get("classes", []) if row["before"] != row["after"]]
+    return {
+        "edits": [escape_markdown(str(text)) for text in record.get("edits", [])],
+        "mean_iou": sample.get("mean_iou"),
+        "num_pixels": sample.get("num_pixels", 0),
+        "classes": [row | {"name": escape_markdown(row["name"])} for row in rows],
+    }
 
 
 def _recipe_rows(folder: Path) -> list[tuple[str, object]]:

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor
 
+from prolab_hf.editing.patches import RECORD
 from prolab_hf.files import read_json_object, write_json
 from prolab_hf.hub.card_text import public_fields, without_folders
 from prolab_hf.hub.model_card import CARD, EVAL_RESULTS, EVALUATION, IMAGES, RECIPE, write_model_card
@@ -17,7 +18,7 @@ from prolab_hf.model.configuration_prolab import ProLabConfig
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.uploading import upload_folder
 
-BESIDE_THE_MODEL = (CARD, EVALUATION, EVAL_RESULTS, RECIPE, *IMAGES)
+BESIDE_THE_MODEL = (CARD, EVALUATION, EVAL_RESULTS, RECIPE, RECORD, *IMAGES)
 
 
 def push_model_folder(

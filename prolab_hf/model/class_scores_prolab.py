@@ -8,6 +8,17 @@ from .configuration_prolab import ProLabConfig
 EPSILON = 1e-8  # of torch.nn.CosineSimilarity
 
 
+def logits_of_targets(responses: Tensor, targets: Tensor) -> Tensor:
+    """What the last layer's responses say about properties, `(batch_size, num_targets, height, width)`.
+
+    Args:
+        responses: `(batch_size, num_responses, height, width)`.
+        targets: `(num_responses, num_targets)` of the same type.
+    """
+    with torch.autocast(device_type=responses.device.type, enabled=False):
+        return nn.functional.conv2d(responses, targets.t()[:, :, None, None])
+
+
 class ClassScoresMixin(nn.Module):
     """The part of `ProLabForSemanticSegmentation` that compares every pixel's properties with the classes' rows.
 
@@ -49,11 +60,13 @@ class ClassScoresMixin(nn.Module):
 
     def _logits_of_responses(self, responses: Tensor) -> tuple[Tensor, Tensor | None]:
         """Property logits, and those without words where the model has any, of the last layer's responses."""
-        targets = self.response_targets.to(responses.dtype)
-        with torch.autocast(device_type=responses.device.type, enabled=False):
-            logits = nn.functional.conv2d(responses, targets.t()[:, :, None, None])
+        return self._with_and_without_words(
+            logits_of_targets(responses, self.response_targets.to(responses.dtype))
+        )
+
+    def _with_and_without_words(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         named = self.config.num_properties
-        return logits[:, :named], logits[:, named:] if targets.shape[1] > named else None
+        return logits[:, :named], logits[:, named:] if logits.shape[1] > named else None
 
     def _scores(self, property_logits: Tensor, unspoken_logits: Tensor | None) -> Tensor:
         scores = self.property_scores(property_logits)
@@ -87,28 +100,31 @@ class ClassScoresMixin(nn.Module):
             return logits
         return logits + self.class_offsets.to(logits.dtype)[:, None, None]
 
-    def spoken_share(self, property_logits: Tensor, unspoken_logits: Tensor | None = None) -> Tensor:
+    def spoken_share(
+        self, property_logits: Tensor, unspoken_logits: Tensor | None = None, logits: Tensor | None = None
+    ) -> Tensor:
         """Part of the winning class's score at each pixel that named properties make up, offsets aside.
 
         Args:
             property_logits: `(batch_size, num_properties, height, width)`.
             unspoken_logits: Of the same output; without them words make up everything.
+            logits: Class logits of the same output, where they are known already.
 
         Returns:
             `(batch_size, height, width)`; 1 where words make up everything.
         """
         if unspoken_logits is None:
             return torch.ones_like(property_logits[:, 0])
-        scores = self._scores(property_logits, unspoken_logits)
-        winner = self.class_logits(property_logits, unspoken_logits).argmax(dim=1)
-        rows = self.class_rows.to(scores.dtype)
-        named = self.class_property_matrix.shape[1]
-        parts = [
-            torch.einsum("bkhw,ck->bchw", scores[:, part], rows[:, part])
-            for part in (slice(named), slice(None))
-        ]
-        spoken, whole = (part.gather(1, winner[:, None])[:, 0] for part in parts)
-        return spoken / whole.clamp_min(EPSILON)
+        if logits is None:
+            logits = self.class_logits(property_logits, unspoken_logits)
+        winner = logits.argmax(dim=1)
+        scores = self._scores(property_logits, unspoken_logits).movedim(1, 0).flatten(1)
+        # Of each pixel only the row of its own class: a product with all rows costs several times as much.
+        parts = (
+            self.class_rows.to(scores.dtype).t().contiguous().index_select(1, winner.flatten()).mul_(scores)
+        )
+        spoken = parts[: self.class_property_matrix.shape[1]].sum(dim=0)
+        return (spoken / parts.sum(dim=0).clamp_min(EPSILON)).view_as(winner)
 
     def _rows(self, width: int) -> Tensor:
         """Rows of the classes for scores with or without the part that has no words."""

@@ -121,6 +121,41 @@ def test_a_language_model_chooses_among_the_models_properties(place, tmp_path, c
     assert "does not start with '- ' or '+ '" in retry and "'blue colour' is not in the list" in retry
 
 
+def test_without_an_encoder_the_properties_of_a_class_that_looks_alike_are_offered(
+    place, tmp_path, capsys, typed
+):
+    space = classes_of(place / "model")
+    row = space.class_properties[space.class_names.index("building")]
+    typed.answers = ["", "bilding", "building", *["y"] * (len(row) - 1), "n", "y"]
+    assert add(place, "--out", tmp_path / "m", name="hut") == 0
+    assert "There is no class 'bilding'" in capsys.readouterr().out
+    assert classes_of(tmp_path / "m").class_properties[-1] == row[:-1]
+
+
+def test_a_language_model_describes_new_classes_in_the_words_of_a_space(place, tmp_path, capsys, typed):
+    def behave(handler, name, number, body):
+        return "\n".join([*(f"- {text}" for text in KIOSK[:4]), "+ purple color of wood"])
+
+    names, words = tmp_path / "new.txt", tmp_path / "new.json"
+    names.write_text("kiosk\n")
+    with ChatServer(behave) as server:
+        ask = ["--model", "m", "--endpoint", server.url, "--out", str(words)]
+        assert run(["describe", str(names), "--in-words-of", str(place / "model"), *ask]) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "kiosk: 4 properties of the space, and in new words: purple color of wood" in printed
+        assert json.loads(words.read_text()) == {"kiosk": [*KIOSK[:4], "purple color of wood"]}
+        names.write_text("sky\n")
+        again = ["describe", str(names), "--in-words-of", str(place / "model"), *ask, "--overwrite"]
+        assert run(again) == 2
+        assert "The space has the class 'sky' already" in capsys.readouterr().err
+    typed.answers = ["n", "y"]  # the new word fits nothing; write it
+    assert add(place, "--from", words, "--encoder", place / "encoder", "--out", tmp_path / "m") == 0
+    space = classes_of(tmp_path / "m")
+    assert [space.property_names[index] for index in space.class_properties[-1]] == sorted(
+        KIOSK[:4], key=space.property_names.index
+    )
+
+
 def test_a_language_model_that_never_answers_properly_is_a_failure(place, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("prolab_hf.label_space.description_writer.time.sleep", lambda seconds: None)
     with ChatServer(lambda handler, name, number, body: "no idea") as server:

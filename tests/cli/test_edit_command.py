@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from prolab_hf import PropertySpace, SpaceEditor, apply_patch, segment
 from prolab_hf.cli import run
 from prolab_hf.cli.edit_command import write_overlays
 from prolab_hf.cli.edit_words import EditWords, kind_of
+from prolab_hf.hub.model_card import write_model_card
 
 from .editing_fixtures import KIOSK, make_place
 
@@ -107,7 +109,7 @@ def test_images_show_the_edit_with_iou_and_overlays(place, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "IoU on scene0" in printed and "Scene1: mean IoU" in printed
     assert {path.name for path in overlays.iterdir()} == {
-        f"scene{index}_{text}.png" for index in (0, 1) for text in ("before", "after")
+        f"scene{index}_{text}.png" for index in (0, 1) for text in ("before", "after", "change")
     }
     pairs = [Image.open(overlays / f"scene0_{text}.png").tobytes() for text in ("before", "after")]
     assert pairs[0] != pairs[1]
@@ -234,3 +236,43 @@ def test_overlays_keep_a_classs_color(place, tmp_path):
     assert 0 < (~same).mean() < 0.9 and inner.mean() > 0.05
     middle = np.s_[2::5, 2::5]  # where contours of neighbors do not reach
     assert (before[middle][inner] == after[middle][inner]).all()
+
+
+def test_an_edited_model_says_what_was_edited_and_that_its_figures_are_older(place, tmp_path):
+    source, once, twice = tmp_path / "source", tmp_path / "once", tmp_path / "twice"
+    shutil.copytree(place / "model", source)
+    figures = {"mean_iou": 0.5, "pixel_accuracy": 0.75, "num_images": 9, "num_pixels": 1234, "data": "drawn",
+               "per_class": [{"name": "sky", "iou": 0.5, "accuracy": 0.6, "share_of_pixels": 0.25}]}  # fmt: skip
+    (source / "evaluation.json").write_text(json.dumps(figures))
+    write_model_card(source, metadata={"license": "cc-by-nc-4.0"})
+    card = (source / "README.md").read_text()
+    assert "model-index" in card and "edited" not in card
+    (source / "README.md").write_text(card + "\nMind the fog.\n")
+    edits = ["--rename", "sky=heaven", "--remove", "curtain"]
+    assert run(["edit", str(source), *edits, "--out", str(once), "--device", "cpu"]) == 0
+    told = ["The class 'sky' is now 'heaven'.", "Removes 'curtain'."]
+    assert json.loads((once / "evaluation.json").read_text()) == figures | {"before_edits": told}
+    record = json.loads((once / "edits.json").read_text())
+    assert record["edits"] == told and record["result"]["fingerprint"] != record["base"]["fingerprint"]
+    assert record["calibration_sample"]["mean_iou"]["before"] > 0
+    card = (once / "README.md").read_text()
+    assert "were measured before the last 2 of these edits" in card and "2. Removes 'curtain'." in card
+    assert "| curtain |" in card, "what is gone is among the changed IoU"
+    assert "cc-by-nc-4.0" in card and "Mind the fog." in card
+    assert "model-index" not in card, "the Hub must not list figures of other words"
+
+    assert run(["edit", str(once), "--rename", "road=street", "--out", str(twice), "--device", "cpu"]) == 0
+    assert json.loads((twice / "edits.json").read_text())["edits"][:2] == told
+    assert len(json.loads((twice / "evaluation.json").read_text())["before_edits"]) == 3
+    (twice / "evaluation.json").write_text(json.dumps(figures))  # as `prolab evaluate` does
+    write_model_card(twice)
+    card = (twice / "README.md").read_text()
+    assert "were measured before" not in card and "model-index" in card
+    assert "3. The class 'road' is now 'street'." in card
+
+
+def test_a_session_without_edits_marks_nothing(place, tmp_path):
+    (tmp_path / "evaluation.json").write_text('{"mean_iou": 0.5}')
+    SpaceEditor.load(place / "model").save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"mean_iou": 0.5}
+    assert not (tmp_path / "edits.json").exists()

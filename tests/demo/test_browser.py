@@ -180,12 +180,16 @@ def test_a_class_is_described_previewed_added_edited_and_taken_back(page):
     page.get_by_role("button", name="Add the class").click()
     expect(page.locator("#effect")).to_contain_text("Adds the class 'kiosk'")
     expect(page.locator("#effect")).to_contain_text("of the pixels changed")
+    page.locator("#effect summary").click()
+    expect(page.locator("#effect details .bar").first).to_contain_text(re.compile(r"\d\.\d{3} → \d\.\d{3}"))
     expect(page.locator("#legend")).to_contain_text("kiosk")
     page.locator("#sections").get_by_text("Classes").click()
     page.locator(".classes .bar", has_text="kiosk").click()
+    expect(page.locator(".editing fieldset .list input").first).to_be_checked()  # what it has stands first
     page.locator("#class-name").fill("<i>booth</i>")
     page.locator("#class-name").press("Enter")
     expect(page.locator("#legend")).to_contain_text("<i>booth</i>")
+    expect(page.locator("#effect")).to_contain_text("No pixel of this image changed")
     for left in (3, 2, 1):
         page.locator("#undo").click()
         expect(page.locator("#history")).to_contain_text(f"{left} edit")

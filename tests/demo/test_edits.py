@@ -253,6 +253,44 @@ def test_labels_come_as_an_indexed_image_with_the_colors_of_the_page(visitor, mo
     assert ["#{:02x}{:02x}{:02x}".format(*color) for color in palette.tolist()] == colors
 
 
+def test_a_class_keeps_its_color_whatever_is_edited(visitor, image):
+    def colors():
+        return {one["name"]: one["color"] for one in visitor.ask("state")["models"][0]["classes"]}
+
+    key = visitor.upload(as_file(image))["key"]
+    before = colors()
+    first, second, third = list(before)[:3]
+    visitor.edit({"edit": "remove_classes", "classes": [first]})
+    assert colors() == {name: color for name, color in before.items() if name != first}
+    visitor.edit({"edit": "rename_class", "old": second, "new": "renamed"})
+    assert colors()["renamed"] == before[second]
+    visitor.edit({"edit": "merge_classes", "name": "both", "classes": ["renamed", third]})
+    assert colors()["both"] == before[second]
+    shown = visitor.ask("preview", edits=[BUS], image=key)["shown"]["classes"]
+    assert len({one["color"] for one in shown}) == len(shown), "no two classes look alike"
+    found = Image.open(io.BytesIO(attachment(visitor, "download", "labels.png", image=key)))
+    palette = np.array(found.getpalette()).reshape(-1, 3)[: len(colors())]
+    assert ["#{:02x}{:02x}{:02x}".format(*color) for color in palette.tolist()] == list(colors().values())
+    overlay = np.asarray(Image.open(io.BytesIO(attachment(visitor, "download", "overlay.png", image=key))))
+    most = visitor.ask("result", image=key)["shares"][0][0]
+    wanted = [int(list(colors().values())[most][at : at + 2], 16) for at in (1, 3, 5)]
+    assert (overlay == wanted).all(axis=-1).sum() > 20, "the legend's square"
+    for _ in range(3):
+        visitor.edit({"edit": "undo"})
+    assert colors() == before
+
+
+def test_two_models_give_a_class_one_color(make_model, processor):
+    models = [DemoModel(make_model(), processor), DemoModel(make_model(), processor)]
+    visitor = Visitor(demo_app(models, hosts=["localhost"]))
+    name = names(visitor)[0]
+    visitor.edit({"edit": "remove_classes", "classes": [name]}, model=1)
+    first, second = (
+        {one["name"]: one["color"] for one in state["classes"]} for state in visitor.ask("state")["models"]
+    )
+    assert second == {key: color for key, color in first.items() if key != name}
+
+
 def test_labels_come_as_coco_run_lengths(visitor, model, processor, image):
     mask = pytest.importorskip("pycocotools.mask")
     key = visitor.upload(as_file(image), **{"X-File-Name": "a.png"})["key"]
@@ -299,6 +337,8 @@ def test_the_edited_model_comes_as_a_folder_that_loads(visitor, processor, image
         assert all(name.startswith("tiny-edited/") and ".." not in name for name in archive.namelist())
         archive.extractall(tmp_path / "home")
     assert made and not made[0].exists(), "nothing stays on the server"
+    card = (tmp_path / "home" / "tiny-edited" / "README.md").read_text()
+    assert "The words were edited" in card and str(tmp_path) not in card
     model = ProLabForSemanticSegmentation.from_pretrained(tmp_path / "home" / "tiny-edited")
     assert model.config.architectures == ["ProLabForSemanticSegmentation"]
     labels = segment(model, processor, image).labels.numpy()

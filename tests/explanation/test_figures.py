@@ -234,6 +234,23 @@ def test_classes_that_move_keep_their_color(image):
     assert "changed: 0.0 %" in {text.get_text() for text in texts_of(figure)}
 
 
+def test_a_class_that_goes_on_under_another_name_did_not_change(image):
+    before = np.zeros((97, 131), int)
+    before[:, 60:] = 1
+    after = np.zeros((97, 131), int)
+    after[:, 120:] = 1
+    names, old = ["sky", "land"], ["sky", "road"]
+    for successors, expected in (
+        (None, "54.2 %"),
+        ({"sky": "sky", "road": "land"}, "45.8 %"),
+        ({}, "100.0 %"),
+    ):
+        figure = before_after_figure(
+            image, before, after, names, class_names_before=old, successors=successors
+        )
+        assert f"changed: {expected}" in {text.get_text() for text in texts_of(figure)}, successors
+
+
 def log_of(final, number=30):
     """Lines of a log, the last step twice as after a resumption."""
     steps = [

@@ -67,6 +67,8 @@ export function reveal(node, block = "nearest") {  // on a narrow page it may be
   node.scrollIntoView({ block, behavior: calm() ? "auto" : "smooth" });
 }
 
+export const nextFrame = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));  // after it was drawn
+
 export const isNarrow = () => matchMedia("(max-width: 900px)").matches;
 
 // Keeps an element's place under the pointer and the keyboard's focus when a list is drawn anew.

@@ -25,5 +25,6 @@ export function connectMini() {
   new IntersectionObserver(entries => { stageIsSeen = entries.at(-1).isIntersecting; draw(); }).observe($("stage"));
   $("mini").onclick = () => reveal($("stage"), "start");
   for (const event of ["image", "results", "view", "answer"]) on(event, () => setTimeout(draw));
+  on("edited", draw);
   for (const frame of store.frames) frame.photo.onload = frame.heat.onload = draw;
 }

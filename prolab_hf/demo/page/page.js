@@ -1,10 +1,10 @@
 // The page of `prolab demo`: one image, the label map over it, and three kinds of questions beside it.
 import { ask, busy, call, download, guarded, recover } from "./api.js";
-import { $, button, isNarrow, make, percent, reveal, swatch, track } from "./dom.js";
+import { $, button, isNarrow, make, nextFrame, percent, reveal, swatch, track } from "./dom.js";
 import { connectGallery, drawGallery, drawSample } from "./gallery.js";
 import { connectMini } from "./mini.js";
 import { connectProperties, showProperty } from "./properties.js";
-import { Frame } from "./stage.js";
+import { classIds, Frame } from "./stage.js";
 import { emit, model, on, painted, result, store } from "./store.js";
 import { connectWords } from "./words.js";
 import { connectWhatIf } from "./what_if.js";
@@ -57,23 +57,28 @@ function shares() {
 }
 const canSlide = () => store.image && store.image.full[0] > store.image.width;
 
-// After an edit of the active model: its new words and its new map, and where pixels went.
+// After an edit of the active model: its new map at once, then its new words, and where pixels went.
 async function edited(answer) {
-  const frame = store.frames[store.active];
+  const before = store.results[store.active], was = model().classes;
   store.override = null;
-  if (store.image) frame.show();  // where a preview was shown
-  const before = frame.ids && namesOf(frame);
   store.models[store.active] = answer.state;
   Object.assign(store, { heat: null, moved: null });
   if (store.view === "property") store.view = "classes";
-  if (answer.result) store.results[store.active] = answer.result;
+  if (answer.result) {
+    store.results[store.active] = answer.result;
+    if (before && store.image) {
+      const size = store.image.width * store.image.height;
+      store.moved = moves(classIds(before.runs, size), was, classIds(answer.result.runs, size), model().classes,
+                          answer.effect.renamed);
+    }
+    if (store.lit !== null && store.lit !== "differ" && !shares().some(([name]) => name === store.lit)) store.lit = null;
+    for (const frame of store.frames) frame.show();
+    drawView();
+    emit("edited");
+    await nextFrame();
+  }
   emit("models");
-  if (!answer.result) return;
-  if (store.lit !== null && store.lit !== "differ" && !shares().some(([name]) => name === store.lit)) store.lit = null;
-  frame.show();
-  if (before) store.moved = moves(before, namesOf(frame));
-  emit("results");
-  await explainAgain();
+  if (answer.result) await explainAgain();
 }
 
 // The same place with other words, or by another model; the same class where it is still there.
@@ -87,17 +92,20 @@ async function explainAgain() {
   await explain(kept, names.includes(store.rival) ? store.rival : "");
 }
 
-function namesOf(frame) {
-  const names = frame.classes.map(one => one.name);
-  return Array.from(frame.ids, id => names[id]);
-}
-
-function moves(before, after) {  // [from, to, share], most first
-  const counts = new Map();
-  before.forEach((name, at) => {
-    if (name !== after[at]) counts.set(`${name}\n${after[at]}`, (counts.get(`${name}\n${after[at]}`) || 0) + 1);
+// [from, to, share], most first; a class that goes on under another name did not move, nor when that is taken back.
+function moves(before, was, after, now, renamed) {
+  const ids = new Map(), names = [];
+  const known = classes => Uint16Array.from(classes, ({ name }) => {
+    if (!ids.has(name)) { ids.set(name, names.length); names.push(name); }
+    return ids.get(name);
   });
-  return [...counts].map(([pair, count]) => [...pair.split("\n"), count / before.length]).sort((a, b) => b[2] - a[2]);
+  const old = known(was), now_ = known(now), counts = new Map();
+  for (let at = 0; at < before.length; at++) {
+    const from = old[before[at]], to = now_[after[at]];
+    if (from !== to) counts.set(from << 16 | to, (counts.get(from << 16 | to) || 0) + 1);
+  }
+  return [...counts].map(([pair, count]) => [names[pair >>> 16], names[pair & 0xffff], count / before.length])
+    .filter(([from, to]) => renamed[from] !== to && renamed[to] !== from).sort((a, b) => b[2] - a[2]);
 }
 
 // ---- questions about a place ------------------------------------------------------------------------------------
@@ -218,6 +226,7 @@ function openTab(name) {
     $("tab-" + one).tabIndex = one === name ? 0 : -1;
     $(one).hidden = one !== name;
   }
+  emit("tab");
 }
 
 // ---- what happens when ------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import { $, button, isNarrow, keepFocus, line, make, matching, reveal, track } f
 import { emit, model, on, result, store } from "./store.js";
 
 const MAX_PINNED = 8;
+let isStale = true;
 let pinned = [];  // property maps that stay in view, newest last
 
 export function showProperty(index) {
@@ -53,7 +54,8 @@ function drawPinned() {
 }
 
 function drawList() {
-  if (!store.models.length) return;
+  isStale = $("seen").hidden;  // drawn when it is opened
+  if (!store.models.length || isStale) return;
   const fits = matching($("find").value), means = result() ? result().property_means : [];
   const order = model().properties.map((_, k) => k).filter(k => fits(model().properties[k]))
     .sort((a, b) => (means[b] || 0) - (means[a] || 0));
@@ -97,6 +99,8 @@ export function connectProperties() {
   $("find").oninput = drawList;
   on("view", () => { drawHead(); drawList(); });
   on("results", () => { drawHead(); drawList(); });
+  on("edited", drawHead);
   on("image", () => guarded(fetchAgain));
   on("models", drawList);
+  on("tab", () => { if (isStale) drawList(); });
 }

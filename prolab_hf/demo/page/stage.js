@@ -25,7 +25,7 @@ function paints(color) {
            dim: word(...over(layer, DARK, .78)) };
 }
 
-function classIds(runs, size) {
+export function classIds(runs, size) {
   const ids = new Uint16Array(size);
   for (let k = 0, at = 0; k < runs.length; k += 2) {
     ids.fill(runs[k], at, at + runs[k + 1]);
@@ -59,7 +59,7 @@ export class Frame {
     this.listen();
   }
 
-  show() {  // another image, or another label map
+  show() {  // another image, or another label map; `draw` follows
     const { width, height, photo } = store.image, ratio = width / height;
     if (this.photo.src !== photo) this.photo.src = photo;
     this.box.style.aspectRatio = `${width} / ${height}`;
@@ -74,7 +74,6 @@ export class Frame {
     const found = painted(this.number);
     this.ids = found ? classIds(found.runs, width * height) : null;
     this.classes = found ? found.classes : [];
-    this.draw();
   }
 
   draw() {

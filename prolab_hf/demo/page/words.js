@@ -2,7 +2,7 @@
 // with one click.
 import { busy, call, download, guarded, ServerLost } from "./api.js";
 import { addClassForm } from "./add_class.js";
-import { $, button, make, number, percent, reveal } from "./dom.js";
+import { $, button, line, make, number, percent, reveal } from "./dom.js";
 import { classForm } from "./edit_class.js";
 import { propertyForm } from "./edit_property.js";
 import { emit, model, on, store } from "./store.js";
@@ -11,6 +11,7 @@ import { reset as resetWhatIf } from "./what_if.js";
 const SECTIONS = { add: "Add a class", classes: "Classes", properties: "Properties" };
 let section = "add", effect = null, notes = "", onEdited = async () => {};
 const forms = {};
+let stale = new Set();  // forms that are filled when they are opened
 
 export function connectWords(edited) {
   onEdited = edited;
@@ -19,6 +20,7 @@ export function connectWords(edited) {
   forms.properties = propertyForm({ apply });
   on("models", draw);
   on("results", drawEffect);
+  on("edited", drawEffect);
 }
 
 // Makes edits; the form shows what went wrong.
@@ -73,7 +75,7 @@ function draw() {
     panel.append(history, told, tabs, ...Object.values(forms).map(form => form.node), saved);
   }
   drawHistory();
-  for (const form of Object.values(forms)) form.fill();
+  stale = new Set(Object.keys(forms));
   openSection(section);
   drawEffect();
 }
@@ -89,6 +91,7 @@ function openSection(name) {
     return node;
   }));
   for (const [key, form] of Object.entries(forms)) form.node.hidden = key !== section;
+  if (stale.delete(section)) forms[section].fill();
 }
 
 function drawHistory() {
@@ -102,6 +105,19 @@ function drawHistory() {
   const many = `${history.length} ${history.length === 1 ? "edit" : "edits"}`;
   const text = history.length ? many + (store.models.length > 1 ? ` of ${model().name}` : "") : "Nothing was edited yet.";
   $("history").replaceChildren(undo, redo, make("span", text, "soft"));
+}
+
+// The IoU of every class that the edit changed, most first.
+function everyClass(classes) {
+  const size = one => one.before === null || one.after === null ? 2 : Math.abs(one.after - one.before);
+  const changed = classes.filter(one => one.before !== one.after && size(one) >= .0005).sort((a, b) => size(b) - size(a));
+  if (!changed.length) return [];
+  const fold = make("details"), iou = value => value === null ? "none" : number(value);
+  fold.append(make("summary", `IoU of ${changed.length === 1 ? "the class" : `the ${changed.length} classes`} that changed`,
+                   "soft"));
+  fold.append(...changed.map(one => line(one.name, one.formerly.length ? `was ${one.formerly.join(", ")}` : "",
+                                         `${iou(one.before)} → ${iou(one.after)}`, [])));
+  return [fold];
 }
 
 function drawEffect() {
@@ -122,6 +138,7 @@ function drawEffect() {
                `${number(means.before)} → ${number(means.after)}.`);
   }
   node.append(...lines.map((text, k) => make("p", text, k ? "soft" : "")));
+  if (!notes) node.append(...everyClass(effect.sample.classes));
   if (!notes) node.append(...effect.notes.map(text => make("p", text, "soft")));
 }
 

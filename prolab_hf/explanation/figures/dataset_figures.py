@@ -60,7 +60,8 @@ def confusion_figure(confusion: PropertyConfusion, *, num_properties: int = 12) 
     for row, column in np.ndindex(*values.shape):
         value = values[row, column]
         if abs(value) >= 0.0005:
-            color = "white" if abs(value) > 0.62 * largest else INK_COLOR
+            brightness = np.dot(DIVERGING(0.5 + 0.5 * value / largest)[:3], (0.299, 0.587, 0.114))
+            color = "white" if brightness < 0.55 else INK_COLOR
             left.text(column, row, f"{value:+.3f}", ha="center", va="center", fontsize=7.5, color=color)
     left.set_xticks(
         range(len(names)), [wrapped(name, 24) for name in names], rotation=40, ha="left", fontsize=8.5

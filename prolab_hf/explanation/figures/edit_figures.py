@@ -41,6 +41,7 @@ def before_after_figure(
     iou_before: ClassIoU | None = None,
     iou_after: ClassIoU | None = None,
     title: str = "",
+    successors: Mapping[str, str] | None = None,
 ) -> Figure:
     """Labels before and after an edit side by side, the pixels that changed, and the IoU of every class.
 
@@ -55,6 +56,8 @@ def before_after_figure(
         iou_before: IoU of the classes before the edit, by name or as `evaluate` gives them.
         iou_after: IoU after it; both or neither.
         title: What was edited.
+        successors: Class before -> class after that goes on with it (`EditEffect.successors`): a pixel that only
+            follows a new name, or a merge, did not change. Default: classes go on under their names.
 
     Raises:
         ValueError: The label maps are not of the image's size, or only one IoU is given.
@@ -65,7 +68,9 @@ def before_after_figure(
     names = [*old_names, *(name for name in class_names if name not in old_names)]
     old = _ids(before, old_names, names, image)
     new = _ids(after, list(class_names), names, image)
-    changed = old != new
+    follows = {name: name for name in old_names} if successors is None else successors
+    goes_on = [names.index(follows[name]) if follows.get(name) in names else -2 for name in names]
+    changed = np.where(old < 0, old, np.array(goes_on)[old]) != new
     rows = [] if iou_before is None or iou_after is None else _iou_rows(iou_before, iou_after)
     panel = (WIDTH - 0.6) / 3 * image.height / image.width
     shown = _present(old, new, names)
