@@ -25,6 +25,7 @@ from benchmarks.study.measures import (  # noqa: E402
 from benchmarks.study.pixels import Pixels, drawn_data, region_numbers  # noqa: E402
 from benchmarks.study.questions.corruptions import CORRUPTIONS  # noqa: E402
 from benchmarks.study.questions.faithfulness import margins  # noqa: E402
+from benchmarks.study.report import temperatures  # noqa: E402
 from benchmarks.study.tables import HELD_OUT, mean_over_groups, wrong_labels  # noqa: E402
 
 
@@ -95,6 +96,22 @@ def test_a_measured_record_survives_a_kill(tmp_path):
     assert again.records[0]["bad"] is None
     assert again.begin({"arm": "a", "seed": 0}) is None
     assert again.begin({"arm": "b", "seed": 0}) is not None
+
+
+def test_a_figure_never_replaces_a_part_of_the_key(tmp_path):
+    table = records.Table("x", tmp_path)
+    with pytest.raises(ValueError, match="temperature"):
+        table.begin({"arm": "a", "temperature": 0.04}).finish({"temperature": 0.1})
+    assert table.records == []
+
+
+def test_a_temperature_is_compared_with_the_published_one(tmp_path):
+    table = records.Table("temperatures", tmp_path)
+    for seed, gain in enumerate((0.01, 0.02, 0.03)):
+        for value, miou in ((0.04, 0.7), (0.5, 0.7 + gain)):
+            key = {"data": "camvid", "backbone": "dinov2-small", "arm": "bce", "seed": seed}
+            table.begin({**key, "property_temperature": value}).finish({"miou": miou})
+    assert "| 0.700 ± 0.000 | 0.720 ± 0.025 (+0.020 ± 0.025) |" in temperatures(table)
 
 
 def test_paired_differences_have_students_interval():

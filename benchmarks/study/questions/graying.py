@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor
 
 from benchmarks.study.bundled_models import everyday
-from benchmarks.study.records import Table, Value
+from benchmarks.study.records import Table, Value, interval
 from prolab_hf import ProLabForSemanticSegmentation
 from prolab_hf.bundled_models import bundled_model_folder
 from prolab_hf.model.closed_form_prolab import class_rows_of
@@ -137,4 +137,6 @@ def graying(table: Table, folder: Path, seeds: Sequence[int]) -> None:
             figures[f"images where evidence counts more, {100 * share:.0f}"] = float(
                 np.mean([each[first] < each[second] for each in found])
             )
+            mean, half = interval(each[first] - each[second] for each in found)
+            figures |= {f"gap {100 * share:.0f}": mean, f"gap {100 * share:.0f}, half": half}
         entry.finish(figures)
