@@ -12,8 +12,9 @@ trained by gradient descent on the same pixels. Nothing is chosen on images or c
 
 Feature maps are computed once and kept under `--cache`; a run that was stopped goes on where it was. MSRC-v2 has no
 official split: half of the images train, drawn anew for every seed; its words are those of the bundled space
-`coco_stuff`. CamVid's split is its own, and its words are examples/camvid_descriptions.json. Needs the packages named
-in camvid.py; for dinov2-small a folder with its weights in the layout of transformers.
+`coco_stuff`, or with `--words coco_stuff_completed` those with completed rows. CamVid's split is its own, and its words
+are examples/camvid_descriptions.json. Needs the packages named in camvid.py; for dinov2-small a folder with its weights
+in the layout of transformers.
 """
 
 import argparse
@@ -44,10 +45,12 @@ from prolab_hf.solving.solution import (
     Pixels,
     choose,
     class_score_parts,
+    joined,
     scores_with_described,
     solve_responses,
 )
 from prolab_hf.solving.statistics import ClassStatistics, WaitingRows
+from prolab_hf.solving.unspoken_layer import fit_unspoken_layer
 
 VOID = 255
 IN_COCO_STUFF = {  # the other classes have the same name there
@@ -108,13 +111,20 @@ class Images:
 # ---- images and features ------------------------------------------------------------------------------------------
 
 
-def msrc_v2(folder: Path) -> tuple[list[str], Tensor, list[Path], Callable[[Path], np.ndarray]]:
-    """Class names, rows, image files and the reader of masks; face and body are one class, person."""
+def msrc_v2(
+    folder: Path, words: str = "coco_stuff"
+) -> tuple[list[str], Tensor, list[Path], Callable[[Path], np.ndarray]]:
+    """Class names, rows, image files and the reader of masks; face and body are one class, person.
+
+    Args:
+        folder: Of the data set.
+        words: Bundled space that the rows come from.
+    """
     raw = (folder / "classes.txt").read_text("utf-8").split()
     names = ["person" if name == "face" else name for name in raw if name != "body"]
     table = np.full(256, VOID, np.uint8)
     table[: len(raw)] = [names.index("person" if name in ("face", "body") else name) for name in raw]
-    space = PropertySpace.from_pretrained("coco_stuff").select_classes(
+    space = PropertySpace.from_pretrained(words).select_classes(
         [IN_COCO_STUFF.get(name, name) for name in names]
     )
     rows = space.class_property_matrix
@@ -169,7 +179,8 @@ class Network:
 
 def open_images(options: argparse.Namespace) -> Images:
     """The data set; feature maps that are not on disk yet are computed."""
-    names, rows, files, read = {"msrc-v2": msrc_v2, "camvid": camvid}[options.dataset](options.data)
+    opened = msrc_v2(options.data, options.words) if options.dataset == "msrc-v2" else camvid(options.data)
+    names, rows, files, read = opened
     folder = options.cache / f"{options.backbone}-{options.dataset}"
     folder.mkdir(parents=True, exist_ok=True)
     splits = [path.parents[1].name if options.dataset == "camvid" else "" for path in files]
@@ -192,12 +203,14 @@ class Collected:
         fit: Statistics that numbers are chosen with.
         held: Statistics of the other images.
         sample: Pixels of those.
-        pixels: All pixels, for the heads that are trained by gradient descent; `None` where there are none.
+        fit_pixels: Pixels of the four fifths, for the layer without words; `None` where there are none.
+        pixels: All pixels, for the heads that are trained by gradient descent; likewise.
     """
 
     fit: ClassStatistics
     held: ClassStatistics
     sample: Pixels
+    fit_pixels: Pixels | None
     pixels: Pixels | None
 
 
@@ -208,7 +221,7 @@ def collect(images: Images, train: Sequence[int], seed: int, *, keep_pixels: boo
     waiting = [WaitingRows(part) for part in parts]
     reservoir = Reservoir(max(16, CALIBRATION_PIXELS // len(images.class_names)))
     held = validation_images(len(train), seed)
-    every: list[tuple[Tensor, Tensor, Tensor]] = []
+    every: tuple[list[Pixels], list[Pixels]] = ([], [])
     for position, index in enumerate(train):
         mask, rng = images.masks[index], np.random.default_rng((seed, position))
         found = sample_pixels(mask, VOID, None, rng)
@@ -220,11 +233,11 @@ def collect(images: Images, train: Sequence[int], seed: int, *, keep_pixels: boo
         if position in held or not held:
             reservoir.add(values, labels, torch.from_numpy(rng.random(len(weights))).log() / weights)
         if keep_pixels:
-            every.append((values.half(), labels, weights))
+            every[position in held].append(Pixels(values.half(), labels, weights))
     for rows in waiting:
         rows.flush()
-    pixels = Pixels(*(torch.cat(column) for column in zip(*every))) if keep_pixels else None
-    return Collected(*parts, reservoir.pixels(parts[1].counts), pixels)
+    kept = (joined(every[0]), joined([*every[0], *every[1]])) if keep_pixels else (None, None)
+    return Collected(*parts, reservoir.pixels(parts[1].counts), *kept)
 
 
 def only(statistics: ClassStatistics, classes: Sequence[int]) -> ClassStatistics:
@@ -360,7 +373,7 @@ def _mean(images: Images, test: Sequence[int], responses: list[Tensor], scores: 
 def described(images: Images, seed: int, options: argparse.Namespace) -> dict[str, list[float]]:
     """Seen, unseen and harmonic mean with some classes known by their words only; mean over the splits."""
     train, test = images.train_and_test(seed)
-    got = collect(images, train, seed, keep_pixels=options.sgd)
+    got = collect(images, train, seed, keep_pixels=options.sgd or options.unspoken_layer)
     found: dict[str, list[list[float]]] = {}
     for names in HELD_OUT[options.dataset]:
         unseen = [images.class_names.index(name) for name in names]
@@ -401,12 +414,41 @@ def _one_split(
     plain = test_ious(images, test, answers, heads["property, closed form"], None)
     result["property, closed form, no budget"] = seen_unseen(plain, unseen)
     result["chosen lambda, rho, beta"] = [choice.ridge, choice.class_exponent, choice.unspoken_weight]
-    if got.pixels is not None:
+    if options.unspoken_layer and got.fit_pixels is not None:
+        result["words, and a layer without words"] = _with_unspoken_layer(
+            images, got.fit_pixels, sample, rows, known, answers, test, choice, measure
+        )
+    if options.sgd and got.pixels is not None:
         for kind, scores in sgd_scores(rows, known).items():
             layer = train_head(kind, only_pixels(got.pixels, known), rows[known], seed)
             trained_answers = responses_of(images, test, layer)
             result[f"{kind}, SGD"] = measure(trained_answers, scores, sample.features @ layer.t())
     return result
+
+
+def _with_unspoken_layer(
+    images: Images,
+    fit_pixels: Pixels,
+    sample: Pixels,
+    rows: Tensor,
+    known: Sequence[int],
+    answers: list[Tensor],
+    test: Sequence[int],
+    choice: Choice,
+    measure: Callable[[list[Tensor], Scores, Tensor], list[float]],
+) -> list[float]:
+    """As `prolab_hf.solve(..., unspoken_layer=True)` does it."""
+    fit = only_pixels(fit_pixels, known)
+    found = fit_unspoken_layer(
+        Pixels(fit.features.float(), fit.labels, fit.weights),
+        sample,
+        rows[known],
+        ridge=choice.ridge,
+        class_exponent=EXPONENT,
+    )
+    unsaid = responses_of(images, test, found.layer)
+    both = [torch.cat(pair) for pair in zip(answers, unsaid)]
+    return measure(both, property_scores(rows, known, found.unspoken_weight), found.honest_responses)
 
 
 def sgd_scores(rows: Tensor, known: Sequence[int]) -> dict[str, Scores]:
@@ -516,18 +558,30 @@ def main() -> None:
     parser.add_argument("--dataset", choices=HELD_OUT, required=True)
     parser.add_argument("--backbone", choices=("efficientnet-lite0", "dinov2-small"), required=True)
     parser.add_argument("--weights", type=Path, help="folder of dinov2-small")
+    parser.add_argument(
+        "--words",
+        default="coco_stuff",
+        help="bundled space of MSRC-v2's rows: coco_stuff or coco_stuff_completed",
+    )
     parser.add_argument("--cache", type=Path, default=Path("runs/closed_form"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--claim-budget", type=float, default=0.01)
     parser.add_argument("--sgd", action="store_true", help="also heads trained by gradient descent (minutes)")
+    parser.add_argument(
+        "--unspoken-layer",
+        action="store_true",
+        help="also words with a trained layer for what they do not say",
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     images = open_images(options)
-    path = options.cache / f"{options.table}-{options.backbone}-{options.dataset}.json"
+    words = f"-{options.words}" if options.words != "coco_stuff" else ""
+    path = options.cache / f"{options.table}-{options.backbone}-{options.dataset}{words}.json"
     results = json.loads(path.read_text("utf-8")) if path.exists() else {}
     for seed in options.seeds:
         key = f"seed {seed}, budget {options.claim_budget}" + (", sgd" if options.sgd else "")
+        key += ", layer" if options.unspoken_layer else ""
         if key not in results:
             results[key] = TABLES[options.table](images, seed, options)
             path.write_text(json.dumps(results, indent=1), "utf-8")
