@@ -143,6 +143,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "data.scale_range": (0.75, 1.75),
         "config.property_loss": "bce",
         "config.class_loss_weight": 1.0,
+        "closed_form.finish": "auto",
     },
     # The drawn data set of `prolab quickstart`: a minute or two on two cores, from random weights.
     "quickstart": {
