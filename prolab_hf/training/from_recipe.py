@@ -372,15 +372,21 @@ def solve_after_training(
         return counts.scores().mean_iou
 
     model = loop.state.plain_model
-    found = solving.finish_by_solving(
-        model,
-        train_dataset,
-        processor,
-        measure,
-        calibration=eval_dataset,
-        accelerator=storage.accelerator,
-        unspoken_layer=loop.recipe.closed_form.unspoken_layer,
-    )
+    try:
+        found = solving.finish_by_solving(
+            model,
+            train_dataset,
+            processor,
+            measure,
+            calibration=eval_dataset,
+            accelerator=storage.accelerator,
+            unspoken_layer=loop.recipe.closed_form.unspoken_layer,
+        )
+    except ValueError as error:  # too few pixels, one class only: no reason to lose a run that is done
+        if loop.recipe.closed_form.finish == "solve":
+            raise
+        logger.warning("The last layer was not solved at the end of the run (closed_form.finish): %s", error)
+        return
     loop.reporter.tell("solution", loop.progress.step, chosen=found.chosen, mean_iou=found.mean_iou)
     if storage.accelerator.is_main_process:  # a trained model that stays has a calibration sample now
         solved = RunStorage(storage.output_dir, found.model, processor, storage.accelerator, storage.keep)

@@ -25,7 +25,8 @@ def solving(monkeypatch):
         calls.append("start")
         model.decode_head.classifier.bias.data.fill_(7.0)
 
-    def finish(model, dataset, processor, measure, *, calibration, accelerator):
+    def finish(model, dataset, processor, measure, *, calibration, accelerator, unspoken_layer):
+        assert unspoken_layer
         calls.append("finish")
         scores = {"trained": measure(model), "decoder": measure(better)}
         return SimpleNamespace(model=better, chosen="decoder", mean_iou=scores)

@@ -210,11 +210,12 @@ def training_arguments_defaults(
 
 def _refuse(recipe: TrainingRecipe) -> None:
     """What only `prolab_hf.train` does."""
+    finish = recipe.closed_form.finish
     asked = {
         "schedule.max_minutes": recipe.schedule.max_minutes,
         "features.cache": recipe.features.cache,
         "peft.targets": recipe.peft.targets,
-        "closed_form.finish": recipe.closed_form.finish,
+        "closed_form.finish": None if finish == "auto" else finish,  # "auto": where it can be done
     }
     for name, value in asked.items():
         if value:
