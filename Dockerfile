@@ -7,9 +7,8 @@ FROM python:3.11-slim
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE
 RUN pip install --index-url "$TORCH_INDEX" torch torchvision
-WORKDIR /src
-COPY . .
-RUN pip install '.[timm]' && rm -rf /src/* && useradd --create-home prolab
+COPY . /tmp/src
+RUN pip install '/tmp/src[timm]' && rm -rf /tmp/src && useradd --create-home prolab
 USER prolab
 WORKDIR /home/prolab
 EXPOSE 7860

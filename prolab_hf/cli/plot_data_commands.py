@@ -1,7 +1,7 @@
 """`prolab plot reliability` and `prolab plot corrections`: figures of a model on labeled images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -66,8 +66,9 @@ def reliability(
     the highest likelihood of these labels. Judge a fitted temperature on other images than those it was fitted on.
     """
     options = inference_options(mode, crop_size, stride, flip, scales, batch_size)
+    divided_by: float | Literal["fit"]
     try:
-        divided_by = temperature if temperature == "fit" else float(temperature)
+        divided_by = "fit" if temperature == "fit" else float(temperature)
     except ValueError:
         raise ValueError(f"--temperature is {temperature!r}; it must be a positive number or fit.") from None
     require_figure_name(out)

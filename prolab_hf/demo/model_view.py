@@ -169,15 +169,9 @@ class ModelView:
             first = edits[: kinds.index("add_class") + 1]
             answer["placements"] = self.editor.preview(*first).to_dict()["placements"]
         if image is not None:
-            found = segment(effect.after, self.shared.processor, image.image)
-            names = found.class_names
-            answer["shown"] = {
-                "classes": [
-                    {"name": name, "color": color} for name, color in zip(names, self._colors(names))
-                ],
-                "shares": [[names.index(name), share] for name, share in found.shares()],
-                "runs": label_runs(found.labels.numpy()).tolist(),
-            }
+            names, found = class_names_of(effect.after), self._result(effect.after, image, "whole")
+            classes = [{"name": name, "color": color} for name, color in zip(names, self._colors(names))]
+            answer["shown"] = {"classes": classes, "shares": found["shares"], "runs": found["runs"]}
         return answer
 
     def _edit(self, content: Mapping[str, object]) -> Edit:
@@ -213,25 +207,28 @@ class ModelView:
             image: The image.
             mode: `"whole"` or `"slide"`.
         """
-        key = image.key, mode, self.version
+        return self._result(self.model, image, mode)
+
+    def _result(self, model: EditableModel, image: GalleryImage, mode: str) -> dict[str, Any]:
+        key = image.key, mode, model.serial
         found = self._results.pop(key, None)
-        self._results[key] = found = self._computed(image, mode) if found is None else found
+        self._results[key] = found = self._computed(model, image, mode) if found is None else found
         while len(self._results) > MAX_RESULTS:
             del self._results[next(iter(self._results))]
         return found | {"runs": found["runs"].tolist()}
 
-    def _computed(self, image: GalleryImage, mode: str) -> dict[str, Any]:
+    def _computed(self, model: EditableModel, image: GalleryImage, mode: str) -> dict[str, Any]:
         """See `result`; the runs as an array."""
-        output: Any = self._output(image)
+        output: Any = self._output(model, image)
         size = (image.image.height, image.image.width)
         if mode == "whole":  # as `segment` does, of the output that is there already
-            found = Segmentation(resize_argmax(output.logits, size)[0].cpu(), class_names_of(self.model))
+            found = Segmentation(resize_argmax(output.logits, size)[0].cpu(), class_names_of(model))
         else:
             found = self.segmentation(image, mode)
         names, means = found.class_names, self._property_maps(output).flatten(1).mean(dim=1)
-        spoken = self.model.spoken_share(output.property_logits, output.unspoken_logits, output.logits)
+        spoken = model.spoken_share(output.property_logits, output.unspoken_logits, output.logits)
         return {
-            "version": self.version,
+            "version": model.serial,
             "mode": mode,
             "runs": label_runs(at_size(found.labels, size)),
             "shares": [[names.index(name), share] for name, share in found.shares()],
@@ -355,7 +352,7 @@ class ModelView:
         names = self.editor.space.property_names
         if not 0 <= index < len(names):
             raise ValueError(f"There is no property {index}; the model has numbers 0 to {len(names) - 1}.")
-        scores = self._property_maps(self._output(image))[index]
+        scores = self._property_maps(self._output(self.model, image))[index]
         return {
             "property": index,
             "name": names[index],
@@ -364,9 +361,9 @@ class ModelView:
             "max": float(scores.max()),
         }
 
-    def _output(self, image: GalleryImage) -> ProLabSemanticSegmenterOutput:
-        with inference_state(self.model):
-            output: ProLabSemanticSegmenterOutput = model_output(self.model, self.shared.prepared(image))
+    def _output(self, model: EditableModel, image: GalleryImage) -> ProLabSemanticSegmenterOutput:
+        with inference_state(model):
+            output: ProLabSemanticSegmenterOutput = model_output(model, self.shared.prepared(image))
             return output
 
     def _property_maps(self, output: ProLabSemanticSegmenterOutput) -> Tensor:

@@ -9,6 +9,8 @@ from prolab_hf import SpaceEditor, explain, segment
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_CLASSES
 from prolab_hf.editing.edits import AddClass, RenameClass, SetClaimBudget
 from prolab_hf.evaluation.evaluate import evaluate
+from prolab_hf.evaluation.inference import prepare
+from prolab_hf.model.closed_form_prolab import dequantized
 from prolab_hf.solving.claim_budget import ClaimPreview, preview_claims
 
 from .conftest import KIOSK, word_vectors
@@ -364,6 +366,51 @@ def test_an_edited_model_is_saved_and_loads_through_the_auto_classes(
     assert loaded.config.architectures == ["ProLabForSemanticSegmentation"]
     # The edited model is an ordinary one for everything else.
     assert evaluate(editor.model, processor, [(scenes[0].image, scenes[0].mask)])["mean_iou"] >= 0
+
+
+def test_what_was_previewed_is_not_solved_again(solved, make_editor, scenes):
+    editor = make_editor(solved)
+    edits = SetClaimBudget(0.05), AddClass("kiosk", tuple(KIOSK))
+    seen = editor.preview(*edits)
+    editor.apply(edits[0])
+    assert editor.apply(edits[1]) is seen
+    editor.undo()
+    assert editor.apply(AddClass("kiosk", tuple(KIOSK[:2]))) is not seen, "other words"
+    editor.undo()
+    editor.add_image(scenes[1].image, name="one more")
+    again = editor.apply(edits[1])
+    assert again is not seen and again.to_dict()["sample"] == seen.to_dict()["sample"]
+
+
+def test_the_cache_gives_what_an_ordinary_model_says(solved, make_editor, processor, scenes):
+    """Properties that an edit did not touch are not computed again, whatever place they have now."""
+    editor = make_editor(solved)
+    pixels = prepare(processor, scenes[0].image)
+    words = editor.space.property_names
+    with torch.inference_mode():
+        editor.model(pixels)
+        for edit in (
+            lambda: editor.tick("sky", words[3]),
+            lambda: editor.remove_classes(["road"]),
+            lambda: editor.merge_properties("one of two", [words[1], words[5]]),
+            lambda: editor.add_class("kiosk", KIOSK),
+            lambda: editor.merge_classes("both", ["wall", "floor"]),
+            lambda: editor.undo(),
+        ):
+            edit()
+            found, plain = editor.model(pixels), editor.to_model()(pixels)
+            for name in ("logits", "property_logits", "unspoken_logits"):
+                torch.testing.assert_close(found[name], plain[name], atol=1e-5, rtol=1e-5)
+            share = editor.model.spoken_share(found.property_logits, found.unspoken_logits)
+            known = editor.model.spoken_share(found.property_logits, found.unspoken_logits, found.logits)
+            assert torch.equal(share, known)
+            scores = editor.model.sample_class_scores()
+            torch.testing.assert_close(scores, plain_sample_scores(editor.to_model()), atol=1e-5, rtol=1e-5)
+
+
+def plain_sample_scores(model):
+    values = dequantized(model.calibration_scores).t()[None, :, :, None]
+    return model.similarity_of_scores(model._scores(*model._logits_of_responses(values)))[0, :, :, 0].t()
 
 
 def test_old_edits_are_forgotten_but_stay_in_the_patch(solved, make_editor):

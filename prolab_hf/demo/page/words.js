@@ -115,8 +115,9 @@ function everyClass(classes) {
   const fold = make("details"), iou = value => value === null ? "none" : number(value);
   fold.append(make("summary", `IoU of ${changed.length === 1 ? "the class" : `the ${changed.length} classes`} that changed`,
                    "soft"));
-  fold.append(...changed.map(one => line(one.name, one.formerly.length ? `was ${one.formerly.join(", ")}` : "",
-                                         `${iou(one.before)} → ${iou(one.after)}`, [])));
+  fold.addEventListener("toggle", () => fold.append(...changed.map(one => line(one.name,
+    one.formerly.length ? `was ${one.formerly.join(", ")}` : "", `${iou(one.before)} → ${iou(one.after)}`, []))),
+    { once: true });
   return [fold];
 }
 
