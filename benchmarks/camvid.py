@@ -84,12 +84,15 @@ def build_space(num_properties: int, held_out: list[str]) -> PropertySpace:
     )
 
 
-def read_split(data: Path, split: str, class_names: list[str]) -> FolderSource:
-    """One split, labeled with the given classes; pixels of all others are void."""
+def read_split(data: Path, split: str, class_names: list[str], most: int | None = None) -> FolderSource:
+    """One split, or `most` of its images evenly spread, labeled with the given classes; others are void."""
     ids = {name: index for index, name in enumerate(class_names)}
     table = {raw: ids.get(name) for raw, name in enumerate(descriptions())}
     coding = LabelCoding("table", table={**table, VOID: None})
-    return FolderSource(data, split, coding=coding, class_names=class_names)
+    source = FolderSource(data, split, coding=coding, class_names=class_names)
+    if most is not None:
+        source.pairs = source.pairs[:: max(1, len(source.pairs) // most)][:most]
+    return source
 
 
 def build_model(space: PropertySpace, supervision: str, hidden_size: int) -> ProLabForSemanticSegmentation:
@@ -116,6 +119,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of epochs; evaluated once, at the end")
     parser.add_argument("--init", choices=("solve",), help="start at the solution in closed form")
     parser.add_argument("--finish", choices=("solve", "auto"), help="solve the last layer anew in the end")
+    parser.add_argument("--images", type=int, help="of each split at most, evenly spread")
     parser.add_argument("--properties", type=int, default=32)
     parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--crop", type=int, nargs=2, default=(224, 288), metavar=("HEIGHT", "WIDTH"))
@@ -131,7 +135,8 @@ def main() -> None:
     space = build_space(options.properties, options.held_out)
     print(space, space.check().to_text(), sep="\n")
     sources = {
-        split: read_split(options.data, split, space.class_names) for split in ("train", "val", "test")
+        split: read_split(options.data, split, space.class_names, options.images)
+        for split in ("train", "val", "test")
     }
     model = build_model(space, options.supervision, options.hidden_size)
     recipe = TrainingRecipe(

@@ -26,6 +26,7 @@ from prolab_hf.solving.pixel_features import PixelSample, features_at, sample_pi
 from prolab_hf.solving.solution import (
     UNSPOKEN_WEIGHTS,
     WORTH,
+    Pixels,
     class_score_parts,
     mean_iou,
     spoken_shares,
@@ -70,6 +71,10 @@ class MapPixels:
         """Class scores `(pixels, num_labels)` of a last layer, as the model interpolates them."""
         parts = class_score_parts(self.cells @ layer.t(), class_rows, unspoken_weight)
         return self.interpolated(parts[0] + parts[1])
+
+    def pixels(self) -> Pixels:
+        """With features of their own: those of the cells, interpolated."""
+        return Pixels(self.interpolated(self.cells), self.labels, self.weights)
 
     @classmethod
     def joined(cls, parts: Sequence[MapPixels]) -> MapPixels:
@@ -127,9 +132,9 @@ def refine(
         own_layer: The layer that gave the network's class scores, `(num_labels, num_features)`, the bias last.
         unspoken_weight: beta, if it is decided.
     """
-    number = len(class_rows)
-    plain = least_squares(fit, number, ridge, class_exponent)
-    start = plain if own_layer is None else as_responses(own_layer, fit, class_exponent)
+    number, own_features = len(class_rows), fit.pixels()
+    plain = least_squares(own_features, number, ridge, class_exponent)
+    start = plain if own_layer is None else layer_as_responses(own_layer, own_features, class_exponent)
     found: list[tuple[float, bool, float, Tensor]] = []
     for beta in UNSPOKEN_WEIGHTS if unspoken_weight is None else (unspoken_weight,):
         fitted = fit_scores(start, fit, class_rows, beta, class_exponent)
@@ -145,9 +150,10 @@ def refine(
         best = unfitted
     score, is_fitted, beta, honest = best
     everything = MapPixels.joined([fit, validation])
-    layer = least_squares(everything, number, ridge, class_exponent)
+    own_features = everything.pixels()
+    layer = least_squares(own_features, number, ridge, class_exponent)
     if is_fitted:
-        start = layer if own_layer is None else as_responses(own_layer, everything, class_exponent)
+        start = layer if own_layer is None else layer_as_responses(own_layer, own_features, class_exponent)
         layer = fit_scores(start, everything, class_rows, beta, class_exponent)
     return Refined(layer, is_fitted, beta, score, validation.interpolated(validation.cells @ honest.t()))
 
@@ -195,7 +201,7 @@ def fit_scores(
     return torch.cat([slopes, (layer.detach()[:, -1] - slopes @ mean)[:, None]], dim=1)
 
 
-def least_squares(pixels: MapPixels, num_labels: int, ridge: float, class_exponent: float) -> Tensor:
+def least_squares(pixels: Pixels, num_labels: int, ridge: float, class_exponent: float) -> Tensor:
     """The plain solution from these pixels, float32 `(num_labels, num_features)`.
 
     Args:
@@ -204,7 +210,7 @@ def least_squares(pixels: MapPixels, num_labels: int, ridge: float, class_expone
         ridge: lambda.
         class_exponent: rho.
     """
-    raw = pixels.interpolated(pixels.cells)[:, :-1].double()
+    raw = pixels.features[:, :-1].double()
     mean, std = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-12)
     features = torch.cat([(raw - mean) / std, torch.ones(len(raw), 1, dtype=torch.float64)], dim=1)
     weighted = features * _pixel_weights(pixels, num_labels, class_exponent)[:, None]
@@ -216,7 +222,7 @@ def least_squares(pixels: MapPixels, num_labels: int, ridge: float, class_expone
     return torch.cat([slopes, (solution[-1] - mean @ slopes)[None]]).t().float()
 
 
-def as_responses(own_layer: Tensor, pixels: MapPixels, class_exponent: float) -> Tensor:
+def layer_as_responses(own_layer: Tensor, pixels: Pixels, class_exponent: float) -> Tensor:
     """The network's own layer, shifted and scaled so that it gives about 1 for a pixel's class and 0 for the others.
 
     Its order of the classes, and so every answer, stays.
@@ -228,7 +234,7 @@ def as_responses(own_layer: Tensor, pixels: MapPixels, class_exponent: float) ->
     """
     number = len(own_layer)
     centered = own_layer.double() - own_layer.double().mean(dim=0)
-    scores = pixels.interpolated((pixels.cells.double() @ centered.t()).float()).double()
+    scores = pixels.features.double() @ centered.t()
     targets = F.one_hot(pixels.labels, number).double() - 1 / number
     weights = _pixel_weights(pixels, number, class_exponent)[:, None]
     scale = (weights * scores * targets).sum() / (weights * scores.square()).sum().clamp_min(1e-12)
@@ -242,7 +248,7 @@ def _shift_and_scale(cells: Tensor) -> tuple[Tensor, Tensor]:
     return raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-6)
 
 
-def _pixel_weights(pixels: MapPixels, num_labels: int, class_exponent: float) -> Tensor:
+def _pixel_weights(pixels: MapPixels | Pixels, num_labels: int, class_exponent: float) -> Tensor:
     counts = torch.bincount(pixels.labels, pixels.weights.double(), minlength=num_labels)
     weights = pixels.weights.double() * (counts.clamp_min(1e-12) ** -class_exponent)[pixels.labels]
     return weights / weights.sum()
@@ -270,7 +276,7 @@ def refine_last_layer(
     """
     config = model.config
     solution, trained = config.solution or {}, config.trained_classes or []
-    fit, validation = _pixels_of(work, trained)
+    fit, validation = pixels_of_images(work, trained)
     if not len(validation) or not len(fit):
         return None
     rows = model.class_property_matrix.float().cpu()
@@ -305,8 +311,13 @@ def refine_last_layer(
     return refined
 
 
-def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[MapPixels, MapPixels]:
-    """Pixels of at most `MOST_IMAGES` images, evenly spread; those of every fifth are for validation."""
+def pixels_of_images(work: Pass, trained: Sequence[str]) -> tuple[MapPixels, MapPixels]:
+    """Pixels of at most 128 images, evenly spread, to solve on and, of every fifth image, to choose by.
+
+    Args:
+        work: The pass over the images.
+        trained: Names of the classes; labels number them in this order.
+    """
     number = len(work.dataset)
     indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
     position = np.full(len(work.classes.class_names), -1)

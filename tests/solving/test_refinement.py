@@ -6,16 +6,18 @@ from torch.nn import functional as F
 
 from prolab_hf.solving.pixel_features import sample_pixels
 from prolab_hf.solving.refinement import MapPixels, _map_pixels, refine
-from prolab_hf.solving.solution import class_score_parts
+from prolab_hf.solving.solution import Pixels, class_score_parts
 
 ROWS = torch.tensor([[1.0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]])
 
 
-def map_pixels(cells, labels):
-    """Pixels that are cells themselves."""
-    number = len(cells)
+def on_cells(pixels):
+    """Pixels that are cells of a map themselves."""
+    number = len(pixels)
     places = torch.arange(number)[:, None].expand(number, 4).contiguous()
-    return MapPixels(cells, places, torch.full((number, 4), 0.25), labels, torch.ones(number))
+    return MapPixels(
+        pixels.features, places, torch.full((number, 4), 0.25), pixels.labels, torch.ones(number)
+    )
 
 
 def pixels(number, seed, skew=8.0):
@@ -25,11 +27,12 @@ def pixels(number, seed, skew=8.0):
     features[: number // 4] *= skew
     layer = torch.randn(3, 7, generator=torch.Generator().manual_seed(7))
     features = torch.cat([features, torch.ones(number, 1)], dim=1)
-    return map_pixels(features, (features @ layer.t()).argmax(dim=1)), layer
+    return Pixels(features, (features @ layer.t()).argmax(dim=1), torch.ones(number)), layer
 
 
 def test_fitted_scores_lose_less():
     (fit, layer), (validation, _) = pixels(1500, 0), pixels(800, 1)
+    fit, validation = on_cells(fit), on_cells(validation)
     options = {"ridge": 1e-4, "class_exponent": 0.5}
     refined = refine(fit, validation, ROWS, **options)
     with_own = refine(fit, validation, ROWS, own_layer=3 * layer + 1, **options)
@@ -37,7 +40,7 @@ def test_fitted_scores_lose_less():
     assert min(refined.mean_iou, with_own.mean_iou) > 0.95
     assert refine(fit, validation, ROWS, unspoken_weight=7.0, **options).unspoken_weight == 7.0
     test, _ = pixels(800, 2)
-    predicted = test.scores(with_own.layer, ROWS, with_own.unspoken_weight).argmax(dim=1)
+    predicted = on_cells(test).scores(with_own.layer, ROWS, with_own.unspoken_weight).argmax(dim=1)
     assert (predicted == test.labels).float().mean() > 0.95
     assert with_own.honest_responses.shape == (800, 3)
 
@@ -46,7 +49,10 @@ def test_the_plain_solution_stays_where_nothing_is_gained():
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (600,), generator=generator)
     features = torch.cat([torch.eye(3)[labels], torch.ones(600, 1)], dim=1)
-    fit, validation = (map_pixels(features[part], labels[part]) for part in (slice(300), slice(300, None)))
+    fit, validation = (
+        on_cells(Pixels(features[part], labels[part], torch.ones(300)))
+        for part in (slice(0, 300), slice(300, 600))
+    )
     refined = refine(fit, validation, ROWS, ridge=1e-3, class_exponent=0.5)
     assert not refined.is_fitted and refined.mean_iou == 1.0 and refined.unspoken_weight == 0
 
