@@ -14,10 +14,12 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from transformers import ResNetConfig
 
-from prolab_hf import PropertySpace, solve
+from prolab_hf import ProLabImageProcessorPil, PropertySpace, solve
 from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_DESCRIPTIONS, DrawnScenes
 
 IMAGES = Path(__file__).with_name("images")
+NUM_IMAGES = 12
+STEP = 3.1  # from box to box
 BLUE, ORANGE, GRAY = "#2d6fb9", "#e08b2c", "#8a8f98"
 
 
@@ -59,22 +61,21 @@ def draw_claim_budget() -> None:
         embedding_size=32, hidden_sizes=[32, 64], depths=[1, 1], layer_type="basic", out_features=maps
     )
     known = PropertySpace.from_pretrained("scenes")
-    model = solve(backbone, known, DrawnScenes("train", 40), show_progress=False)
+    processor = ProLabImageProcessorPil(do_resize=False)
+    model = solve(backbone, known, DrawnScenes("train", 40), processor=processor, show_progress=False)
     words = {HELD_OUT_CLASS: SCENE_DESCRIPTIONS[HELD_OUT_CLASS]}
     model.set_property_space(known.add_classes(words), claim_budget=0.01)
     offset = model.config.class_offsets[-1]
     lags = []
-    for index in range(12):
-        values = (
-            torch.as_tensor(np.asarray(DrawnScenes("test", 12)[index].image)).permute(2, 0, 1)[None] / 255
-        )
-        mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    for index in range(NUM_IMAGES):
+        image = DrawnScenes("test", NUM_IMAGES)[index].image
         with torch.no_grad():
-            logits = model((values - mean) / std).logits[0]
+            logits = model(**processor(image, return_tensors="pt")).logits[0]
         lags.append((logits[:-1].amax(0) - (logits[-1] - offset)).flatten())
     lag = torch.cat(lags).numpy()
     figure, axes = plt.subplots(figsize=(7, 2.6))
     axes.hist(lag, bins=80, color=BLUE, alpha=0.75)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
     axes.axvspan(min(lag.min(), 0), offset, color=ORANGE, alpha=0.25, lw=0)
     axes.axvline(offset, color=ORANGE)
     share = (lag < offset).mean()
@@ -90,20 +91,22 @@ def draw_claim_budget() -> None:
 
 def draw_chain(name: str, boxes: list[tuple[str, str]], arrows: list[str]) -> None:
     """Boxes in a row, what each holds below its name, and what leads from one to the next."""
-    figure, axes = plt.subplots(figsize=(9, 1.7))
+    figure, axes = plt.subplots(figsize=(10, 1.7))
     for index, (title, content) in enumerate(boxes):
         box = FancyBboxPatch(
-            (index * 2.6, 0), 1.7, 1, boxstyle="round,pad=0.05", facecolor="#eef3f9", edgecolor=BLUE
+            (index * STEP, 0), 1.7, 1, boxstyle="round,pad=0.05", facecolor="#eef3f9", edgecolor=BLUE
         )
         axes.add_patch(box)
-        axes.text(index * 2.6 + 0.85, 0.66, title, ha="center", va="center", fontsize=9.5, weight="bold")
-        axes.text(index * 2.6 + 0.85, 0.28, content, ha="center", va="center", fontsize=7.5, color="#3c4148")
+        axes.text(index * STEP + 0.85, 0.66, title, ha="center", va="center", fontsize=9.5, weight="bold")
+        axes.text(index * STEP + 0.85, 0.28, content, ha="center", va="center", fontsize=7.5, color="#3c4148")
     for index, text in enumerate(arrows):
-        start = index * 2.6 + 1.78
+        start = index * STEP + 1.78
         arrow = {"arrowstyle": "->", "color": GRAY}
-        axes.annotate("", (start + 0.74, 0.5), (start, 0.5), arrowprops=arrow)
-        axes.text(start + 0.37, 0.62, text, ha="center", va="bottom", fontsize=7.5, color="#3c4148")
-    axes.set_xlim(-0.1, len(boxes) * 2.6 - 0.8)
+        axes.annotate("", (start + STEP - 1.86, 0.5), (start, 0.5), arrowprops=arrow)
+        axes.text(
+            start + STEP / 2 - 0.93, 0.62, text, ha="center", va="bottom", fontsize=7.5, color="#3c4148"
+        )
+    axes.set_xlim(-0.1, (len(boxes) - 1) * STEP + 1.8)
     axes.set_ylim(-0.1, 1.15)
     axes.axis("off")
     save(figure, name)

@@ -42,7 +42,7 @@ processor = AutoImageProcessor.from_pretrained("run")
 assert type(processor) is prolab_hf.ProLabImageProcessorPil is prolab_hf.ProLabImageProcessor
 assert 0 <= evaluate(model, processor, DrawnScenes("test", 2), show_progress=False)["mean_iou"] <= 1
 image = images[0].image
-assert abs(sum(segment(model, processor, image).shares()) - 1) < 1e-6
+assert abs(sum(share for _, share in segment(model, processor, image).shares()) - 1) < 1e-6
 why = explain(model, processor, image, point=(20, 30))
 assert abs(sum(share for _, share in why.contributions) - why.score) < 1e-4
 assert not hidden & {name.split(".")[0] for name in sys.modules}
