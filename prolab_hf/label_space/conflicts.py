@@ -44,7 +44,7 @@ WHOLE = frozenset(
         "habit", "feet", "burner", "engine", "readout", "load space", "top", "pulled by", "stacking",
         "habitat", "waves", "origin", "likeness", "venomous or harmless", "forward or backward",
         "fruit kind", "morning or evening", "solitary or social", "decks", "level of surface",
-        "left or right corner", "facing", "lens", "tide", "manning", "angle", "content", "domesticity",
+        "left or right corner", "facing", "lens", "tide", "manning", "angle", "domesticity",
         "gathering", "sleeve length", "heel",
     }
 )  # fmt: skip

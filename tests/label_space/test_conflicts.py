@@ -259,7 +259,57 @@ def test_what_is_said_of_other_parts_does_not_contradict(first, second):
         ("filled with sand", "filled with water"),
         ("brown fur", "white coat"),
         ("long, thin", "round shape"),
+        ("four or more legs", "two legs"),
+        ("arms raised", "arms folded"),
+        ("green olives", "black olives"),
+        ("tomato sauce", "cheese sauce"),
+        ("hangs on a hook", "stands on a shelf"),
     ],
 )
 def test_how_phrases_are_read(first, second):
     assert BUILT_IN.conflict(first, second) is not None and BUILT_IN.conflict(second, first) is not None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "dimension"),
+    [
+        ("used for sleeping", "for cooking food", "use"),
+        ("used for cutting bread", "used to cut wood", "used on"),
+        ("carries cargo", "transports people", "load"),
+        ("can hold water", "filled with sand", "held"),
+        ("covered by dust", "covered in ivy", "cover"),
+        ("worn by children", "worn by soldiers", "worn by"),
+        ("made of wheat dough", "made from rice", "stuff"),
+        ("for cars", "for pedestrians only", "for whom"),
+        ("trumpet-shaped", "shaped like a bell", "likeness"),
+    ],
+)
+def test_what_fills_a_slot_excludes_other_fillings(first, second, dimension):
+    for pair in ((first, second), (second, first)):
+        conflict = BUILT_IN.conflict(*pair)
+        assert conflict is not None and conflict.dimension.startswith(dimension), conflict
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("used for sitting", "for people to sit on"),
+        ("cutting tool", "used to cut bread"),
+        ("carries people", "transports passengers"),
+        ("delivers goods", "transports cargo"),
+        ("covered in fur", "covered with hair"),
+        ("filled with milk or juice", "filled with milk"),
+        ("made of two parts", "made of metal"),
+        ("rod-shaped", "shaped like rods"),
+        ("with or without a lid", "has a lid"),
+        ("blue and yellow stripes", "blue stripes"),
+        ("office chair", "chair"),
+    ],
+)
+def test_fillings_that_agree(first, second):
+    assert BUILT_IN.conflict(first, second) is None and BUILT_IN.conflict(second, first) is None
+
+
+def test_reasons_name_nouns_as_they_are_written():
+    assert str(BUILT_IN.conflict("red flesh inside", "white flesh inside")) == "colour of inside: red / white"
+    assert str(BUILT_IN.conflict("four tyres", "two tyres")) == "number of tire: 4 / 2"

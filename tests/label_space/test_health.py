@@ -148,6 +148,9 @@ def test_taxonomy_must_cover_the_classes(space):
 def test_each_flaw_is_found_with_advice():
     matrix = np.zeros((6, 8))
     rows = [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6], [4, 5, 6, 0], [1], []]
+    close = np.zeros((3, 6))
+    for row, columns in enumerate([[0, 1, 2], [1, 2, 3], [4, 5]]):
+        close[row, columns] = 1
     for row, columns in enumerate(rows):
         matrix[row, columns] = 1
     report = space_of(matrix).check()
@@ -158,11 +161,25 @@ def test_each_flaw_is_found_with_advice():
     assert found["empty_row"].subjects == ["class 5"]
     assert found["few_properties"].subjects == ["class 4"]
     assert found["orphan_property"].subjects == ["property 7"]
-    assert found["close_pair"].subjects == ["class 2", "class 3"]
+    assert kinds(space_of(close).check())["close_pair"].subjects == ["class 0", "class 1"]
+    # Of one pair the worst is said, once.
+    assert ["class 2", "class 3"] not in [f.subjects for f in report.findings if f.kind == "close_pair"]
     assert "single_class_property" in {f.kind for f in space_of(np.eye(2)).check().findings}
     assert all(finding.advice and finding.message for finding in report.findings)
     order = [list(Severity).index(finding.severity) for finding in report.findings]
     assert order == sorted(order)
+
+
+def test_many_properties_of_one_class_are_one_finding():
+    lonely = {finding.kind: finding for finding in space_of(np.eye(9)).check().findings}[
+        "single_class_property"
+    ]
+    assert len(lonely.subjects) == 9 and lonely.message.startswith(
+        "9 of 9 properties belong to one class each"
+    )
+    assert "'property 0' (class 0)" in lonely.message
+    few = space_of(np.eye(8)).check().findings
+    assert sum(finding.kind == "single_class_property" for finding in few) == 8
 
 
 def test_close_pair_names_the_sentences_that_fell_together():

@@ -193,7 +193,7 @@ def test_help_documents_every_command():
 def test_check_shows_five_findings_first_with_their_commands(saved):
     result = run("check", saved)
     assert result.output.index("Findings") < result.output.index("nearest-row cosine")
-    assert "... and 5 more" in result.output
+    assert "... and 4 more" in result.output
     assert f"prolab space add-property {saved} --out NEW --class cart" in " ".join(result.output.split())
 
 

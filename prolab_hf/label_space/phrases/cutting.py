@@ -103,7 +103,7 @@ class _Cutter:
             self.parts.append(Fragment(landmark=True, main=False, relation=RELATIONS[word]))
             return 1
         if word in ("filled", "full") and follows in ("with", "of") and self.position + 2 < len(self.words):
-            self.last.values += [("filling", "full"), ("content", self.words[-1])]
+            self.last.values.append(("filling", "full"))
             self.parts.append(Fragment(landmark=True, main=False))
             return 2
         if length <= 1 and word in _ENDS and self.last.values and not self.last.landmark and _closes(follows):
@@ -187,7 +187,7 @@ class _Cutter:
             part.values.append(("likeness", word))  # "pen-like"
             part.words.append("like")
             return 2
-        elif follows == "shaped" and len(word) > 1 and word not in CLOSING | ARTICLES:
+        elif follows == "shaped" and self._is_shape_of(word):
             part.values.append(("likeness", word))  # "trumpet-shaped"
             part.words.append("shaped")
             return 2
@@ -208,6 +208,14 @@ class _Cutter:
         else:
             return 0
         return 1
+
+    def _is_shape_of(self, word: str) -> bool:
+        """Whether a word before "shaped" says which shape: "trumpet-shaped", not "crystals shaped like needles"."""
+        return (
+            len(word) > 1
+            and word not in CLOSING | ARTICLES
+            and self.words[self.position + 2 :][:1] != ["like"]
+        )
 
     def _compound(self, word: str) -> None:
         """Gives a part its number and last value: "four-legged animal", "small black-tipped tail"."""

@@ -99,6 +99,15 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
         waiting = []
     for slot, fillings in slots_of(phrase, words, lexicon).items():
         claims.values.setdefault((slot, SELF), set()).update(fillings)
+        # What cuts bread is no food.
+        kinds = {
+            value for word in fillings for name, value in lexicon.entries.get((word,), []) if name == "kind"
+        }
+        left = claims.values.get(("kind", SELF), set()) - kinds
+        if ("kind", SELF) in claims.values:
+            del claims.values["kind", SELF]
+            if left:
+                claims.values["kind", SELF] = left
     for (dimension, _), given in claims.values.items():
         # "pattern of stripes" says stripes: what a more special value implies is left out.
         implied = {item for value in given for item in implied_values(dimension, value)}
