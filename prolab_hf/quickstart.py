@@ -42,7 +42,7 @@ from prolab_hf.training.trainer import train
 SPACE = "scenes"
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 480, 32, 60
 HEAD_INPUTS = "decoder_and_backbone"
-SOLVE_OPTIONS: SolveOptions = {"unspoken_layer": True, "statistics": False}
+SOLVE_OPTIONS: SolveOptions = {"unspoken_weight": 0.0, "statistics": False}
 FIGURE = "quickstart.png"
 SHOWN_SHARE = 0.06
 """Part of a shown image that the held-out class covers at least."""

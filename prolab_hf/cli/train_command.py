@@ -369,7 +369,14 @@ def _run(
         if result.best_mean_iou is None
         else f", best mIoU {result.best_mean_iou:.4f} at step {result.best_step}"
     )
-    console.print(f"Trained {result.step} steps{best}. The model is in {result.output_dir}.", markup=False)
+    solved = (
+        ""
+        if result.solved_mean_iou is None
+        else f", with its last layer solved at the end {result.solved_mean_iou:.4f}"
+    )
+    console.print(
+        f"Trained {result.step} steps{best}{solved}. The model is in {result.output_dir}.", markup=False
+    )
     if result.skipped:
         console.print(
             f"{len(result.skipped)} broken images were left out:", *result.skipped, sep="\n", markup=False

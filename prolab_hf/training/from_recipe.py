@@ -1,5 +1,6 @@
 """From a recipe to the network, the augmentation of training and the image processor."""
 
+import copy
 import importlib
 import importlib.util
 import logging
@@ -345,21 +346,28 @@ def solve_before_training(
 
 def solve_after_training(
     loop: TrainingLoop, train_dataset: ImageMaskPairs | Examples, eval_dataset: ImageMaskPairs | Examples
-) -> None:
+) -> float | None:
     """Solves the last layer anew on the trained features and exports the result where it scores higher.
 
     Args:
         loop: The finished run, whose model holds the exported weights.
         train_dataset: The training images, without augmentation.
         eval_dataset: Images that decide.
+
+    Returns:
+        Mean IoU of the solved model where it was kept.
     """
     storage, processor = loop.storage, loop.storage.processor
     by_number = processor is not None and hasattr(train_dataset, "__len__")
-    if not by_number and loop.recipe.closed_form.finish == "auto":
-        return
+    if loop.recipe.closed_form.finish == "auto" and not by_number:
+        return None
+    if loop.recipe.peft.method:
+        if loop.recipe.closed_form.finish == "solve":
+            logger.warning("closed_form.finish is 'solve', but a model with adapters is not solved: it stays.")
+        return None
     solving = _solving("finish", processor)
     if solving is None:
-        return
+        return None
 
     def measure(candidate: nn.Module) -> float:
         counts, _ = count_dataset(
@@ -386,11 +394,15 @@ def solve_after_training(
         if loop.recipe.closed_form.finish == "solve":
             raise
         logger.warning("The last layer was not solved at the end of the run (closed_form.finish): %s", error)
-        return
+        return None
     loop.reporter.tell("solution", loop.progress.step, chosen=found.chosen, mean_iou=found.mean_iou)
+    if processor is not None and found.chosen != "trained" and hasattr(processor, "temperature"):
+        processor = copy.copy(processor)
+        processor.temperature = found.model.config.temperature  # of the scores that are shown
     if storage.accelerator.is_main_process:  # a trained model that stays has a calibration sample now
         solved = RunStorage(storage.output_dir, found.model, processor, storage.accelerator, storage.keep)
         export_into(storage.output_dir, solved.write_model)
+    return None if found.chosen == "trained" else float(found.mean_iou[found.chosen])
 
 
 def _several(storage: RunStorage) -> Accelerator | None:

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,8 @@ class TrainingResult:
         exported_step: Step of the exported weights.
         best_step: Step of the best evaluation, if there was any.
         best_mean_iou: Its mean IoU.
+        solved_mean_iou: Mean IoU of the exported model where its last layer was solved at the end
+            (`closed_form.finish`); else `None`.
         evaluations: One entry per evaluation: `step`, `mean_iou`, `pixel_accuracy`.
         scores: All scores of the last evaluation of this call.
         train_seconds: Time in steps, evaluations and checkpoints not counted.
@@ -110,6 +112,7 @@ class TrainingResult:
     data_wait_share: float
     images_per_second: float
     skipped: list[str]
+    solved_mean_iou: float | None = None
 
 
 def train(
@@ -208,9 +211,10 @@ def train(
         )
         with contextlib.closing(state.batches), trackers or contextlib.nullcontext():
             exported_step = loop.run()
+        solved = None
         if recipe.closed_form.finish is not None and eval_dataset is not None:
-            solve_after_training(loop, images, eval_dataset)
-    return _result(loop, output_dir, exported_step)
+            solved = solve_after_training(loop, images, eval_dataset)
+    return replace(_result(loop, output_dir, exported_step), solved_mean_iou=solved)
 
 
 @dataclass

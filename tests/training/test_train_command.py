@@ -140,12 +140,14 @@ def test_a_damaged_recipe_does_not_make_checkpoints_unusable(folder, tmp_path, c
     assert json.loads((out / "training_recipe.json").read_text())["schedule"]["max_iterations"] == 3
 
 
-def test_the_command_prints_the_score_that_training_recorded(folder, tmp_path, capsys):
+@pytest.mark.parametrize("finish", ["closed_form.finish=null", "closed_form.finish=auto"])
+def test_the_command_prints_the_score_that_training_recorded(folder, tmp_path, capsys, finish):
     """To the last count, with the default options, also where the recipe says sliding window."""
     out = tmp_path / "run"
     window = ["evaluation.mode=slide", "evaluation.crop_size=32", "evaluation.stride=20"]
-    chosen = [word for field in window for word in ("--set", field)]
+    chosen = [word for field in (*window, finish) for word in ("--set", field)]
     assert cli.run(arguments(folder, "--out", str(out), *chosen)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
     recorded = json.loads((out / "checkpoints" / "evaluations.json").read_text())
     best = max(entry["mean_iou"] for entry in recorded)
     words = [
@@ -160,7 +162,11 @@ def test_the_command_prints_the_score_that_training_recorded(folder, tmp_path, c
     ]
     assert cli.run([*words, "--out", str(tmp_path / "e.json")]) == 0
     results = json.loads((tmp_path / "e.json").read_text())
-    assert results["mean_iou"] == best
+    if finish.endswith("null"):
+        assert results["mean_iou"] == best
+    else:
+        assert results["mean_iou"] > best
+        assert f"with its last layer solved at the end {results['mean_iou']:.4f}." in printed
     assert results["inference"]["mode"] == "slide"
 
 
