@@ -386,13 +386,12 @@ def test_the_cache_gives_what_an_ordinary_model_says(solved, make_editor, proces
     """Properties that an edit did not touch are not computed again, whatever place they have now."""
     editor = make_editor(solved)
     pixels = prepare(processor, scenes[0].image)
-    words = editor.space.property_names
     with torch.inference_mode():
         editor.model(pixels)
         for edit in (
-            lambda: editor.tick("sky", words[3]),
+            lambda: editor.tick("sky", "brown color of wood"),
             lambda: editor.remove_classes(["road"]),
-            lambda: editor.merge_properties("one of two", [words[1], words[5]]),
+            lambda: editor.merge_properties("colored", ["blue color", "green color"]),
             lambda: editor.add_class("kiosk", KIOSK),
             lambda: editor.merge_classes("both", ["wall", "floor"]),
             lambda: editor.undo(),
