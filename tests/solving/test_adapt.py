@@ -169,6 +169,10 @@ FAMILIES = {
 
 
 DEFAULT = ("segformer", "upernet_resnet", "beit", "dpt")
+TRAINING = {
+    "mobilevit": {"steps": 120, "learning_rate": 3e-3},
+    "mobilenet": {"steps": 120},
+}  # slower than others
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name not in DEFAULT]
 
 
@@ -213,7 +217,7 @@ def trained():
         if name not in known:
             torch.manual_seed(0)
             network, processor = FAMILIES[name]()
-            known[name] = train(network, processor), processor
+            known[name] = train(network, processor, **TRAINING.get(name, {})), processor
         return known[name]
 
     return get
