@@ -1,6 +1,7 @@
 """A folder with everything that the documentation's code names, made of small networks and drawn images."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from transformers import AutoModelForSemanticSegmentation, ResNetBackbone, ResNe
 from prolab_hf import ProLabImageProcessorPil, PropertySpace, solve
 from prolab_hf.data.scenes import SCENE_CLASSES, DrawnScenes
 from prolab_hf.data.scenes.practice import write_practice_folder
+
+CROPPING = {
+    "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 256}, "resample": 3,
+    "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "do_rescale": True, "rescale_factor": 1 / 255,
+    "do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+}  # fmt: skip
 
 
 def _encoder() -> Path:
@@ -32,7 +39,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out_features=[f"stage{number}" for number in (1, 2, 3, 4)],
     )  # fmt: skip
     ResNetBackbone(config).save_pretrained(root / "hub/backbone")
-    processor.save_pretrained(root / "hub/backbone")
+    # As that of DINOv2 on the Hub: made for classification, it crops the middle and knows no label maps.
+    (root / "hub/backbone/preprocessor_config.json").write_text(json.dumps(CROPPING), "utf-8")
     names = dict(enumerate(SCENE_CLASSES))
     segformer = SegformerConfig(
         depths=[1] * 4, hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1] * 4, decoder_hidden_size=16,

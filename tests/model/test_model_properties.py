@@ -41,7 +41,7 @@ from prolab_hf import (
     ViTAdapterBackbone,
     ViTAdapterConfig,
 )
-from prolab_hf.remote_code import FILES, joined
+from prolab_hf.remote_code import FILES, joined, parts
 
 SELECTS_LAYERS = hasattr(transformers.backbone_utils, "selected_hidden_states")
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -523,6 +523,7 @@ HEADS = {
     "aspp": {"decoder": "aspp"},
     "linear": {"decoder": "linear"},
     "solved": {"decoder": "linear", "similarity": "linear_cosine", "unspoken_weight": 0.3},
+    "before joining": {},  # as earlier versions saved: every part a file
 }
 
 WITHOUT_THE_PACKAGE = """
@@ -574,13 +575,19 @@ def test_as_remote_code_in_a_fresh_process(tmp_path, monkeypatch):
     for name, (backbone, size) in kinds.items():
         model = make_model(backbone(), **HEADS.get(name, {}))
         folder = tmp_path / "models" / name
-        model.save_pretrained(folder)
         processor = ProLabImageProcessorPil.from_model_config(model.config, do_resize=False)
-        processor.save_pretrained(folder)
+        with monkeypatch.context() as patch:
+            if name == "before joining":
+                patch.setattr("prolab_hf.remote_code.join_shipped_files", lambda folder: None)
+            model.save_pretrained(folder)
+            processor.save_pretrained(folder)
         shipped = {file.stem: file.read_text("utf-8") for file in folder.glob("*.py")}
-        # The other image processor is shipped by its own backend.
-        assert {*shipped, "image_processing_prolab"} == set(FILES)
-        assert all(text == joined(name) for name, text in shipped.items())
+        if name == "before joining":
+            assert {*shipped, "image_processing_prolab"} == set(parts())
+        else:
+            # The other image processor is shipped by its own backend.
+            assert {*shipped, "image_processing_prolab"} == set(FILES)
+            assert all(text == joined(file) for file, text in shipped.items())
         image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
         inputs = processor(images=image, return_tensors="pt")
         with torch.no_grad():
