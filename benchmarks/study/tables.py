@@ -372,7 +372,7 @@ Builder = Callable[[], Words]
 def spaces(bench: Bench, table: Table, variants: Mapping[str, Builder]) -> None:
     """Numbers of properties and other spaces: all classes trained, and unseen classes, closed form and trained."""
     everything = all_classes(bench)
-    arms = ("bce + class", "property, closed form")
+    arms = ("bce + class", "property, closed form", "words solved, rest trained")
     for name, build in variants.items():
         words = build()
         for seed in bench.seeds:

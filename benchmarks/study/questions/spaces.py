@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from closed_form import IN_COCO_STUFF
 from torch import Tensor
 
 from benchmarks.study.heads import Words
@@ -45,7 +46,8 @@ def space_variants(data: DataSet) -> dict[str, Builder]:
     """Name of a space -> how to build its words.
 
     `K 32` to `K 256`: the descriptions of the data set's classes clustered into that many properties. The bundled
-    spaces: their properties, with the classes placed by their descriptions. `class names alone`: one phrase per class.
+    spaces: their properties, with the classes placed by their descriptions. `completed rows`: those of the bundled
+    space `coco_stuff_completed` (MSRC-v2). `class names alone`: one phrase per class.
     """
     names = name_embeddings(data.class_names)
     descriptions = {name: list(data.space.descriptions[name]) for name in data.class_names}
@@ -72,10 +74,17 @@ def space_variants(data: DataSet) -> dict[str, Builder]:
         used = rows.any(dim=0)
         return Words(rows[:, used], space.property_embeddings[used].float(), names)
 
+    def completed() -> Words:
+        space = PropertySpace.from_pretrained("coco_stuff_completed")
+        there = {IN_COCO_STUFF.get(name, name): name for name in data.class_names}
+        return words_of(space.select_classes(list(there)).rename_classes(there), data.class_names, names)
+
     variants: dict[str, Builder] = {
         f"K {number}": (lambda number=number: clustered(number)) for number in NUMBERS_OF_PROPERTIES
     }
     variants |= {name: (lambda name=name: bundled(name)) for name in BUNDLED}
+    if data.name == "msrc-v2":
+        variants["completed rows"] = completed
     variants["class names alone"] = lambda: Words(torch.eye(len(names)), names, names)
     return variants
 
