@@ -87,7 +87,7 @@ def run(output: Path, *, stop: bool, resume: bool) -> None:
     train(
         frozen_statistics(model),
         open_source("scenes:32", "train"),
-        open_source("scenes:8", "val"),
+        open_source("scenes:8", "validation"),
         recipe=recipe,
         output_dir=output,
         resume=resume,
@@ -99,7 +99,7 @@ def run(output: Path, *, stop: bool, resume: bool) -> None:
 def launch(output: Path, engine: str, processes: int, how: str = "whole") -> None:
     """Starts a run on a number of processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *launcher, __file__, "--run", str(output), "--how", how]
+    command = [sys.executable, *launcher, __file__, "--folder", str(output), "--how", how]
     environment = os.environ | ENGINES[engine]
     if not torch.cuda.is_available():
         environment["DS_ACCELERATOR"] = "cpu"
@@ -150,11 +150,11 @@ def main() -> None:
     parser.add_argument(
         "--processes", type=int, choices=(1, 2, 4), default=min(4, torch.cuda.device_count()) or 2
     )
-    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # torchrun takes a --run for its own
     parser.add_argument("--how", default="whole", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.run is not None:
-        run(options.run, stop=options.how == "stop", resume=options.how == "resume")
+    if options.folder is not None:
+        run(options.folder, stop=options.how == "stop", resume=options.how == "resume")
         return
     with tempfile.TemporaryDirectory() as folder:
         launch(Path(folder) / "alone", "ddp", 1)

@@ -1,5 +1,6 @@
 """The configuration files of examples/accelerate say what Accelerate and the run understand."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+from torch.distributed.run import get_args_parser
 
 FOLDER = Path(__file__).parents[2] / "examples/accelerate"
 KINDS = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
@@ -52,3 +54,22 @@ def test_accelerate_launch_trains_on_two_processes(tmp_path, name):
     assert done.returncode == 0, done.stderr[-4000:]
     assert (tmp_path / "out/model.safetensors").is_file()
     assert ("in parts by FSDP2" in done.stderr) == (name == "fsdp2")
+
+
+def test_torchrun_leaves_the_check_its_own_options(monkeypatch, tmp_path):
+    """torchrun completes abbreviations, also behind the script: `--run` was ambiguous, and no check ever started."""
+    path = Path(__file__).parents[2] / "examples/accelerate/check_sharded.py"
+    spec = importlib.util.spec_from_file_location("check_sharded", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    started = []
+
+    def start(command, **options):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(module.subprocess, "run", start)
+    module.launch(tmp_path, "zero3", 2)
+    given = get_args_parser().parse_args(started[0][3:])
+    assert given.training_script == module.__file__
+    assert given.training_script_args == ["--folder", str(tmp_path), "--how", "whole"]
