@@ -32,6 +32,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "solved, then property": (RED, "x", ":"),
     "solved, then bce + class": (SKY, "P", "-"),
     "solved, then property + class": (GREEN, "<", "--"),
+    "words solved, rest trained": (GREEN, "h", "-"),
     "random codes": ("#777777", "x", ":"),
     "one-hot": ("#777777", "+", "-."),
     "class names": (YELLOW, "*", "-."),
@@ -298,7 +299,7 @@ def calibration_bars(table: Table) -> None:
     records = table.find(key)
     longest = max(int(str(each["budget"])) for each in records)
     wanted = ("category", "class names", "property", "bce", "bce + class", "solved, then bce + class",
-              "category, closed form", "property, closed form")  # fmt: skip
+              "words solved, rest trained", "category, closed form", "property, closed form")  # fmt: skip
     there = {each["arm"] for each in records if each["budget"] in (0, longest)}
     chosen = [arm for arm in wanted if arm in there]
     figure, axes = plt.subplots(figsize=(6, 3))

@@ -363,7 +363,9 @@ def solve_after_training(
         return None
     if loop.recipe.peft.method:
         if loop.recipe.closed_form.finish == "solve":
-            logger.warning("closed_form.finish is 'solve', but a model with adapters is not solved: it stays.")
+            logger.warning(
+                "closed_form.finish is 'solve', but a model with adapters is not solved: it stays."
+            )
         return None
     solving = _solving("finish", processor)
     if solving is None:
