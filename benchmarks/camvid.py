@@ -85,7 +85,7 @@ def build_space(num_properties: int, held_out: list[str]) -> PropertySpace:
 
 
 def read_split(data: Path, split: str, class_names: list[str], most: int | None = None) -> FolderSource:
-    """One split, or `most` of its images evenly spread, labeled with the given classes; others are void."""
+    """One split, or `most` of its images (every n-th), labeled with the given classes; others are void."""
     ids = {name: index for index, name in enumerate(class_names)}
     table = {raw: ids.get(name) for raw, name in enumerate(descriptions())}
     coding = LabelCoding("table", table={**table, VOID: None})
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of epochs; evaluated once, at the end")
     parser.add_argument("--init", choices=("solve",), help="start at the solution in closed form")
     parser.add_argument("--finish", choices=("solve", "auto"), help="solve the last layer anew in the end")
-    parser.add_argument("--images", type=int, help="of each split at most, evenly spread")
+    parser.add_argument("--images", type=int, help="of each split at most, every n-th")
     parser.add_argument("--properties", type=int, default=32)
     parser.add_argument("--hidden-size", type=int, default=64)
     parser.add_argument("--crop", type=int, nargs=2, default=(224, 288), metavar=("HEIGHT", "WIDTH"))
