@@ -51,12 +51,14 @@ class Task:
         splits: Images of `train`, `val` and `test`.
         epochs: Passes over the training images.
         crop_size: Height and width of a training crop.
+        unspoken_layer: Whether what is solved has a layer for what words do not say.
     """
 
     space: PropertySpace
     splits: dict[str, SegmentationSource]
     epochs: float
     crop_size: tuple[int, int]
+    unspoken_layer: bool
 
 
 def street_space() -> PropertySpace:
@@ -70,7 +72,7 @@ def street(data: Path) -> Task:
     """CamVid in its own split."""
     space = street_space()
     splits = {split: read_split(data, split, space.class_names) for split in ("train", "val", "test")}
-    return Task(space, dict(splits), epochs=2.5, crop_size=(160, 224))
+    return Task(space, dict(splits), epochs=2.5, crop_size=(160, 224), unspoken_layer=True)
 
 
 def everyday_classes(data: Path) -> tuple[list[str], dict[int, int | None]]:
@@ -81,11 +83,11 @@ def everyday_classes(data: Path) -> tuple[list[str], dict[int, int | None]]:
     return names, {**ids, 255: None}
 
 
-def everyday_space(data: Path, words: str = "coco_stuff_completed") -> PropertySpace:
-    """MSRC-v2's 22 classes in the words of a bundled space of COCO-Stuff."""
+def everyday_space(data: Path) -> PropertySpace:
+    """MSRC-v2's 22 classes in the words of `coco_stuff`."""
     names, _ = everyday_classes(data)
     there = [IN_COCO_STUFF.get(name, name) for name in names]
-    space = PropertySpace.from_pretrained(words).select_classes(there)
+    space = PropertySpace.from_pretrained("coco_stuff").select_classes(there)
     return with_used_properties(space.rename_classes(dict(zip(there, names))), "everyday")
 
 
@@ -121,7 +123,7 @@ def everyday(data: Path) -> Task:
         )
         for split, part in zip(("train", "val", "test"), parts)
     }
-    return Task(space, dict(splits), epochs=8, crop_size=(192, 224))
+    return Task(space, dict(splits), epochs=8, crop_size=(192, 224), unspoken_layer=False)
 
 
 TASKS = {"street": street, "everyday": everyday}
@@ -172,7 +174,7 @@ def main() -> None:
     if not (solved_folder / "config.json").exists():
         solved = solve(
             rounded(efficientnet_lite0()), task.space, task.splits["train"], processor=processor, context=True,
-            unspoken_layer=True, show_progress=True,
+            unspoken_layer=task.unspoken_layer, show_progress=True,
         )  # fmt: skip
         solved.save_pretrained(solved_folder)
         processor.save_pretrained(solved_folder)
@@ -195,7 +197,7 @@ def main() -> None:
             Some(task.splits["train"], NUM_FINISH),
             processor,
             head_inputs="decoder_and_backbone",
-            unspoken_layer=True,
+            unspoken_layer=task.unspoken_layer,
             show_progress=True,
         )
         finished.save_pretrained(options.out / "finished")

@@ -156,7 +156,7 @@ class Collector:
 
 def real_space(name: str, class_names: Sequence[str], data: Path) -> PropertySpace:
     """Words of a real data set, as the bundled models have them."""
-    space = everyday_space(data, "coco_stuff") if name == "msrc-v2" else street_space()
+    space = everyday_space(data) if name == "msrc-v2" else street_space()
     if space.class_names != list(class_names):
         raise ValueError(f"The words of {name} are in another order than its classes.")
     return space
