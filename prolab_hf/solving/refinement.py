@@ -9,7 +9,7 @@ it was tried on, and what lost: benchmarks/README.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -276,7 +276,7 @@ def refine_last_layer(
     """
     config = model.config
     solution, trained = config.solution or {}, config.trained_classes or []
-    fit, validation = pixels_of_images(work, trained)
+    fit, validation = _pixels_of(work, trained)
     if not len(validation) or not len(fit):
         return None
     rows = model.class_property_matrix.float().cpu()
@@ -311,30 +311,50 @@ def refine_last_layer(
     return refined
 
 
-def pixels_of_images(work: Pass, trained: Sequence[str]) -> tuple[MapPixels, MapPixels]:
+def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[MapPixels, MapPixels]:
     """Pixels of at most 128 images, evenly spread, to solve on and, of every fifth image, to choose by.
 
     Args:
         work: The pass over the images.
         trained: Names of the classes; labels number them in this order.
     """
+    parts: tuple[list[MapPixels], list[MapPixels]] = ([], [])
+
+    def most(num_features: int) -> int:
+        return min(NUM_PIXELS, MOST_NUMBERS // (4 * num_features))
+
+    for held, maps, sample, size in sampled_images(work, trained, most):
+        parts[held].append(_map_pixels(maps, sample, size))
+    return MapPixels.joined(parts[0]), MapPixels.joined(parts[1])
+
+
+def sampled_images(
+    work: Pass, trained: Sequence[str], most: Callable[[int], int]
+) -> Iterator[tuple[bool, list[Tensor], PixelSample, tuple[int, int]]]:
+    """Some labeled pixels of at most 128 images, evenly spread.
+
+    Args:
+        work: The pass over the images.
+        trained: Names of the classes; labels number them in this order.
+        most: From the number of features, constant included, how many pixels all images give together.
+
+    Yields:
+        Whether the image, every fifth, is one to choose by; what the last layer sees of it; the pixels; and the size
+        of its mask.
+    """
     number = len(work.dataset)
     indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
     position = np.full(len(work.classes.class_names), -1)
     for index, name in enumerate(trained):
         position[work.classes.class_names.index(name)] = index
-    parts: tuple[list[MapPixels], list[MapPixels]] = ([], [])
     for turn, index in enumerate(indices):
         image, ids, _ = work.read(index)
         labels = np.where(ids < 0, -1, position[ids])
-        maps = work.maps_of(prepare(work.processor, image))
-        num_features = sum(each.shape[1] for each in maps) + 1
-        most = min(NUM_PIXELS, MOST_NUMBERS // (4 * num_features))
-        rng = np.random.default_rng((work.seed, index, 1))
-        sample = sample_pixels(labels, -1, max(1, most // len(indices)), rng)
+        maps = list(work.maps_of(prepare(work.processor, image)))
+        share = most(sum(each.shape[1] for each in maps) + 1) // len(indices)
+        sample = sample_pixels(labels, -1, max(1, share), np.random.default_rng((work.seed, index, 1)))
         if len(sample.labels):
-            parts[turn % 5 == 4].append(_map_pixels(maps, sample, labels.shape))
-    return MapPixels.joined(parts[0]), MapPixels.joined(parts[1])
+            yield turn % 5 == 4, maps, sample, (labels.shape[0], labels.shape[1])
 
 
 def _map_pixels(maps: Sequence[Tensor], sample: PixelSample, size: tuple[int, ...]) -> MapPixels:

@@ -14,15 +14,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from prolab_hf.evaluation.inference import prepare
 from prolab_hf.model.closed_form_prolab import label_names, num_trained
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Pass
-from prolab_hf.solving.pixel_features import features_at, sample_pixels
+from prolab_hf.solving.pixel_features import features_at
+from prolab_hf.solving.refinement import NUM_PIXELS, sampled_images
 from prolab_hf.solving.solution import (
     Pixels,
     Standardized,
@@ -39,7 +38,6 @@ WEIGHT_WORTH = 0.001
 """What a unit of weight must gain in mean IoU: what words can say, they should say."""
 STEPS, BATCH, RATE, WARM_UP = 200, 512, 0.01, 0.05
 """Of the layer that is trained: Adam on standardized features, warm-up and cosine decay, about a second."""
-NUM_PIXELS, MOST_IMAGES = 32768, 128
 UNIT = 0.1
 """Sharpness 1 of the trained layer is this many times its centered logits."""
 
@@ -189,22 +187,11 @@ def add_unspoken_layer(model: ProLabForSemanticSegmentation, work: Pass) -> Unsp
 
 
 def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
-    """Pixels of at most `MOST_IMAGES` images, evenly spread, to fit to and, of every fifth image, to choose by."""
-    number = len(work.dataset)
-    indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
-    position = np.full(len(work.classes.class_names), -1)
-    for index, name in enumerate(trained):
-        position[work.classes.class_names.index(name)] = index
+    """Pixels to fit to and, of every fifth image, to choose by."""
     parts: tuple[list[Pixels], list[Pixels]] = ([], [])
-    for turn, index in enumerate(indices):
-        image, ids, _ = work.read(index)
-        labels = np.where(ids < 0, -1, position[ids])
-        rng = np.random.default_rng((work.seed, index, 1))
-        sample = sample_pixels(labels, -1, max(1, NUM_PIXELS // len(indices)), rng)
-        if len(sample.labels):
-            features = features_at(work.maps_of(prepare(work.processor, image)), sample, labels.shape).cpu()
-            known = torch.from_numpy(sample.labels), torch.from_numpy(sample.weights)
-            parts[turn % 5 == 4].append(Pixels(features, *known))
+    for held, maps, sample, size in sampled_images(work, trained, lambda num_features: NUM_PIXELS):
+        known = torch.from_numpy(sample.labels), torch.from_numpy(sample.weights)
+        parts[held].append(Pixels(features_at(maps, sample, size).cpu(), *known))
     return joined(parts[0]), joined(parts[1])
 
 

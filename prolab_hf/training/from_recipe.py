@@ -345,18 +345,24 @@ def solve_before_training(
 
 
 def solve_after_training(
-    loop: TrainingLoop, train_dataset: ImageMaskPairs | Examples, eval_dataset: ImageMaskPairs | Examples
+    loop: TrainingLoop,
+    train_dataset: ImageMaskPairs | Examples,
+    eval_dataset: ImageMaskPairs | Examples | None,
 ) -> float | None:
     """Solves the last layer anew on the trained features and exports the result where it scores higher.
+
+    Nothing happens where the recipe does not ask for it (`closed_form.finish`).
 
     Args:
         loop: The finished run, whose model holds the exported weights.
         train_dataset: The training images, without augmentation.
-        eval_dataset: Images that decide.
+        eval_dataset: Images that decide; without them the model stays as it was trained.
 
     Returns:
         Mean IoU of the solved model where it was kept.
     """
+    if loop.recipe.closed_form.finish is None or eval_dataset is None:
+        return None
     storage, processor = loop.storage, loop.storage.processor
     by_number = processor is not None and hasattr(train_dataset, "__len__")
     if loop.recipe.closed_form.finish == "auto" and not by_number:

@@ -91,8 +91,7 @@ class TrainingResult:
         exported_step: Step of the exported weights.
         best_step: Step of the best evaluation, if there was any.
         best_mean_iou: Its mean IoU.
-        solved_mean_iou: Mean IoU of the exported model where its last layer was solved at the end
-            (`closed_form.finish`); else `None`.
+        solved_mean_iou: Mean IoU where the last layer was solved at the end (`closed_form.finish`).
         evaluations: One entry per evaluation: `step`, `mean_iou`, `pixel_accuracy`.
         scores: All scores of the last evaluation of this call.
         train_seconds: Time in steps, evaluations and checkpoints not counted.
@@ -211,9 +210,7 @@ def train(
         )
         with contextlib.closing(state.batches), trackers or contextlib.nullcontext():
             exported_step = loop.run()
-        solved = None
-        if recipe.closed_form.finish is not None and eval_dataset is not None:
-            solved = solve_after_training(loop, images, eval_dataset)
+        solved = solve_after_training(loop, images, eval_dataset)
     return replace(_result(loop, output_dir, exported_step), solved_mean_iou=solved)
 
 
