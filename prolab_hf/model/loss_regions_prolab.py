@@ -141,21 +141,21 @@ def _empty_lovasz(logits: Tensor, rows: Tensor, need_gradient: bool) -> tuple[Te
     return logits.new_empty((), dtype=dtype), by_logits
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(output[1])
     ctx.dtype = inputs[0].dtype
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _gradient_of_kept(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     (by_logits,) = ctx.saved_tensors
     return (by_logits * grad).to(ctx.dtype), None, None
 
 
-_lovasz.register_autograd(_backward, setup_context=_setup_context)
+_lovasz.register_autograd(_gradient_of_kept, setup_context=_keep_for_backward)
 
 
-def _upsampled(small: Tensor, chunk: slice, like: Tensor) -> Tensor:
+def _chunk_upsampled(small: Tensor, chunk: slice, like: Tensor) -> Tensor:
     return F.interpolate(small[:, chunk], size=like.shape[1:], mode="bilinear", align_corners=False)
 
 
@@ -163,14 +163,14 @@ def _log_sum_exp(small: Tensor, labels: Tensor) -> Tensor:
     """What the softmax of the upsampled logits divides by, as a logarithm `(batch_size, label_height, label_width)`."""
     total = torch.full(labels.shape, -torch.inf, dtype=small.dtype, device=small.device)
     for start in range(0, small.shape[1], CLASSES_AT_ONCE):
-        part = _upsampled(small, slice(start, start + CLASSES_AT_ONCE), labels)
+        part = _chunk_upsampled(small, slice(start, start + CLASSES_AT_ONCE), labels)
         total = torch.logaddexp(total, part.logsumexp(dim=1))
     return total
 
 
 def _scores(small: Tensor, chunk: slice, norm: Tensor) -> Tensor:
     """Softmax of the upsampled logits of some classes `(batch_size, classes, label_height, label_width)`."""
-    return _upsampled(small, chunk, norm).sub_(norm[:, None]).exp_()
+    return _chunk_upsampled(small, chunk, norm).sub_(norm[:, None]).exp_()
 
 
 def _brought_back(large: Tensor, small: Tensor) -> Tensor:

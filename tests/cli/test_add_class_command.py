@@ -178,7 +178,9 @@ def test_images_say_whether_the_class_is_found(place, tmp_path, capsys):
     ]
     assert add(place, *words, "--overlays", tmp_path / "o", "--patch-out", tmp_path / "p.json") == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "kiosk is found in" in printed and len(list((tmp_path / "o").iterdir())) == 4
+    assert (
+        "kiosk is found in" in printed and len(list((tmp_path / "o").iterdir())) == 6
+    )  # before, after and what changed
     kinds = [each["edit"] for each in json.loads((tmp_path / "p.json").read_text())["edits"]]
     assert kinds == ["set_claim_budget", "add_class"]
 
