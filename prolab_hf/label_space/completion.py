@@ -5,7 +5,7 @@ too, is said for one of them and left out for the other. A missing tick then cou
 each property, which of all classes show it fills these gaps. Nothing that an author wrote is taken away.
 
 On MSRC-v2 with the properties of `coco_stuff`, completed rows find classes that are known by their words only better
-(benchmarks/README.md, "Completed rows").
+(benchmarks/study/README.md, "Completed rows find more").
 """
 
 from collections.abc import Callable, Mapping, Sequence
