@@ -79,7 +79,7 @@ export function addClassForm({ apply, preview }) {
   function changed() {
     budgetText.textContent = `${percent(share_())} of their pixels`;
     clearTimeout(timer);
-    timer = setTimeout(look, writes ? 350 : 60);
+    timer = setTimeout(look, writes ? 350 : 30);
   }
 
   function drawOutcome(answer) {
