@@ -111,20 +111,21 @@ def _least_squares(pixels: Pixels, number: int, ridge: float, class_exponent: fl
 def trained_layer(pixels: Pixels, number: int, seed: int = 0) -> Tensor:
     """A layer trained by cross-entropy, of sharpness 1: `(number, num_features)` for raw features, the bias last.
 
-    Its mean row is 0, so that a response says how a class compares with the others.
+    Its mean row is 0, so that a response says how a class compares with the others. A class without any pixel here is
+    not trained against: its row is 0, which speaks neither for nor against it.
 
     Args:
         pixels: To train on, each drawn as often as it stands for others.
         number: Of classes.
         seed: Of the order of the pixels.
     """
-    raw = pixels.features[:, :-1]
+    raw, (present, labels) = pixels.features[:, :-1], pixels.labels.unique(return_inverse=True)
     mean, std = raw.mean(dim=0), raw.std(dim=0).clamp_min(1e-6)
     generator = torch.Generator().manual_seed(seed)
     chance = pixels.weights.double().cumsum(0)
     with torch.enable_grad():
-        weight = torch.zeros(number, raw.shape[1], requires_grad=True)
-        bias = torch.zeros(number, requires_grad=True)
+        weight = torch.zeros(len(present), raw.shape[1], requires_grad=True)
+        bias = torch.zeros(len(present), requires_grad=True)
         optimizer = torch.optim.Adam([weight, bias])
         for step in range(STEPS):
             warm = min(1.0, (step + 1) / (WARM_UP * STEPS))
@@ -132,13 +133,15 @@ def trained_layer(pixels: Pixels, number: int, seed: int = 0) -> Tensor:
             drawn = torch.rand(BATCH, generator=generator, dtype=torch.float64) * chance[-1]
             index = torch.searchsorted(chance, drawn).clamp_max(len(pixels) - 1)
             logits = torch.nn.functional.linear((raw[index] - mean) / std, weight, bias)
-            loss = torch.nn.functional.cross_entropy(logits, pixels.labels[index])
+            loss = torch.nn.functional.cross_entropy(logits, labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     slopes = weight.detach() / std
-    layer = torch.cat([slopes, (bias.detach() - slopes @ mean)[:, None]], dim=1)
-    return UNIT * (layer - layer.mean(dim=0))
+    trained = torch.cat([slopes, (bias.detach() - slopes @ mean)[:, None]], dim=1)
+    layer = trained.new_zeros(number, trained.shape[1])
+    layer[present] = UNIT * (trained - trained.mean(dim=0))
+    return layer
 
 
 @torch.no_grad()

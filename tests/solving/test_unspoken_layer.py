@@ -10,7 +10,7 @@ from transformers import AutoModelForSemanticSegmentation
 from prolab_hf import ProLabConfig, explain
 from prolab_hf.solving.solution import Pixels, class_score_parts, mean_iou, property_scores
 from prolab_hf.solving.solve import add_images, in_closed_form, solve_last_layer, start_at_solution
-from prolab_hf.solving.unspoken_layer import fit_unspoken_layer
+from prolab_hf.solving.unspoken_layer import fit_unspoken_layer, trained_layer
 
 from .conftest import Patches, make_space, solve_patches
 
@@ -59,6 +59,14 @@ def test_trained_classes_are_told_apart_better_than_by_words():
     words += test.features @ torch.linalg.lstsq(fit.features, torch.eye(3)[fit.labels]).solution
     both = torch.cat([words, test.features @ found.layer.t()], dim=1)
     assert iou(both, found.unspoken_weight) > iou(words, 0.0) + 0.02
+
+
+def test_a_class_that_the_sample_does_not_hold_is_not_spoken_against():
+    fit = pixels(600, 0)
+    layer = trained_layer(fit, 5)
+    assert torch.equal(layer[3:], torch.zeros(2, 7))
+    assert torch.allclose(layer[:3], trained_layer(fit, 3)) and layer[:3].abs().min() > 0
+    assert layer.sum(dim=0).abs().max() < 1e-4
 
 
 def test_scores_with_and_without_responses_of_their_own():
