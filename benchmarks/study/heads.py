@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from benchmarks.study.pixels import Pixels
 from prolab_hf.solving import solution
+from prolab_hf.solving.refinement import NUM_PIXELS
 from prolab_hf.solving.solution import Choice, choose, scores_with_described, solve_responses
 from prolab_hf.solving.statistics import ClassStatistics, WaitingRows
-from prolab_hf.solving.unspoken_layer import SHARPNESS, UNIT, WEIGHT_WORTH, WEIGHTS
+from prolab_hf.solving.unspoken_layer import SHARPNESS, UNIT, WEIGHT_WORTH, WEIGHTS, better_by_words
 
 Scores = Callable[[Tensor], Tensor]
 """From raw features `(pixels, channels)` to scores of all classes `(pixels, num_classes)`."""
@@ -304,7 +305,7 @@ def _as_fitted(arm: Arm, head: Head, words: Words, trained: Sequence[int]) -> Fi
         lambda features: head.similarity(head(features), unit),
         lambda features: head(features).sigmoid(),
         words.rows,
-        facts,
+        facts=facts,
     )
 
 
@@ -379,22 +380,30 @@ def solve(
         ),
         lambda features: solution.property_scores(responses(features), rows, 0.0)[0],
         words.rows,
-        facts,
+        facts=facts,
     )
     return fitted, layer
 
 
 def with_trained_rest(
-    layer: Tensor, category: Fitted, validation: Pixels, words: Words, trained: Sequence[int]
+    layer: Tensor,
+    category: Fitted,
+    fit: Pixels,
+    validation: Pixels,
+    words: Words,
+    trained: Sequence[int],
+    ridge: float,
 ) -> Fitted:
     """A solved head whose part without words is a trained category head, as `prolab_hf.solving.unspoken_layer` has it.
 
     Args:
         layer: Of the solved words, `(trained classes, channels + 1)`.
         category: The trained head.
-        validation: To choose weight and sharpness by, numbered among the trained classes.
+        fit: What it was trained on, numbered among the trained classes.
+        validation: To choose weight and sharpness by, numbered likewise.
         words: Of all classes.
         trained: The trained classes among all.
+        ridge: Of the solved words.
     """
     rest = category.logits
     if rest is None:
@@ -421,11 +430,21 @@ def with_trained_rest(
             iou = solution.mean_iou(predicted, validation.labels, validation.weights, number)
             figures[beta, sharpness] = iou - WEIGHT_WORTH * beta
     beta, sharpness = max(figures, key=lambda each: figures[each])
+    by_words = False
+    if number < len(words.rows):
+        some = torch.randperm(len(fit), generator=torch.Generator().manual_seed(0))[:NUM_PIXELS]
+        chosen_by = [
+            solution.Pixels(with_constant(part.features), part.labels, part.weights)
+            for part in (fit.take(some), validation)
+        ]
+        by_words = better_by_words(
+            *chosen_by, rows, unspoken_weight=beta, sharpness=sharpness, ridge=ridge, class_exponent=0.5
+        )
     return Fitted(
         lambda features: scores_with_described(
-            sharpened(responses(features), sharpness), words.rows, trained, beta
+            sharpened(responses(features), sharpness), words.rows, trained, beta, by_words=by_words
         ),
         lambda features: solution.property_scores(responses(features)[:, :number], rows, 0.0)[0],
         words.rows,
-        facts={"unspoken_weight": beta, "sharpness": sharpness},
+        facts={"unspoken_weight": beta, "sharpness": sharpness, "described_by_words": float(by_words)},
     )

@@ -180,7 +180,9 @@ class Bench:
             category = train(
                 ARMS["category"], fit, words, known, steps=steps, rate=rate, seed=seed, labels=labels
             )
-            return with_trained_rest(layer, category, split.validation.of_classes(known), words, known)
+            validation = split.validation.of_classes(known)
+            ridge = float(head.facts["ridge"])
+            return with_trained_rest(layer, category, fit, validation, words, known, ridge)
         return train(arm, fit, words, known, steps=steps, rate=rate, seed=seed, solved=layer, labels=labels)
 
 

@@ -7,6 +7,8 @@ A class score is a sum over properties, so it can be taken apart without approxi
     L2 similarity        1 - |s - t| / sqrt(K)  = sum over k of  1 / K - (s_k - t_k)^2 / (|s - t| sqrt(K))
 
 A solved model also has properties without words, whose shares are one term together, and a described class an offset.
+Where described classes are compared by their words alone (`config.described_by_words`), their |s| is that of the named
+properties.
 
 Where `segment` averages several runs (flips, scales) it compares mean probabilities, not scores. They can be taken
 apart as exactly. For two classes of one run, with scores `z` and probabilities `p = softmax(z)`,
@@ -38,7 +40,9 @@ EPSILON = 1e-8
 """Floor of norms, as in `torch.nn.CosineSimilarity`."""
 
 
-def score_contributions(property_scores: Tensor, class_property_matrix: Tensor, similarity: str) -> Tensor:
+def score_contributions(
+    property_scores: Tensor, class_property_matrix: Tensor, similarity: str, *, num_named: int | None = None
+) -> Tensor:
     """Share of every property in every class score.
 
     Args:
@@ -46,6 +50,7 @@ def score_contributions(property_scores: Tensor, class_property_matrix: Tensor, 
             the logits themselves for `"cosine"`.
         class_property_matrix: `(num_labels, num_properties)` of 0 and 1, or weights.
         similarity: `"sigmoid_cosine"`, `"cosine"`, `"sigmoid_l2"` or `"linear_cosine"`.
+        num_named: Number of properties with words, where a class that has no others is compared by these alone.
 
     Returns:
         `(..., num_labels, num_properties)`; the sum over the last dimension is the class score.
@@ -66,11 +71,20 @@ def score_contributions(property_scores: Tensor, class_property_matrix: Tensor, 
         squared = (scores - rows).square()
         distance = squared.sum(dim=-1, keepdim=True).sqrt().clamp_min(EPSILON)
         return 1 / number - squared / (distance * number**0.5)
-    norms = torch.linalg.vector_norm(scores, dim=-1, keepdim=True).clamp_min(EPSILON)
-    return scores / norms * torch.nn.functional.normalize(rows, dim=-1, eps=EPSILON)
+    shares = _unit(scores) * _unit(rows)
+    if num_named is None:
+        return shares
+    return torch.where(_words_only(rows, num_named), _unit(_named(scores, num_named)) * _unit(rows), shares)
 
 
-def weighted_shares(property_scores: Tensor, weights: Weights, class_rows: Tensor, similarity: str) -> Tensor:
+def weighted_shares(
+    property_scores: Tensor,
+    weights: Weights,
+    class_rows: Tensor,
+    similarity: str,
+    *,
+    num_named: int | None = None,
+) -> Tensor:
     """Share of every property in every class score, summed over cells with weights.
 
     Args:
@@ -78,6 +92,7 @@ def weighted_shares(property_scores: Tensor, weights: Weights, class_rows: Tenso
         weights: One set of weights of these cells.
         class_rows: `(num_labels, num_properties)`.
         similarity: See `score_contributions`.
+        num_named: See `score_contributions`.
 
     Returns:
         `(num_labels, num_properties)`, float64.
@@ -88,12 +103,18 @@ def weighted_shares(property_scores: Tensor, weights: Weights, class_rows: Tenso
         if similarity == "sigmoid_l2":
             total += _l2_shares(cells, cell_weights / _distances(cells, rows), rows, cell_weights.sum())
         else:
-            total += cell_weights @ _unit(cells) * _unit(rows)
+            total += _summed(cells, cell_weights, rows, num_named) * _unit(rows)
     return total
 
 
 def paired_shares(
-    property_scores: Tensor, weights: Weights, class_rows: Tensor, explained: int, similarity: str
+    property_scores: Tensor,
+    weights: Weights,
+    class_rows: Tensor,
+    explained: int,
+    similarity: str,
+    *,
+    num_named: int | None = None,
 ) -> Tensor:
     """What every property adds to one class more than to each other class, with weights for each of these pairs.
 
@@ -103,6 +124,7 @@ def paired_shares(
         class_rows: `(num_labels, num_properties)`.
         explained: Index of the one class.
         similarity: See `score_contributions`.
+        num_named: See `score_contributions`.
 
     Returns:
         `(num_labels, num_properties)`, float64: row b holds the differences to class b.
@@ -117,8 +139,28 @@ def paired_shares(
             total -= _l2_shares(cells, cell_weights / distances, rows, number)
         else:
             unit = _unit(rows)
-            total += cell_weights @ _unit(cells) * (unit[explained] - unit)
+            own = rows[explained].expand_as(rows)
+            total += _summed(cells, cell_weights, own, num_named) * unit[explained]
+            total -= _summed(cells, cell_weights, rows, num_named) * unit
     return total
+
+
+def _summed(cells: Tensor, cell_weights: Tensor, rows: Tensor, num_named: int | None) -> Tensor:
+    """Weighted sums of the unit vectors of cells, `(1 or num_labels, num_properties)`, as each row sees them."""
+    summed = cell_weights @ _unit(cells)
+    if num_named is None:
+        return summed
+    return torch.where(_words_only(rows, num_named), cell_weights @ _unit(_named(cells, num_named)), summed)
+
+
+def _words_only(rows: Tensor, num_named: int) -> Tensor:
+    """Which rows have named properties only, `(num_labels, 1)`."""
+    return (rows[..., num_named:] == 0).all(dim=-1, keepdim=True)
+
+
+def _named(scores: Tensor, num_named: int) -> Tensor:
+    """The scores with those without words set to 0."""
+    return torch.nn.functional.pad(scores[..., :num_named], (0, scores.shape[-1] - num_named))
 
 
 def _unit(vectors: Tensor) -> Tensor:

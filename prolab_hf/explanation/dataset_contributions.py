@@ -324,7 +324,9 @@ def _pivotal(maps: PropertyMaps, region: Tensor, own: int, rival: int) -> tuple[
             rows = maps.rows(len(found.compared))[[own, rival]].cpu().double()
             offsets = None if maps.offsets is None else maps.offsets[[own, rival]]
             for cells, counts in cell_weights.of_maps(found.compared):
-                shares = score_contributions(cells, rows, maps.network.config.similarity)
+                shares = score_contributions(
+                    cells, rows, maps.network.config.similarity, num_named=maps.num_named
+                )
                 differences = shares[:, 0] - shares[:, 1]
                 offset = None if offsets is None else (offsets[0] - offsets[1]).expand(len(cells))
                 differences, _ = with_terms(differences, maps.property_names, offset)

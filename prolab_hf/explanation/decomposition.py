@@ -96,7 +96,9 @@ def _stream_shares(maps: PropertyMaps, weights: Weights, stream: int) -> tuple[T
     similarity = maps.network.config.similarity
     for _, found, cell_weights in maps.cells(weights, stream):
         rows = maps.rows(len(found.compared))
-        shares = shares + weighted_shares(found.compared, cell_weights, rows, similarity)
+        shares = shares + weighted_shares(
+            found.compared, cell_weights, rows, similarity, num_named=maps.num_named
+        )
         scores = scores + cell_weights.sum_of(found.scores)[0]
     return shares, scores
 
@@ -153,7 +155,9 @@ def _region_probability(
             offset_pairs += pixel_weights.sum((1, 2)) * (offsets[own] - offsets)
             for _, found, cell_weights in maps.cells(Weights(pixel_weights, top, left), stream):
                 rows = maps.rows(len(found.compared))
-                pairs = pairs + paired_shares(found.compared, cell_weights, rows, own, similarity)
+                pairs = pairs + paired_shares(
+                    found.compared, cell_weights, rows, own, similarity, num_named=maps.num_named
+                )
     return _probability_parts(maps, pairs, offset_pairs, values, chosen)
 
 

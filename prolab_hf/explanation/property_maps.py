@@ -175,6 +175,12 @@ class PropertyMaps:
         given = self.network.config.class_offsets
         return self.network.class_offsets if given is not None and any(given) else None
 
+    @property
+    def num_named(self) -> int | None:
+        """Number of properties with words where described classes are compared by these alone, otherwise `None`."""
+        config = self.network.config
+        return int(config.num_properties) if config.described_by_words else None
+
     def rows(self, width: int) -> Tensor:
         """Class rows for maps of `width` channels, with or without the properties that have no words."""
         named: Tensor = self.network.class_property_matrix

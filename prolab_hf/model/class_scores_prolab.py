@@ -131,6 +131,16 @@ class ClassScoresMixin(nn.Module):
         rows = self.class_property_matrix
         return rows if rows.shape[1] == width else self.class_rows
 
+    def _norms(self, scores: Tensor, rows: Tensor) -> Tensor:
+        """What the products with the rows are divided by, `(batch_size, 1 or num_labels, height * width)`."""
+        norm = torch.linalg.vector_norm(scores, dim=1).flatten(1).clamp_min(EPSILON)
+        named = self.class_property_matrix.shape[1]
+        if not self.config.described_by_words or rows.shape[1] == named:
+            return norm[:, None]
+        shorter = torch.linalg.vector_norm(scores[:, :named], dim=1).flatten(1).clamp_min(EPSILON)
+        has_words_only = (rows[:, named:] == 0).all(dim=1).long()
+        return torch.stack((norm, shorter), dim=1)[:, has_words_only]
+
     def similarity_of_scores(self, scores: Tensor) -> Tensor:
         """Class scores without offsets `(batch_size, num_labels, height, width)`.
 
@@ -148,6 +158,5 @@ class ClassScoresMixin(nn.Module):
             else:
                 # Normalizing after the product is cheaper: num_labels < num_properties.
                 rows = nn.functional.normalize(rows, dim=1, eps=EPSILON)
-                norm = torch.linalg.vector_norm(scores, dim=1).flatten(1).clamp_min(EPSILON)
-                similarity = (rows @ scores.flatten(2)) / norm[:, None]
+                similarity = (rows @ scores.flatten(2)) / self._norms(scores, rows)
         return similarity.view(batch_size, -1, height, width)

@@ -50,6 +50,7 @@ NOT_NEGATIVE = (
     "initializer_range",
     "unspoken_weight",
     "unspoken_responses",
+    "described_by_words",
     "calibration_pixels",
 )
 
@@ -144,6 +145,8 @@ class ProLabConfig(PreTrainedConfig):
             (`"linear_cosine"`); 0 is none.
         unspoken_responses: Whether that property has responses of its own, behind those that the words follow from,
             instead of following from the same ones.
+        described_by_words: Whether the score of a described class is the cosine of what is seen of the named
+            properties alone; otherwise what is seen without words makes it smaller, as it does for every class.
         class_offsets: One number per class that is added to its score: 0 for trained classes, for described ones
             what their claim budget allows. `None`: no offsets.
         claim_budget: Share of the pixels of known classes that the offsets let each described class take.
@@ -208,6 +211,7 @@ class ProLabConfig(PreTrainedConfig):
     class_sources: list[list[int]] | None = None
     unspoken_weight: float | int = 0.0
     unspoken_responses: bool = False
+    described_by_words: bool = False
     class_offsets: list[float] | None = None
     claim_budget: float | int | None = None
     calibration_pixels: int = 0

@@ -163,7 +163,12 @@ def class_score_parts(responses: Tensor, class_rows: Tensor, unspoken_weight: fl
 
 
 def scores_with_described(
-    responses: Tensor, class_rows: Tensor, trained: Sequence[int], unspoken_weight: float
+    responses: Tensor,
+    class_rows: Tensor,
+    trained: Sequence[int],
+    unspoken_weight: float,
+    *,
+    by_words: bool = False,
 ) -> Tensor:
     """Class scores `(pixels, num_labels)` where only some classes have a response.
 
@@ -172,6 +177,7 @@ def scores_with_described(
         class_rows: `(num_labels, num_properties)` of 0 and 1.
         trained: The class of each response.
         unspoken_weight: beta.
+        by_words: Whether the other classes are compared by named properties alone (`config.described_by_words`).
     """
     rows = class_rows.to(responses.dtype)
     named, own = property_scores(responses, rows[list(trained)], unspoken_weight)
@@ -179,7 +185,11 @@ def scores_with_described(
     product[:, list(trained)] += own * unspoken_weight
     squared[list(trained)] += unspoken_weight**2
     norm = (named.square().sum(dim=1) + own.square().sum(dim=1)).sqrt().clamp_min(1e-8)
-    return product / norm[:, None] / squared.sqrt().clamp_min(1e-8)
+    scores = product / norm[:, None] / squared.sqrt().clamp_min(1e-8)
+    if by_words:
+        others = [index for index in range(len(rows)) if index not in set(trained)]
+        scores[:, others] *= (norm / named.norm(dim=1).clamp_min(1e-8))[:, None]
+    return scores
 
 
 def spoken_shares(
@@ -202,14 +212,18 @@ def spoken_shares(
     return float(share.mean()) if len(share) else 1.0, per_class
 
 
-def mean_iou(predicted: Tensor, labels: Tensor, weights: Tensor, num_labels: int) -> float:
-    """Mean IoU over the classes that occur, of weighted pixels `(pixels,)`."""
+def class_ious(predicted: Tensor, labels: Tensor, weights: Tensor, num_labels: int) -> Tensor:
+    """IoU of every class, of weighted pixels `(pixels,)`: float64 `(num_labels,)`, NaN for a class without pixels."""
     flat = labels * num_labels + predicted
     counts = torch.bincount(flat, weights=weights.double(), minlength=num_labels**2)
     confusion = counts.view(num_labels, num_labels)
     hit, union = confusion.diagonal(), confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
-    present = confusion.sum(1) > 0
-    return float((hit[present] / union[present]).mean()) if present.any() else float("nan")
+    return torch.where(confusion.sum(1) > 0, hit / union, torch.nan)
+
+
+def mean_iou(predicted: Tensor, labels: Tensor, weights: Tensor, num_labels: int) -> float:
+    """Mean IoU over the classes that occur, of weighted pixels `(pixels,)`."""
+    return float(class_ious(predicted, labels, weights, num_labels).nanmean())
 
 
 @dataclass(frozen=True)

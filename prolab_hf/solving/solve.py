@@ -265,6 +265,7 @@ def in_closed_form(
         "temperature": DISPLAY_TEMPERATURE,
         "trained_classes": None,
         "unspoken_responses": False,
+        "described_by_words": False,
         "class_sources": None,
         "class_offsets": None,
         "claim_budget": None,

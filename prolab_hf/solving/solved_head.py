@@ -227,7 +227,7 @@ def install(model: ProLabForSemanticSegmentation, collected: Collected, settings
     config = model.config
     config.trained_classes = [names[index] for index in present.tolist()]
     config.class_sources = None
-    config.unspoken_responses = False
+    config.unspoken_responses = config.described_by_words = False
     solution: dict[str, object] = {
         **choice.to_dict(),
         "num_images": total.num_images,

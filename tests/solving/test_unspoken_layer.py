@@ -11,7 +11,7 @@ from transformers import AutoModelForSemanticSegmentation
 from prolab_hf import ProLabConfig, explain, segment
 from prolab_hf.solving.solution import Pixels, class_score_parts, mean_iou, property_scores
 from prolab_hf.solving.solve import add_images, in_closed_form, solve_last_layer, start_at_solution
-from prolab_hf.solving.unspoken_layer import fit_unspoken_layer, trained_layer
+from prolab_hf.solving.unspoken_layer import better_by_words, fit_unspoken_layer, trained_layer
 
 from .conftest import NAMES, Patches, make_space, solve_patches
 
@@ -26,6 +26,21 @@ def pixels(number, seed, skew=8.0):
     layer = torch.randn(3, 7, generator=torch.Generator().manual_seed(7))
     features = torch.cat([features, torch.ones(number, 1)], dim=1)
     return Pixels(features, (features @ layer.t()).argmax(dim=1), torch.ones(number))
+
+
+def of_eight_classes(number, seed):
+    """Classes that are all combinations of three properties; features show the properties, and a trace of the class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(8, (number,), generator=generator)
+    shown = torch.stack([labels & 1, (labels >> 1) & 1, (labels >> 2) & 1], dim=1).float()
+    rows = torch.stack(
+        [torch.arange(8) & 1, (torch.arange(8) >> 1) & 1, (torch.arange(8) >> 2) & 1], dim=1
+    ).float()
+    rows = torch.cat([rows, 1 - rows], dim=1)
+    features = torch.cat(
+        [shown + 0.35 * torch.randn(number, 3, generator=generator), torch.ones(number, 1)], dim=1
+    )
+    return Pixels(features, labels, torch.ones(number)), rows
 
 
 class RareYellow(Patches):
@@ -131,6 +146,46 @@ def test_described_renamed_and_merged_classes(with_layer, processor):
     assert answers(with_layer, values).unspoken_logits.shape[1] == 3
     with_layer.set_property_space(make_space().remove_classes("red"))
     assert answers(with_layer, values).logits.shape[1] == 3
+
+
+def test_a_described_class_by_words_alone(with_layer, processor, tmp_path):
+    image = Patches(1)[0][0]
+    values = processor(image, return_tensors="pt")["pixel_values"]
+    with_layer.set_property_space(make_space().add_classes({"orange": ["bright", "reddish"]}))
+    with_layer.config.described_by_words = False
+    with_layer.set_claim_budget(0.01)
+    usual = answers(with_layer, values)
+    with_layer.config.described_by_words = True
+    with_layer.set_claim_budget(0.01)
+    found = answers(with_layer, values)
+    assert torch.equal(found.logits[:, :4], usual.logits[:, :4])
+    scores = with_layer.property_scores(found.property_logits)
+    row = with_layer.class_property_matrix[4]
+    cosine = torch.cosine_similarity(scores, row[None, :, None, None], dim=1)
+    assert torch.allclose(found.logits[:, 4] - with_layer.config.class_offsets[4], cosine, atol=1e-6)
+    assert with_layer.config.class_offsets[4] != pytest.approx(0)
+    for quantity in ("score", "probability"):
+        told = explain(with_layer, processor, image, point=(5, 5), class_name="orange", quantity=quantity)
+        assert sum(dict(told.contributions).values()) == pytest.approx(told.score, abs=1e-5)
+        assert abs(told.residual) < 1e-5
+        assert quantity == "probability" or told.unspoken == 0
+    region = torch.zeros(64, 64, dtype=torch.bool)
+    region[10:30, 20:50] = True
+    told = explain(with_layer, processor, image, region=region, class_name="red", quantity="probability")
+    assert sum(dict(told.contributions).values()) == pytest.approx(told.score, abs=1e-5)
+    with_layer.save_pretrained(tmp_path)
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
+    assert torch.equal(answers(loaded, values).logits, found.logits)
+
+
+def test_classes_that_are_left_out_choose_how_described_ones_are_compared():
+    """Where the trained part takes the pixels of classes that it does not know, words alone find them better."""
+    fit, validation = of_eight_classes(2000, 0), of_eight_classes(1200, 1)
+    options = {"unspoken_weight": 4.0, "sharpness": 4.0, "ridge": 1e-4, "class_exponent": 0.5}
+    assert better_by_words(*(part[0] for part in (fit, validation)), fit[1], **options)
+    # Where no class can be left out, or none is found, nothing changes.
+    two = Pixels(fit[0].features, fit[0].labels.clamp_max(1), fit[0].weights)
+    assert not better_by_words(two, two, fit[1][:2], **options)
 
 
 def test_more_images_keep_the_layer(with_layer, processor):
