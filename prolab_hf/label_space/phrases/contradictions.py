@@ -8,6 +8,7 @@ from typing import Any
 from prolab_hf.label_space.phrases.fragments import SELF, canonical
 from prolab_hf.label_space.phrases.lexicon import implied_values
 from prolab_hf.label_space.phrases.parsing import Claims
+from prolab_hf.label_space.phrases.siblings import siblings_differ
 from prolab_hf.label_space.phrases.word_lists.dimensions import TOGETHER
 from prolab_hf.label_space.phrases.word_lists.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
 from prolab_hf.label_space.phrases.word_lists.nouns import SEATS
@@ -59,6 +60,7 @@ def contradiction(one: Claims, two: Claims) -> Conflict | None:
         or _lack_conflict(one, two)
         or _relation_conflict(one, two)
         or _part_conflict(one, two)
+        or _sibling_conflict(one, two)
     )
 
 
@@ -87,6 +89,8 @@ def statements(every: Sequence[Claims], whatever_noun: bool = False) -> list[tup
             add("count", noun, frozenset(counts), index)
         for landmark, relations in claims.relations.items():
             add("relation", landmark, frozenset(relations), index)
+        for sort, names in claims.siblings.items():
+            add("sibling", sort, frozenset(names), index)
         parts = frozenset(_parts(claims))
         if parts:
             add("any part" if whatever_noun else "part", "", parts | {_bare(claims)}, index)
@@ -94,6 +98,7 @@ def statements(every: Sequence[Claims], whatever_noun: bool = False) -> list[tup
         "value": lambda key: _exclusive(key[0]),
         "count": lambda key: _apart,
         "relation": lambda key: _lie_otherwise,
+        "sibling": lambda key: siblings_differ,
         "part": lambda key: _parts_exclude,
         "any part": lambda key: _parts_differ,
     }
@@ -255,4 +260,12 @@ def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
         return None
     if _parts_exclude(frozenset([*mine, _bare(one)]), frozenset([*theirs, _bare(two)])):
         return Conflict("part", " and ".join(mine), " and ".join(theirs))
+    return None
+
+
+def _sibling_conflict(one: Claims, two: Claims) -> Conflict | None:
+    for sort in [sort for sort in one.siblings if sort in two.siblings]:
+        mine, theirs = one.siblings[sort], two.siblings[sort]
+        if siblings_differ(frozenset(mine), frozenset(theirs)):
+            return Conflict(sort, *(" or ".join(sorted(side)) for side in (mine, theirs)))
     return None

@@ -83,7 +83,7 @@ def head_of(part: Fragment) -> str:
     if part.values and part.words[-1] != noun and not part.linked:
         latest = {dimension for dimension, _ in part.latest} or {part.values[-1][0]}
         # "arms raised", "wings spread": a participle behind a part is the part's.
-        behind = part.words[-1].endswith("ed") and (noun in PART_OF or noun in HEAD_ALIASES)
+        behind = part.words[-1].endswith(("ed", "ing")) and (noun in PART_OF or noun in HEAD_ALIASES)
         if not (latest & AFTER_NOUN or behind) or noun in VERBS:
             return SELF
     if noun in SELF_NOUNS or noun in THINGS or noun in VERBS:

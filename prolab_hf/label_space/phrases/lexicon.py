@@ -11,6 +11,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     LANDMARK,
     NEGATING,
     NEUTRAL,
+    NUMBERS,
 )
 from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
 from prolab_hf.label_space.phrases.wording import tokens_of
@@ -21,6 +22,7 @@ Value = tuple[str, str]
 CLOSING = JOINING | LANDMARK | CUTTING | NEGATING | {","}
 """Words before which a noun ends."""
 
+_COUNTS = frozenset(NUMBERS) - {"single", "lone", "solitary", "alone"}
 _GRADED = {"size", "height", "width", "length", "depth", "tone", "weight"}
 
 
@@ -72,7 +74,7 @@ class Lexicon:
         # "on a wooden table", "in a large group": what stands between is the table's.
         if words[start] in LANDMARK:
             for end in range(start + 2, min(start + 4, len(words))):
-                if words[end - 1] in CLOSING or self._names_a_place(words, end - 1):
+                if words[end - 1] in CLOSING or words[end - 1] in _COUNTS or self._names_a_place(words, end - 1):
                     break
                 values = self.entries.get((words[start], words[end]))
                 if values is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from prolab_hf.label_space.phrases.cutting import cut
 from prolab_hf.label_space.phrases.fragments import SELF, Fragment, bases, head_of
 from prolab_hf.label_space.phrases.lexicon import Lexicon, implied_values, stems_of
+from prolab_hf.label_space.phrases.siblings import siblings_of
 from prolab_hf.label_space.phrases.slots import slots_of
 from prolab_hf.label_space.phrases.word_lists.function_words import (
     ABSENT,
@@ -53,6 +54,7 @@ class Claims:
         nouns: Stems of the main nouns, in order.
         things: Dimension -> the kinds of thing whose value it is (`nouns.THINGS`), where a noun says so.
         relations: Landmark -> how the thing lies to it: `"over"`, `"under"`, `"inside"`, ...
+        siblings: Sort -> what the thing is of it (`phrases.siblings`).
     """
 
     values: dict[tuple[str, str], set[str]] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Claims:
     nouns: list[str] = field(default_factory=list)
     things: dict[str, set[str]] = field(default_factory=dict)
     relations: dict[str, set[str]] = field(default_factory=dict)
+    siblings: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
@@ -108,6 +111,7 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
             del claims.values["kind", SELF]
             if left:
                 claims.values["kind", SELF] = left
+    claims.siblings = siblings_of(phrase, words, lexicon)
     for (dimension, _), given in claims.values.items():
         # "pattern of stripes" says stripes: what a more special value implies is left out.
         implied = {item for value in given for item in implied_values(dimension, value)}
@@ -182,7 +186,7 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
         if dimension in SEATS and part.landmark:
             claims.values.setdefault((dimension, subject), set()).add(value)
         elif dimension in whole:
-            if not part.near or dimension == "nearness":
+            if not part.near or dimension in ("nearness", "vertical place"):
                 claims.values.setdefault((dimension, SELF), set()).add(value)
         elif (dimension, value) in part.own:
             claims.values.setdefault((dimension, SELF), set()).add(value)

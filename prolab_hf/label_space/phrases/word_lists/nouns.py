@@ -4,6 +4,7 @@
 these lists is a part of its own.
 """
 
+from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
 
 
@@ -82,6 +83,42 @@ THINGS = {
     }.items()
     for word in words.split()
 }
+
+# Whole things of the word lists of sorts, by the group of `THINGS` that they belong to.
+_GROUP_OF_SORT = {
+    sort: group
+    for group, sorts in {
+        "animal": "animal mammal bird fish reptile amphibian insect arachnid crustacean mollusc",
+        "plant": "tree",
+        "fruit": "fruit vegetable",
+        "vehicle": "vehicle car train",
+        "vessel": "vessel",
+        "aircraft": "aircraft",
+        "seat": "seat",
+        "table": "table bed",
+        "lamp": "lamp",
+        "tool": "tool weapon",
+        "instrument": "instrument",
+        "shoe": "shoe",
+        "hat": "headgear",
+        "house": "building",
+                "meal": "dish meat",
+        "device": "device",
+        "jewel": "jewel",
+    }.items()
+    for sort in sorts.split()
+}
+# Names of things that are names of parts, or of looks, as well.
+_AMBIGUOUS = _set(
+    "sole ladder bow horn crown hood mask cap boot stud ring chain pin club bat fly rail pump cock crane seal jet cab "
+    "mole kid ray skate ski file plane level needle club shield mace bed tank comb tick down bill bar plant mill block "
+    "pick level sage lime plum cherry olive peach orange clip tongs square triangle bell scale string piece heel palm "
+    "gum ash hand counter roll bun spike leaf sponge slide case head foot band"
+)
+for _noun, _sorts in SORTS_OF.items():
+    _groups = [_GROUP_OF_SORT[sort] for sort in _sorts if sort in _GROUP_OF_SORT]
+    if _groups and _noun not in _AMBIGUOUS:
+        THINGS.setdefault(_noun, _groups[0])
 
 # Marks on a thing: they make its pattern, but their colour and width are their own.
 MARKS = {

@@ -1,5 +1,7 @@
 """Opposites that need no dimension of their own: words of one side against words of the others."""
 
+from prolab_hf.label_space.phrases.word_lists.contrasts import CONTRASTS
+
 # Sides are parted by " / ", words of one side by "|".
 _OPPOSITES = (
     "plugged into mains|plugged into wall|plugged in|with plug|powered by cord|mains powered|wired|corded"
@@ -249,10 +251,13 @@ _OPPOSITES = (
 
 def _dimensions() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for line in _OPPOSITES:
+    for line in _OPPOSITES + CONTRASTS:
         sides = [side.strip() for side in line.split(" / ")]
         names = [side.split("|")[0] for side in sides]
-        found[f"{names[0]} or {names[1]}"] = dict(zip(names, sides))
+        key = f"{names[0]} or {names[1]}"
+        while key in found:
+            key += " "  # two lists that open alike
+        found[key] = dict(zip(names, sides))
     return found
 
 

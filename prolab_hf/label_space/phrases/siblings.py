@@ -1,0 +1,186 @@
+"""What sort of thing a phrase names, what qualifies its noun, and what its verb is about.
+
+The dimensions of the word lists are about looks and states. Here a phrase's own noun is looked up among sorts of
+things (`word_lists.sorts`): a hen is no goose, a ring binder no notebook. Where two phrases have one noun or one
+verb with its preposition and differ in a word that no list knows, they differ too: "ratchet handle" and "bayonet
+handle", "stops at stations" and "stops at harbours".
+"""
+
+from dataclasses import dataclass
+
+from prolab_hf.label_space.phrases.lexicon import CLOSING, Lexicon
+from prolab_hf.label_space.phrases.word_lists.function_words import (
+    ARTICLES,
+    CUTTING,
+    GROUPS,
+    JOINING,
+    LANDMARK,
+    NEGATING,
+    NUMBERS,
+)
+from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, SELF_NOUNS
+from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
+from prolab_hf.label_space.phrases.word_lists.sorts import BEHIND, SORTS_OF
+from prolab_hf.label_space.phrases.wording import stem
+
+Sorts = dict[str, frozenset[str]]
+
+_SET = {"at": "at", "in": "in", "inside": "in", "into": "in", "within": "in", "on": "on", "onto": "on", "from": "from",
+        "under": "under", "through": "through", "over": "over", "by": "by", "with": "with", "to": "to", "for": "for",
+        "like": "like", "along": "along", "across": "across"}  # fmt: skip
+_WHERE = frozenset({"at", "in", "on", "from", "under", "through"})
+# Verbs that say nothing of the thing by their object alone, or that have a slot of their own.
+_OPEN_VERBS = frozenset(
+    "has have had is are be look show include contain feature need seem appear consist make get want like lie "
+    "stand come go belong carry transport haul deliver hold store keep eat build ride".split()
+)
+_FORMS_OF_ADJECTIVES = ("y", "ous", "ful", "less", "ish", "ive", "ly", "able", "ible", "al", "ic")
+_VAGUE = frozenset(
+    "thing something item object stuff way lot part piece kind it place area other another one animal person "
+    "people side end top bottom front back middle time day year use group".split()
+)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Words up to a preposition, a conjunction or the end: the last is the noun."""
+
+    words: tuple[str, ...]
+
+    @property
+    def head(self) -> str:
+        return self.words[-1]
+
+
+def siblings_of(phrase: str, words: list[str], lexicon: Lexicon) -> Sorts:
+    """What a phrase is, of things that exclude one another.
+
+    Args:
+        phrase: The phrase.
+        words: Its stems without articles.
+        lexicon: Word lists, to know which words they know.
+
+    Returns:
+        What it is compared by ("sort of bird", "ruler", "stop at") -> what it is there.
+    """
+    if not words or NEGATING & set(words) or {"or", "rather", "instead"} & set(words):
+        return {}
+    found: dict[str, set[str]] = {}
+    raw = [word for word in phrase.lower().replace("-", " ").split() if word not in ("a", "an", "the")]
+    verb = _is_verb(raw, words)
+    start = 1 if words[0] in _WHERE else 0
+    chunks, rest = _chunks(words[start:])
+    if start:
+        for chunk in chunks:
+            _add_sorts(found, chunk, _SET[words[0]])
+    elif verb:
+        _verb(found, words, lexicon)
+    elif words[0] not in CLOSING:
+        for chunk in chunks:
+            _add_sorts(found, chunk, "")
+            _qualified(found, chunk, lexicon)
+        if len(words) > 2 and words[0].endswith("ed"):
+            _verb(found, words, lexicon)
+    return {key: frozenset(values) for key, values in found.items()}
+
+
+def _is_verb(raw: list[str], words: list[str]) -> bool:
+    """Whether a phrase opens with a verb in the third person: "stops at", "shows"."""
+    if len(raw) != len(words) or len(words) < 2:
+        return False
+    first = raw[0]
+    inflected = first.endswith("s") and not first.endswith(("ss", "us", "is")) and len(first) > 3
+    return inflected and words[0] not in NUMBERS and words[1] not in CUTTING and (
+        words[1] in LANDMARK or words[0] not in SORTS_OF
+    )
+
+
+def _chunks(words: list[str]) -> tuple[list[_Chunk], list[str]]:
+    """The joined nouns up to the first preposition, and what follows."""
+    found: list[_Chunk] = []
+    chunk: list[str] = []
+    for at, word in enumerate(words):
+        if word != "to" and (word in JOINING or word == ","):
+            if chunk:
+                found.append(_Chunk(tuple(chunk)))
+            chunk = []
+        elif word in CLOSING and not (word == "can" and words[at + 1 : at + 2] in ([], ["with"], ["of"])):
+            if chunk:
+                found.append(_Chunk(tuple(chunk)))
+            return found, words[at:]
+        elif word not in ARTICLES and word not in NUMBERS and not word.isdigit():
+            chunk.append(word)
+    if chunk:
+        found.append(_Chunk(tuple(chunk)))
+    return found, []
+
+
+def _sorts(chunk: _Chunk) -> tuple[Sorts, int]:
+    """Sorts of the noun of a chunk, and how many words name it."""
+    for length in (2, 1):
+        name = " ".join(chunk.words[-length:])
+        if len(chunk.words) >= length and name in SORTS_OF:
+            return SORTS_OF[name], length
+    return {}, 1
+
+
+def _add_sorts(found: dict[str, set[str]], chunk: _Chunk, where: str) -> None:
+    for sort, names in _sorts(chunk)[0].items():
+        if not where and sort in BEHIND:
+            continue
+        found.setdefault(f"{where} sort of {sort}".strip(), set()).update(names)
+
+
+def _qualified(found: dict[str, set[str]], chunk: _Chunk, lexicon: Lexicon) -> None:
+    """A word before a noun that no list knows: what kind of "ruler" it is."""
+    _, length = _sorts(chunk)
+    words = chunk.words[: len(chunk.words) - length]
+    if len(words) != 1 or words[0] in GROUPS or chunk.head in GROUPS | _dull:
+        return
+    word = words[0]
+    if word in SELF_NOUNS or word.endswith("ly") or lexicon.entries.get((word,)) or lexicon.related(word):
+        return
+    if lexicon.entries.get(chunk.words[-length - 1 :]):
+        return
+    head = HEAD_ALIASES.get(chunk.head, chunk.head)
+    found.setdefault(f"kind of {head}", set()).update({word, *_general(word)})
+
+
+def _verb(found: dict[str, set[str]], words: list[str], lexicon: Lexicon) -> None:
+    """What the verb of a phrase is about, with its preposition."""
+    verb, follows = words[0], words[1]
+    preposition = _SET.get(follows, "")
+    if follows in CLOSING and not preposition:
+        return
+    if not preposition and verb in _OPEN_VERBS:
+        return
+    chunks, _ = _chunks(words[2:] if preposition else words[1:])
+    heads = {chunk.head for chunk in chunks} - _VAGUE
+    if not heads or any(word.isdigit() or word in NUMBERS for word in heads):
+        return
+    for chunk in chunks:
+        _add_sorts(found, chunk, f"{verb} {preposition}".strip())
+
+
+_dull: dict[str, None] = dict.fromkeys(_VAGUE | SELF_NOUNS)
+
+
+def _general(word: str) -> set[str]:
+    return set(FILLING_KINDS.get(word, "").split())
+
+
+def siblings_differ(mine: frozenset[object], theirs: frozenset[object]) -> bool:
+    """Whether nothing that one is, the other is too.
+
+    Args:
+        mine: What a phrase is of one sort.
+        theirs: What another is.
+    """
+    return not mine & theirs and not any(_alike(one, two) for one in mine for two in theirs)
+
+
+def _alike(one: object, two: object) -> bool:
+    """Forms of one word: "wool" and "woollen"."""
+    first, second = str(one), str(two)
+    length = min(len(first), len(second), 5)
+    return length >= 4 and first[:length] == second[:length] or stem(first) == stem(second)
