@@ -45,7 +45,7 @@ WHOLE = frozenset(
         "habitat", "waves", "origin", "likeness", "venomous or harmless", "forward or backward",
         "fruit kind", "morning or evening", "solitary or social", "decks", "level of surface",
         "left or right corner", "facing", "lens", "tide", "manning", "angle", "domesticity",
-        "gathering", "sleeve length", "heel",
+        "gathering", "sleeve length", "heel", "activity", "voice", "frequency", "part of week",
     }
 )  # fmt: skip
 _INDOOR = frozenset(

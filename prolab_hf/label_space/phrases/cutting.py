@@ -143,12 +143,12 @@ class _Cutter:
     def _count_in(self, found: list[str], rest: list[str], values: list[Value]) -> None:
         """The number that an entry opens with counts, too: "single", "two seats"."""
         part = self.last
-        if len(found) == 1 and part.nouns and _closes(rest[0] if rest else None):
+        graded = any(dimension == "height" for dimension, _ in values)
+        if graded or (len(found) == 1 and part.nouns and _closes(rest[0] if rest else None)):
             return
         part.count.add(_limited(NUMBERS[found[0]], self.limit))
         self.limit = None
-        graded = any(dimension == "height" for dimension, _ in values)
-        if len(found) == 2 and not part.nouns and not graded and (found[1],) not in self.lexicon.entries:
+        if len(found) == 2 and not part.nouns and (found[1],) not in self.lexicon.entries:
             part.nouns.append(found[1])
 
     def _adjective_first(self, found: list[str]) -> bool:

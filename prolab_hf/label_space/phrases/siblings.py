@@ -8,7 +8,7 @@ handle", "stops at stations" and "stops at harbours".
 
 from dataclasses import dataclass
 
-from prolab_hf.label_space.phrases.lexicon import CLOSING, Lexicon
+from prolab_hf.label_space.phrases.lexicon import CLOSING, Lexicon, implied_values
 from prolab_hf.label_space.phrases.word_lists.function_words import (
     ARTICLES,
     CUTTING,
@@ -28,6 +28,8 @@ Sorts = dict[str, frozenset[str]]
 _SET = {"at": "at", "in": "in", "inside": "in", "into": "in", "within": "in", "on": "on", "onto": "on", "from": "from",
         "under": "under", "through": "through", "over": "over", "by": "by", "with": "with", "to": "to", "for": "for",
         "like": "like", "along": "along", "across": "across"}  # fmt: skip
+# Plurals that stand before another noun.
+_PLURALS = frozenset({"sports", "goods", "arms", "customs", "savings", "sales", "parts"})
 _WHERE = frozenset({"at", "in", "on", "from", "under", "through"})
 # Verbs that say nothing of the thing by their object alone, or that have a slot of their own.
 _OPEN_VERBS = frozenset(
@@ -90,7 +92,7 @@ def _is_verb(raw: list[str], words: list[str]) -> bool:
         return False
     first = raw[0]
     inflected = first.endswith("s") and not first.endswith(("ss", "us", "is")) and len(first) > 3
-    return inflected and words[0] not in NUMBERS and words[1] not in CUTTING and (
+    return inflected and first not in _PLURALS and words[0] not in NUMBERS and words[1] not in CUTTING and (
         words[1] in LANDMARK or words[0] not in SORTS_OF
     )
 
@@ -152,14 +154,28 @@ def _verb(found: dict[str, set[str]], words: list[str], lexicon: Lexicon) -> Non
     preposition = _SET.get(follows, "")
     if follows in CLOSING and not preposition:
         return
-    if not preposition and verb in _OPEN_VERBS:
+    chunks, rest = _chunks(words[2:] if preposition else words[1:])
+    heads = [chunk.head for chunk in chunks]
+    if not heads or rest or any(word.isdigit() or word in NUMBERS or word in _VAGUE for word in heads):
         return
-    chunks, _ = _chunks(words[2:] if preposition else words[1:])
-    heads = {chunk.head for chunk in chunks} - _VAGUE
-    if not heads or any(word.isdigit() or word in NUMBERS for word in heads):
+    if verb not in _OPEN_VERBS or preposition:
+        for chunk in chunks:
+            _add_sorts(found, chunk, f"{verb} {preposition}".strip())
+    if (verb in _OPEN_VERBS and preposition != "like") or (not preposition and words[1].endswith("ly")):
         return
     for chunk in chunks:
-        _add_sorts(found, chunk, f"{verb} {preposition}".strip())
+        found.setdefault(f"{verb} {preposition}".strip(), set()).update(_says(chunk, lexicon))
+
+
+def _says(chunk: _Chunk, lexicon: Lexicon) -> set[str]:
+    """A noun, what it is a kind of, and what the word lists say of it."""
+    head = chunk.head
+    found = {head, *implied_values("used on", head)}
+    for sort, names in _sorts(chunk)[0].items():
+        found |= {f"{sort}: {name}" for name in names} | {stem(sort)}
+    for dimension, value in lexicon.entries.get((head,), []):
+        found |= {f"{dimension}: {said}" for said in (value, *implied_values(dimension, value))}
+    return found
 
 
 _dull: dict[str, None] = dict.fromkeys(_VAGUE | SELF_NOUNS)

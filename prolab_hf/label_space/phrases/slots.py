@@ -6,7 +6,8 @@ Other words are compared noun by noun. Here two phrases with one frame ("used fo
 """
 
 from prolab_hf.label_space.phrases.lexicon import Lexicon
-from prolab_hf.label_space.phrases.word_lists.function_words import ARTICLES, NEGATING
+from prolab_hf.label_space.phrases.word_lists.function_words import ARTICLES, GROUPS, NEGATING
+from prolab_hf.label_space.phrases.word_lists.nouns import SELF_NOUNS
 from prolab_hf.label_space.phrases.word_lists.slots import (
     GROUPS_OF_FILLINGS,
     HOLDS,
@@ -155,6 +156,8 @@ def _filling(slot: str, chunk: list[str], lexicon: Lexicon) -> set[str]:
         return shapes or {head}
     materials = {value for dimension, value in lexicon.entries.get((head,), []) if dimension == "material"}
     if head in _KNOWN or (slot not in KNOWN_ONLY and not materials):
+        return {head}
+    if slot == "stuff" and not materials and head not in SELF_NOUNS and head not in GROUPS:
         return {head}
     # A material is compared as one; "made of" leaves that to the dimension of materials.
     return {f"material {value}" for value in materials} if slot not in ("stuff", "runs on") else set()

@@ -13,7 +13,34 @@ from prolab_hf.label_space.phrases.word_lists.places import PLACES
 from prolab_hf.label_space.phrases.word_lists.slots import IMPLIED_FILLINGS
 from prolab_hf.label_space.phrases.word_lists.states import STATES
 
+# What is small or large to everybody: "size of a coin", "coin-sized", "as big as a house".
+_SIZED_AS = {
+    "small": "coin pea fist thumb hand finger egg mouse matchbox fingernail insect phone nut walnut grape apple button "
+    "marble ant fly pin needle grain bean cherry berry olive lemon pebble penny pinhead shoebox book cup mug "
+    "sparrow hair match pencil tooth stamp dice bee beetle ring plum",
+    "large": "car truck bus house room building elephant whale lorry tree church tower mountain skyscraper "
+    "hill van horse stadium city island bear cow ship plane hall barn garage tractor rhinoceros crane",
+}
+
+
+def _sizes() -> dict[str, str]:
+    forms = "size of {0}|{0} sized|big as {0}|large as {0}|small as {0}|tall as {0}|thick as {0}|thin as {0}"
+    forms += "|long as {0}|no bigger than {0}|not bigger than {0}|no larger than {0}"
+    compared = {"small": "|smaller than {0}|shorter than {0}|thinner than {0}",
+                "large": "|bigger than {0}|larger than {0}|taller than {0}|longer than {0}"}  # fmt: skip
+    return {
+        size: "|".join((forms + compared[size]).format(word) for word in words.split())
+        for size, words in _SIZED_AS.items()
+    }
+
+
 DIMENSIONS: dict[str, dict[str, str]] = LOOKS | PLACES | STATES | KINDS | OPPOSITES
+DIMENSIONS["size compared"] = _sizes()
+DIMENSIONS["size"] = {
+    value: words + (f"|{DIMENSIONS['size compared'][value]}" if value in _SIZED_AS else "")
+    for value, words in DIMENSIONS["size"].items()
+}
+del DIMENSIONS["size compared"]
 
 # A value implies the values behind it; two values conflict unless one implies the other.
 IMPLIED: dict[str, dict[str, str]] = {

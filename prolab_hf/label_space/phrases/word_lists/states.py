@@ -321,4 +321,56 @@ STATES: dict[str, dict[str, str]] = {
         "dressed": "dressed|clothed|wearing clothes|fully clothed",
         "undressed": "naked|undressed|unclothed|nude|bare chested|shirtless",
     },
+    "activity": {
+        activity: activity
+        for activity in "reading|writing|painting|cycling|swimming|rowing|skiing|skating|dancing|sleeping"
+        "|fishing|digging|welding|sewing|ironing|surfing|boxing|wrestling|juggling|knitting|sweeping|shaving|typing"
+        "|hammering|sawing|gardening|ploughing|hiking|shopping|praying|singing|bathing|kissing"
+        "|photographing|hunting|golfing|bowling|sledging|snowboarding|sailing|diving|sunbathing|camping|milking"
+        "|grazing|hatching|nesting|drumming|phoning|kneading|barbecuing|vacuuming".split("|")
+    },
+    "voice": {
+        voice: words
+        for voice, words in {
+            "barks": "bark at|barks|barking", "meows": "meow|meowing|purr|purring", "moos": "moo|mooing",
+            "roars": "roar|roaring", "chirps": "chirp|chirping|tweet|twitter|twittering", "hisses": "hiss|hissing",
+            "howls": "howl|howling", "croaks": "croak|croaking", "quacks": "quack|quacking", "buzzes": "buzz|buzzing",
+            "bleats": "bleat|bleating", "neighs": "neigh|neighing|whinny", "crows": "crowing|cackle|cluck|clucking",
+            "grunts": "grunt|grunting|oink", "rings": "ringing|chime|chiming", "hoots": "hoot|hooting",
+        }.items()
+    },
+    "compass": {
+        "north": "north|northern|northerly|north facing",
+        "south": "south|southern|southerly|south facing",
+        "east": "east|eastern|easterly|east facing",
+        "west": "west|western|westerly|west facing",
+    },
+    "order": {
+        "first": "first|foremost|starting",
+        "second": "second",
+        "third": "third",
+        "fourth": "fourth",
+        "last": "last|final|rearmost|hindmost",
+    },
+    "frequency": {
+        "daily": "daily|every day|each day",
+        "weekly": "weekly|once a week|every week",
+        "monthly": "monthly|once a month|every month",
+        "yearly": "yearly|once a year|every year|annually",
+        "hourly": "hourly|every hour",
+        "rarely": "rarely|seldom|almost never|occasionally",
+        "constantly": "constantly|nonstop|around clock|all time",
+    },
+    "part of week": {
+        "weekdays": "weekday|working day|on weekday",
+        "weekend": "weekend|at weekend|on sunday|on saturday|holiday",
+    },
+    "ease": {
+        "easy": "easy|effortless|simple to",
+        "difficult": "difficult|tricky|demanding",
+    },
+    "loudness of colour": {
+        "loud": "garish|gaudy|flashy|neon|bright coloured|loud colour",
+        "quiet": "subdued|muted|understated|pastel|drab|earthy|faded colour",
+    },
 }

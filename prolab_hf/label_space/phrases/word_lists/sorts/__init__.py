@@ -21,7 +21,7 @@ BEHIND = frozenset(
         "line form", "sign", "traffic device", "tissue", "bone", "vessel of a body", "way of a vehicle", "person",
         "cab or load", "flat form", "hollow", "heap", "floor cover", "wall cover", "roof cover", "roof", "ornament",
         "loose ground", "sea floor", "fixing", "cutlery", "stop", "road user", "public place", "sky sight",
-        "egg", "animal home", "edge of water", "egg", "playground", "joining of wire", "material of a court",
+        "egg", "animal home", "edge of water", "food", "urban pattern", "direction", "playground", "joining of wire", "material of a court",
     }
 )  # fmt: skip
 

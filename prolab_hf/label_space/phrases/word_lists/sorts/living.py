@@ -94,7 +94,7 @@ LIVING: dict[str, str] = {
     "cocktail whisky/whiskey/rum/vodka/gin/brandy/spirit smoothie/milkshake",
     "pasta": "spaghetti/noodle macaroni/penne lasagne ravioli/tortellini",
     "egg": "omelette yolk",
-    "preparation": "mash/puree/purée/paste soup stew slice/slices/sliced cube/cubes/dice strip/strips/stick/julienne "
+    "preparation": "mash/puree/purée/paste soup stew slice/slices/sliced cube/cubes/dice strips/julienne "
     "shred/shreds/grated powder/crumb whole/entire",
     # People and bodies.
     "person": "man/boy/gentleman woman/girl/lady baby/infant/toddler child/kid/schoolchild teenager pensioner",

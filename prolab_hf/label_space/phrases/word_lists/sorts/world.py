@@ -39,7 +39,7 @@ WORLD: dict[str, str] = {
     "settlement": "town city/metropolis village/hamlet suburb farm/farmstead camp",
     "building": "house/bungalow/cottage/villa/mansion/farmhouse/terrace hut/cabin/shed/shack/lodge/chalet tent/"
     "tepee/teepee/wigwam/yurt/marquee igloo "
-    "skyscraper/tower_block/high-rise block/flats/apartment church/cathedral/chapel/abbey/monastery/basilica mosque "
+    "skyscraper/tower_block/high-rise block/apartment church/cathedral/chapel/abbey/monastery/basilica mosque "
     "synagogue "
     "temple/pagoda/shrine castle/fortress/palace/citadel tower/lighthouse/windmill/belfry/minaret "
     "factory/warehouse/mill/plant/refinery barn/stable/silo/henhouse "
