@@ -11,11 +11,13 @@ from prolab_hf.label_space.phrases.parsing import Claims
 from prolab_hf.label_space.phrases.siblings import siblings_differ
 from prolab_hf.label_space.phrases.word_lists.dimensions import TOGETHER
 from prolab_hf.label_space.phrases.word_lists.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
-from prolab_hf.label_space.phrases.word_lists.nouns import SEATS
+from prolab_hf.label_space.phrases.word_lists.nouns import PART_LIKE, SEATS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import ALTERNATIVES, PART_OF, PARTS
 
 # Where a part sits says nothing of its looks.
 _SEATS = SEATS | {"part of body worn"}
+# What a body may be of; a material in a noun's place ("thin paper") is none.
+_BODILY = (frozenset(THINGS.values()) | {"body"}) - PART_LIKE
 Statement = frozenset[object]
 Differ = Callable[[Statement, Statement], bool]
 Said = dict[Statement, list[int]]
@@ -135,12 +137,18 @@ def _statement(claims: Claims, key: tuple[str, str]) -> Statement:
 def _exclusive(dimension: str) -> Differ:
     def differ(mine: Statement, theirs: Statement) -> bool:
         things = [{item for item in side if isinstance(item, _Thing)} for side in (mine, theirs)]
-        if things[0] and things[1] and not things[0] & things[1]:
+        if things[0] and things[1] and not any(_comparable(*pair) for pair in product(*things)):
             return False
         values = [[item for item in side if isinstance(item, str)] for side in (mine, theirs)]
         return not any(_compatible(dimension, *pair) for pair in product(*values))
 
     return differ
+
+
+def _comparable(mine: _Thing, theirs: _Thing) -> bool:
+    """Whether a look of one thing may exclude a look of another: of one group, or of a thing and its body."""
+    names = {mine.name, theirs.name}
+    return len(names) == 1 or ("body" in names and names <= _BODILY)
 
 
 def _compatible(dimension: str, first: str, second: str) -> bool:

@@ -27,11 +27,15 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
     HEAD_ALIASES,
     MARKS,
     PLACE_OR_KIND,
+    THINGS,
 )
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
+from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
 
 _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
 _SHADES = frozenset({"dark", "deep", "light", "pale", "bright", "vivid", "murky", "faded"})
+# Dimensions whose words are nouns rather than adjectives.
+_OF_NOUNS = frozenset({"writing", "locale", "support", "kind", "fastening"})
 _IGNORED_STEMS = {stems_of(word) for word in IGNORED.split("|")}
 
 
@@ -104,7 +108,7 @@ class _Cutter:
             return 1
         if word in ("filled", "full") and follows in ("with", "of") and self.position + 2 < len(self.words):
             self.last.values.append(("filling", "full"))
-            self.parts.append(Fragment(landmark=True, main=False))
+            self.parts.append(Fragment(landmark=True, main=False, holds=True))
             return 2
         if length <= 1 and word in _ENDS and self.last.values and not self.last.landmark and _closes(follows):
             self._plain_word()  # "flat top": the top's, not the thing's
@@ -124,11 +128,14 @@ class _Cutter:
             if tuple(found) not in _IGNORED_STEMS:
                 self.last.nouns.append(JOINED.get(tuple(found), found[-1]))
                 self.last.named.append(self.last.nouns[-1])
-                self.last.words += found
+                self.last.words += [*found[:-1], self.last.nouns[-1]]
         elif len(found) == 1 and self.word in COLOUR_NOUNS and self.last.latest_colour:
             self._plain_word()  # "green olives", "red rose"
         else:
-            _add_values(self.last, found, self._with_inner(found, values), self._adjective_first(found))
+            is_noun = self._adjective_first(found) or self._ends_as_noun(found, rest)
+            _add_values(self.last, found, self._with_inner(found, values), is_noun)
+            if found[-2:] == ["far", "from"]:
+                self.parts.append(Fragment(landmark=True, main=False, near=True, relation="away"))
             if found[-1] == "shaped":
                 self.last.values += [
                     ("likeness", value) for dimension, value in values if dimension == "shape"
@@ -157,6 +164,18 @@ class _Cutter:
         return (
             len(found) == 2 and found[0] not in CLOSING and (found[0],) in entries and found[1] in FIXED_PARTS
         )
+
+    def _ends_as_noun(self, found: list[str], rest: list[str]) -> bool:
+        """Whether a word that the lists know is the noun here: "black lettering", "onion rings"."""
+        word = found[-1]
+        latest = {dimension for dimension, _ in self.last.latest}
+        if word in COLOUR_NOUNS and latest and not latest & {"tone", "colour", "depth", "vivid or faded"}:
+            return True  # "whole olives", not "deep plum"
+        known = word in SORTS_OF or word in THINGS or word in ING_NOUNS
+        if len(found) > 1 or not known or not self.last.words or not _closes(rest[0] if rest else None):
+            return False
+        dimensions = {dimension for dimension, _ in self.lexicon.entries.get((word,), [])}
+        return dimensions <= _OF_NOUNS or ("shape" in dimensions and bool(self.last.nouns))
 
     def _with_inner(self, found: list[str], values: list[Value]) -> list[Value]:
         """Values of an entry and of the words in it: "dome shape" is also a shape. The entry's own go first."""
@@ -285,7 +304,7 @@ class _Cutter:
         part.linked = word in ("is", "are")
 
 
-def _add_values(part: Fragment, found: list[str], values: list[Value], adjective_first: bool = False) -> None:
+def _add_values(part: Fragment, found: list[str], values: list[Value], ends_as_noun: bool = False) -> None:
     # "dark blue": the shade belongs to the color after it.
     color = next((value for dimension, value in values if dimension == "colour"), None)
     if color is not None and part.words and part.words[-1] in _SHADES:
@@ -310,7 +329,8 @@ def _add_values(part: Fragment, found: list[str], values: list[Value], adjective
         is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and last not in MARKS
         is_noun = is_noun and not any(word in LANDMARK for word in found)  # "fits in one hand"
         # "calm water", "hard seat": an adjective before a noun that says nothing alone.
-        is_noun = is_noun or (len(found) == 2 and adjective_first)
+        is_noun = is_noun or (len(found) == 2 and ends_as_noun)
+    is_noun = is_noun or (len(found) == 1 and ends_as_noun and last not in MARKS)
     if is_noun:
         part.nouns.append(last)
 

@@ -30,6 +30,7 @@ class Fragment:
         main: Whether it is about the thing itself.
         linked: Whether its value follows its noun ("roof is flat").
         mark: The mark that it ends in, such as stripes.
+        holds: Whether it is what fills the thing: "full of leaves".
         own: Values of entries that begin with their preposition ("on a leash"): they are the thing's own.
     """
 
@@ -49,6 +50,7 @@ class Fragment:
     linked: bool = False
     mark: str = ""
     own: list[Value] = field(default_factory=list)
+    holds: bool = False
 
     @property
     def says_something(self) -> bool:
@@ -111,9 +113,11 @@ def bases(word: str) -> list[str]:
     """
     if word.endswith("y") and len(word) > 4:  # "thorny", "furry"
         return [word[:-1], word[:-1] + "e", word[:-2]]
+    if word.endswith("ing") and len(word) > 5:  # "webbing"
+        return [word[:-3], word[:-4]]
     if not word.endswith("ed") or len(word) < 5:
         return []
-    return [word[:-2], word[:-1]]
+    return [word[:-2], word[:-1], word[:-3]]
 
 
 _PART_NOUNS = {*PART_OF, *HEAD_ALIASES, "edg", "body", "limb", "rim", "frame", "decker", "seater", "door"}

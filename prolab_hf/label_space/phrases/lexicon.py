@@ -22,6 +22,8 @@ Value = tuple[str, str]
 CLOSING = JOINING | LANDMARK | CUTTING | NEGATING | {","}
 """Words before which a noun ends."""
 
+_PREPOSITIONS = ((" close to ", " near "), (" next to ", " beside "), (" on top of ", " on "), (" out on ", " on "),
+                 (" out in ", " in "), (" out at ", " at "), (" underneath ", " under "))  # fmt: skip
 _COUNTS = frozenset(NUMBERS) - {"single", "lone", "solitary", "alone"}
 _GRADED = {"size", "height", "width", "length", "depth", "tone", "weight"}
 
@@ -37,6 +39,12 @@ def stems_of(phrase: str) -> tuple[str, ...]:
         # One wording for "covered in", "covered by" and "covered with".
         if words[at] == "covered" and words[at + 1] in ("in", "by"):
             words[at + 1] = "with"
+    # One word for "close to", "next to" and "on top of".
+    text = f" {' '.join(words)} "
+    for several, one in _PREPOSITIONS:
+        if several in text:
+            text = text.replace(several, one)
+    words = text.split()
     return tuple(words)
 
 
@@ -88,7 +96,11 @@ class Lexicon:
         return any(dimension in ("indoors", "locale") for dimension, _ in self.entries.get((words[at],), []))
 
     def related(self, word: str) -> list[Value]:
-        """Values of an unknown word by the word that it is made of: "longish", "longest"."""
+        """Values of an unknown word by the word that it is made of: "longish", "longest", "vertically"."""
+        if word.endswith("ly") and len(word) > 5 and word not in NEGATING:
+            base = self.entries.get((word[:-2],))
+            if base is not None:
+                return base
         for ending in ("ish", "est", "er"):
             if word.endswith(ending) and len(word) > len(ending) + 2:
                 base = word.removesuffix(ending)

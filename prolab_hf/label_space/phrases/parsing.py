@@ -21,8 +21,8 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     NOT_UN,
     Interval,
 )
-from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
 from prolab_hf.label_space.phrases.word_lists.nouns import (
+    BODIES,
     COLOUR_NOUNS,
     COVERS,
     HEAD_ALIASES,
@@ -33,6 +33,7 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
     THINGS,
 )
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
+from prolab_hf.label_space.phrases.word_lists.sorts import GENERAL_NOUNS, SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
 
 # Endings of adjectives: "leafy", "tropical", "wheeled".
@@ -85,6 +86,8 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
         if len(words) > len(ending) and tuple(words[-len(ending) :]) == ending:
             words = ["no", *words[: -len(ending)]]
             break
+    if words[:2] == ["can", "be"] or words[:1] == ["could"]:
+        words = []  # what may be done to a thing is no state of it
     parts = cut(words, lexicon)
     # "wheels at the front": the place of a part is the part's, not the thing's.
     subject = next((head_of(part) for part in parts if part.main and part.nouns), SELF)
@@ -126,7 +129,8 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     if part.negated:
         state = bool(part.landmark and part.values)  # "not in flower"
         if not state:
-            claims.lacks |= {part.nouns[-1]} if part.nouns else set(part.words)
+            missing = {part.nouns[-1]} if part.nouns else set(part.words)
+            claims.lacks |= missing | {base for word in missing if word.endswith("ing") for base in bases(word)}
         if state or not part.nouns:
             for dimension, value in part.values:
                 claims.refused.setdefault((dimension, SELF), set()).add(value)
@@ -145,10 +149,11 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     sort = _sort(part)
     if sort is not None:
         claims.values.setdefault((f"kind of {sort[1]}", SELF), set()).add(sort[0])
-    if not part.landmark:
+    if not part.landmark or part.holds:
         claims.has |= {word for word in part.words if not _without(word) and word not in LACKED}
         claims.has |= {base for word in part.words for base in bases(word)}
         claims.has |= {HELD[word] for word in part.words if word in HELD}
+        claims.has |= {stem(sort) for word in part.words for sort in SORTS_OF.get(word, ()) if sort in GENERAL_NOUNS}
         if part.main:
             claims.nouns += part.named
 
@@ -176,7 +181,7 @@ def _sort(part: Fragment) -> tuple[str, str] | None:
 
 
 def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[str], subject: str) -> None:
-    thing = THINGS.get(part.nouns[-1]) if part.nouns and head == SELF else None
+    thing = _thing(part) if head == SELF else None
     others = {dimension for dimension, _ in part.values} - PLACE_OR_KIND
     for dimension, value in part.values:
         if dimension == "locale" and others and not part.landmark and thing is not None:
@@ -193,8 +198,21 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
             owner = _owner(part, head, dimension)
             claims.values.setdefault((dimension, owner), set()).add(value)
-            if thing is not None and owner == SELF and dimension in LOOKS:
+            if thing is not None and owner == SELF and not (dimension == "material" and not part.nouns):
                 claims.things.setdefault(dimension, set()).add(thing)
+
+
+def _thing(part: Fragment) -> str | None:
+    """The kind of thing whose value it is: the noun's, or the material that stands in a noun's place ("thin paper")."""
+    if part.nouns:
+        noun = part.nouns[-1]
+        return THINGS.get(noun) or ("body" if noun in BODIES else None)
+    if len(part.words) > 1 and any(dimension == "material" for dimension, _ in part.latest):
+        word = part.words[-1]
+        if word in ("metal", "glass") or word.endswith((*_ADJECTIVE_ENDINGS, "en")):
+            return None
+        return THINGS.get(word, word)
+    return None
 
 
 def _owner(part: Fragment, head: str, dimension: str) -> str:

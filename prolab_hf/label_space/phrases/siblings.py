@@ -13,12 +13,15 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     ARTICLES,
     CUTTING,
     GROUPS,
+    IRREGULAR,
     JOINING,
     LANDMARK,
     NEGATING,
     NUMBERS,
+    VERBS,
 )
-from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, SELF_NOUNS
+from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, SELF_NOUNS, THINGS
+from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
 from prolab_hf.label_space.phrases.word_lists.sorts import BEHIND, SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
@@ -30,6 +33,10 @@ _SET = {"at": "at", "in": "in", "inside": "in", "into": "in", "within": "in", "o
         "like": "like", "along": "along", "across": "across"}  # fmt: skip
 # Plurals that stand before another noun.
 _PLURALS = frozenset({"sports", "goods", "arms", "customs", "savings", "sales", "parts"})
+_GAITS = frozenset(
+    "stop glide crawl hop swim fly climb walk run jump slide roll spin sail drive float sink turn burn creep slither "
+    "dive perch swing lean wash fish hunt graze cut end start work play".split()
+)
 _WHERE = frozenset({"at", "in", "on", "from", "under", "through"})
 # Verbs that say nothing of the thing by their object alone, or that have a slot of their own.
 _OPEN_VERBS = frozenset(
@@ -92,9 +99,9 @@ def _is_verb(raw: list[str], words: list[str]) -> bool:
         return False
     first = raw[0]
     inflected = first.endswith("s") and not first.endswith(("ss", "us", "is")) and len(first) > 3
-    return inflected and first not in _PLURALS and words[0] not in NUMBERS and words[1] not in CUTTING and (
-        words[1] in LANDMARK or words[0] not in SORTS_OF
-    )
+    noun = words[0] in SORTS_OF or words[0] in PART_OF or words[0] in HEAD_ALIASES or words[0] in THINGS
+    noun = (noun and words[0] not in VERBS | _GAITS) or first in _PLURALS or first in IRREGULAR or words[0] in NUMBERS
+    return inflected and not noun and words[1] not in CUTTING
 
 
 def _chunks(words: list[str]) -> tuple[list[_Chunk], list[str]]:

@@ -41,7 +41,9 @@ _PARTICIPLES = frozenset(
 _BORNE = frozenset({"carried", "held", "kept", "stored", "sold"})
 _WHERE = frozenset({"on", "in", "at", "under", "between", "around", "over", "across"})
 _PREPOSITIONS = frozenset({"with", "by", "on", "from", "to", "into"})
-_PLACING = frozenset({"on", "in", "from", "to", "at", "against", "above", "over", "onto", "off"})
+_PLACING = frozenset(
+    {"on", "in", "from", "to", "at", "against", "above", "over", "onto", "off", "under", "between", "into", "along"}
+)
 # "Seen on", "based on" may be followed by more than one thing at once.
 _VAGUE = frozenset({"located", "placed", "based", "related", "needed", "surrounded", "joined", "decorated"})
 _PEOPLE = frozenset({"person", "man", "woman", "child", "one", "you", "animal"})

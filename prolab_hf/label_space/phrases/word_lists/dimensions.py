@@ -28,8 +28,9 @@ def _sizes() -> dict[str, str]:
     forms += "|long as {0}|no bigger than {0}|not bigger than {0}|no larger than {0}"
     compared = {"small": "|smaller than {0}|shorter than {0}|thinner than {0}",
                 "large": "|bigger than {0}|larger than {0}|taller than {0}|longer than {0}"}  # fmt: skip
+    plain = {"small": "small as|tiny as", "large": "big as|large as|huge as"}
     return {
-        size: "|".join((forms + compared[size]).format(word) for word in words.split())
+        size: f"{plain[size]}|" + "|".join((forms + compared[size]).format(word) for word in words.split())
         for size, words in _SIZED_AS.items()
     }
 
@@ -41,6 +42,55 @@ DIMENSIONS["size"] = {
     for value, words in DIMENSIONS["size"].items()
 }
 del DIMENSIONS["size compared"]
+
+# Places that are known by their nouns, behind the prepositions that go with them.
+_PLACED: dict[tuple[str, str], tuple[str, str]] = {
+    ("indoors", "indoors"): (
+        "in inside within",
+        "barn shed garage hangar terminal hall warehouse factory gym cellar basement attic cupboard cabinet wardrobe "
+        "drawer corridor hallway office classroom workshop shop store supermarket museum theatre church hotel "
+        "library studio restaurant cafe pub kitchen bedroom bathroom laundry stable cowshed greenhouse tent cabin "
+        "locker pantry fridge oven aquarium living_room dining_room case house building cage apartment ward",
+    ),
+    ("indoors", "outdoors"): (
+        "in on across along through over",
+        "field meadow pasture street road taxiway apron runway pavement sidewalk roadside beach shore lawn garden park "
+        "forest wood river lake sea mountain hillside slope desert plaza square playground riverbank pier harbour "
+        "canal farmland courtyard hedge cliff glacier swamp pond dune motorway highway track riverside field",
+    ),
+    ("support", "ground"): (
+        "to into onto on along across",
+        "ground floor pavement sidewalk road grass earth lawn sand deck carpet rug soil pavement gravel concrete mat tarmac",
+    ),
+    ("support", "ceiling"): ("to on from across", "ceiling wire overhead_wire cable crane rope rafter"),
+    ("support", "wall"): ("to on against into", "wall"),
+    ("support", "under table"): ("under below beneath", "sink bench table desk bed worktop sofa chair seat counter"),
+    ("support", "table"): ("on onto", "table desk worktop counter tray shelf workbench bench cooker hob plate sideboard"),
+    ("support", "under water"): ("on at along to", "seabed bottom_of_sea sea_floor riverbed lakebed sea_bed ocean_floor"),
+    ("support", "water"): ("on at", "surface_of_water water_surface surface_of_sea surface_of_pond"),
+    ("part of body worn", "face"): ("on over across", "mouth nose face eye chin cheek"),
+    ("part of body worn", "head"): ("on over", "head hair forehead"),
+    ("part of body worn", "feet"): ("on over", "foot ankle toe heel"),
+    ("part of body worn", "hand"): ("on over", "hand thumb"),
+    ("part of body worn", "wrist"): ("on around", "wrist forearm"),
+    ("part of body worn", "neck"): ("around on round", "neck throat"),
+    ("part of body worn", "waist"): ("around on round", "waist hip"),
+    ("part of body worn", "legs"): ("on over around", "leg knee thigh shin calf"),
+    ("part of body worn", "shoulders"): ("on over across", "shoulder"),
+    ("part of body worn", "trunk"): ("on over around", "chest torso body upper_body"),
+    ("part of body worn", "back"): ("on across", "back"),
+}  # fmt: skip
+
+
+def _place_nouns() -> None:
+    for (dimension, value), (prepositions, nouns) in _PLACED.items():
+        phrases = [f"{before} {noun.replace('_', ' ')}" for before in prepositions.split() for noun in nouns.split()]
+        values = DIMENSIONS[dimension]
+        values[value] = "|".join([*([values[value]] if value in values else []), *phrases])
+
+
+DIMENSIONS = {dimension: dict(values) for dimension, values in DIMENSIONS.items()}
+_place_nouns()
 
 # A value implies the values behind it; two values conflict unless one implies the other.
 IMPLIED: dict[str, dict[str, str]] = {
@@ -128,6 +178,7 @@ IMPLIED: dict[str, dict[str, str]] = {
         "canvas": "fabric",
         "cardboard": "paper",
         "wicker": "bamboo straw",
+        "mesh": "metal fabric plastic",
     },
     "kind": {"vehicle": "machine", "tool": "machine", "instrument": "tool", "weapon": "tool machine"},
     "opening": {},

@@ -184,6 +184,7 @@ JOINED = {
     ("head", "light"): "headlight",
     ("front", "light"): "headlight",
     ("head", "of", "hair"): "hair",
+    ("tail", "feather"): "tail",
 }
 
 IRREGULAR = {
@@ -214,7 +215,7 @@ NEUTRAL = (
     "|light source|source of light|road sign|street sign|car seat|office supply|garden tool|wild flower"
     "|hot drink|cold drink|tile floor|dining table|coffee table|public transport|fire truck|light switch"
     "|steering wheel|green salad|red cross|white wine|red wine|light rail|school bus|water drain|people in water"
-    "|head of hair"
+    "|head of hair|tail feather"
 )
 IGNORED = "side by side|from side to side|in a row|of its own|by hand"
 # Verbs after which something else begins.
@@ -225,7 +226,7 @@ VERBS = _set(
 ING_NOUNS = _set(
     "building clothing ceiling railing covering wing string ring king spring stuffing lining opening "
     "flooring tubing roofing siding tiling decking bedding skirting moulding molding fitting earring opening "
-    "padding wiring paving lettering icing frosting netting fencing bedding marking coating "
+    "casing housing filling seasoning dressing topping pudding dumpling wiring paving padding lettering icing frosting netting fencing bedding marking coating "
     "stitching crossing landing painting drawing evening morning thing awning piping"
 )
 # After these adjectives a noun may stand before: "door standing open", "lid closed".

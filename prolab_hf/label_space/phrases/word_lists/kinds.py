@@ -20,10 +20,10 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "garment length": {
         "waist": "waist length|hip length|cropped top|cropped jacket",
-        "thigh": "thigh length|mini skirt|miniskirt|mini dress|above knee",
+        "thigh": "end above knee|just above knee|thigh length|mini skirt|miniskirt|mini dress|above knee",
         "knee": "knee length|to knee|down to knee",
-        "calf": "calf length|midi|mid calf|below knee",
-        "ankle": "ankle length|maxi|down to ankle|full length",
+        "calf": "calf length|midi|mid calf|below knee|end below knee",
+        "ankle": "ankle length|maxi|down to ankle|full length|reach ankle|to ankle|end at ankle",
         "floor": "floor length|down to floor|sweeping floor",
     },
     "sleeve length": {
@@ -214,7 +214,7 @@ KINDS: dict[str, dict[str, str]] = {
         "|walks on land"
         "|lives on ground|ground dwelling|walk on land",
         "trees": "arboreal|lives in tree|perches in tree|tree dwelling|live in tree|perch high in tree",
-        "underground": "burrowing|lives underground|lives in burrow|digs burrow|live underground",
+        "underground": "burrowing|lives underground|lives under ground|lives below ground|lives in soil|lives in burrow|digs burrow|live underground",
         "air": "flies in air|lives in air",
         "wood": "growing on wood|grows on wood|grows on tree|growing on tree|growing on trunk",
         "soil": "growing on soil|grows on soil|grows on ground|growing on ground|growing in soil",
@@ -283,7 +283,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "gathering": {
         "alone": "singly|one by one|individually|alone|solitary|on its own|by itself|lone|lives alone|isolated",
-        "together": "in group|in herd|in flock|in crowd|together with others|in pack|in swarm|lives in group"
+        "together": "swim in school|in large school|in group|in herd|in flock|in crowd|together with others|in pack|in swarm|lives in group"
         "|in school"
         "|in line|in cluster|in row|in colony",
     },

@@ -120,6 +120,14 @@ for _noun, _sorts in SORTS_OF.items():
     if _groups and _noun not in _AMBIGUOUS:
         THINGS.setdefault(_noun, _groups[0])
 
+# Groups of things that are parts of what has a body: "metal strings", "wooden body".
+PART_LIKE = _set("cord rod disc cloth band fastener blade barrier land water hill forest rain ground")
+# Nouns for the thing itself or a layer of it: of one whole thing, but not of a part that is named.
+BODIES = _set(
+    "body cover coating glaze layer covering cladding lining casing housing panel plank board sheet slab block strip "
+    "tile beam mesh tissue contents content component part piece frame"
+)
+
 # Marks on a thing: they make its pattern, but their colour and width are their own.
 MARKS = {
     word: group.split()[0]
@@ -128,7 +136,7 @@ MARKS = {
 }
 
 # Parts that stand behind an adjective in entries of the lists ("hard seat", "painted wall").
-FIXED_PARTS = _set("seat wall lid handle blade crust stem cap frame wheel tyre")
+FIXED_PARTS = _set("text seat wall lid handle blade crust stem cap frame wheel tyre")
 
 # Things that lend their name to a colour.
 COLOUR_NOUNS = _set(

@@ -56,7 +56,7 @@ PLACES: dict[str, dict[str, str]] = {
         "bedroom": "bedroom|sleeping room",
         "bathroom": "bathroom|bathroom tile|washroom|shower room|toilet room|restroom",
         "dining room": "dining room",
-        "office": "office|classroom|school|library|laboratory|museum|theatre|theater|cinema|auditorium"
+        "office": "office|classroom|school building|at school|library|laboratory|museum|theatre|theater|cinema|auditorium"
         "|lecture hall|courtroom",
         "shop": "shop|store|supermarket|market hall",
         "workshop": "workshop|factory|warehouse|garage",
@@ -94,7 +94,7 @@ PLACES: dict[str, dict[str, str]] = {
         "rails": "on rail|on railway track|on track",
         "roof": "on roof|on rooftop|on top of roof|on top of building",
         "seat": "on chair|on sofa|on couch|on bench seat",
-        "underground": "underground|below ground|under soil|in soil|buried",
+        "underground": "underground|below ground|under ground|under earth|under soil|in soil|buried|in burrow",
         "tree": "on tree|on branch|on twig|in tree|hanging from tree",
         "ground": "floor lamp|on ground|on floor|indoor floor|on road|on pavement|on grass|on earth|at ground level"
         "|on carpet|crawl on ground|rooted in ground|on sand|at foot|on rug|on deck|lying on ground"
@@ -214,7 +214,7 @@ PLACES: dict[str, dict[str, str]] = {
     },
     "direction": {
         "up": "upward|upwards|uphill|ascending|pointing up|rising|climbing up|turned up",
-        "down": "downward|downwards|downhill|descending|pointing down|falling|turned down",
+        "down": "drooping down|hanging down|sagging down|bending down|bent downward|downward|downwards|downhill|descending|pointing down|falling|turned down",
     },
     "turning": {
         "clockwise": "clockwise",

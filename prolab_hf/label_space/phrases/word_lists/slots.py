@@ -104,6 +104,8 @@ HOLDS: dict[str, frozenset[str]] = {
         "floating": "float floating drift drifting",
         "clinging": "cling clinging",
         "buried": "buried",
+        "held": "held carried gripped cradled clutched",
+        "fixed standing": "bolted screwed anchored cemented planted rooted",
     }.items()
     for verb in verbs.split()
 }
@@ -129,7 +131,7 @@ PHRASE_SLOTS: dict[tuple[str, str], str] = {
     for preposition in prepositions.split()
 }
 # Slots whose fillings are compared only where both are words of these lists.
-KNOWN_ONLY = frozenset({"stuff", "runs on", "energy"})
+KNOWN_ONLY = frozenset({"stuff", "runs on"})
 
 # A group -> what belongs to it. A word of a group implies the group; a group may stand in another one.
 GROUPS_OF_FILLINGS: dict[str, str] = {

@@ -11,6 +11,8 @@ GENERAL = frozenset(
     "mammal bird fish reptile amphibian insect arachnid crustacean mollusc tree flower fruit vegetable nut meat pasta "
     "car vessel aircraft train seat bed table lamp bag house church tower bridge cloud".split()
 )
+# Of these, a phrase that lacks the general one lacks every kind of it: "no plants" / "green crops".
+GENERAL_NOUNS = GENERAL | {"animal", "plant", "crop", "vehicle", "building", "container", "tool", "food", "drink"}
 # Parts, forms and places: a thing has several of them, so they are compared behind a verb or a preposition only
 # ("lives in trees" / "lives in caves").
 BEHIND = frozenset(
@@ -21,7 +23,7 @@ BEHIND = frozenset(
         "line form", "sign", "traffic device", "tissue", "bone", "vessel of a body", "way of a vehicle", "person",
         "cab or load", "flat form", "hollow", "heap", "floor cover", "wall cover", "roof cover", "roof", "ornament",
         "loose ground", "sea floor", "fixing", "cutlery", "stop", "road user", "public place", "sky sight",
-        "egg", "animal home", "edge of water", "food", "urban pattern", "direction", "playground", "joining of wire", "material of a court",
+        "egg", "animal home", "edge of water", "food", "vegetable", "fruit", "spice", "preparation", "urban pattern", "direction", "playground", "joining of wire", "material of a court",
     }
 )  # fmt: skip
 

@@ -47,7 +47,7 @@ LIVING: dict[str, str] = {
     "plant": "tree/sapling shrub/bush herb/wildflower grass/lawn/turf fern moss/liverwort alga/algae/seaweed/kelp/"
     "seagrass "
     "fungus/mushroom/toadstool lichen vine/creeper/climber/liana cactus/succulent weed/thistle/nettle reed/rush/sedge "
-    "bamboo palm",
+    "bamboo palm crop",
     "tree": "oak beech/hornbeam birch pine/fir/spruce/conifer/larch/cedar/cypress/yew/sequoia maple/sycamore ash elm "
     "linden/lime poplar/aspen willow chestnut walnut alder eucalyptus/gum apple cherry pear plum olive palm baobab "
     "mangrove acacia magnolia",
