@@ -180,6 +180,8 @@ class _Cutter:
     def _with_inner(self, found: list[str], values: list[Value]) -> list[Value]:
         """Values of an entry and of the words in it: "dome shape" is also a shape. The entry's own go first."""
         given = list(values)
+        if found[0] in NEGATING:
+            return given
         for start in range(len(found) if len(found) > 1 else 0):
             length, inner, _ = self.lexicon.match(found[: -1 if start == 0 else None], start)
             taken = {dimension for dimension, _ in given}
@@ -203,6 +205,8 @@ class _Cutter:
             self.limit = None
             return 1
         if word in GROUPS and follows == "of":
+            if self.last.count and GROUPS[word][0] != GROUPS[word][1]:  # "two rows of keys"
+                self.parts.insert(-1, Fragment(nouns=[word], words=[word], count=self.last.count))
             self.last.count = _times(self.last.count, GROUPS[word])  # "three pairs of legs"
             return 2
         return 0
@@ -316,7 +320,8 @@ def _add_values(part: Fragment, found: list[str], values: list[Value], ends_as_n
     part.values += values
     part.latest = values
     if found[0] in NEGATING or found[-1] in NEGATING:
-        part.lacks += [word for word in found[-1:] if word not in NEGATING]  # "without leaves" has no leaves
+        # "without leaves" and "leaf-free" have no leaves
+        part.lacks += [word for word in (found[-2:-1] if found[-1] in NEGATING else found[-1:]) if word not in NEGATING]
         part.words.append(found[0])
         return
     part.words += found

@@ -6,8 +6,11 @@ from prolab_hf.label_space.phrases.lexicon import Value
 from prolab_hf.label_space.phrases.word_lists.function_words import AFTER_NOUN, VERBS, Interval
 from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
+from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
 
 SELF = "itself"
+# Behind a noun these speak of it: "windows open", "drawers pulled out".
+_PREDICATES = frozenset("open shut spread out up down in apart together erect visible".split())
 
 
 @dataclass
@@ -85,7 +88,9 @@ def head_of(part: Fragment) -> str:
     if part.values and part.words[-1] != noun and not part.linked:
         latest = {dimension for dimension, _ in part.latest} or {part.values[-1][0]}
         # "arms raised", "wings spread": a participle behind a part is the part's.
-        behind = part.words[-1].endswith(("ed", "ing")) and (noun in PART_OF or noun in HEAD_ALIASES)
+        known = noun in PART_OF or noun in HEAD_ALIASES or noun in SORTS_OF
+        tail = part.words[part.words.index(noun) + 1 :] if noun in part.words else part.words
+        behind = known and (tail[0].endswith(("ed", "ing")) or tail[0] in _PREDICATES or tail[-1] in _PREDICATES)
         if not (latest & AFTER_NOUN or behind) or noun in VERBS:
             return SELF
     if noun in SELF_NOUNS or noun in THINGS or noun in VERBS:

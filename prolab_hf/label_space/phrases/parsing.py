@@ -19,6 +19,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     LACKED,
     NOT_LESS,
     NOT_UN,
+    VERBS,
     Interval,
 )
 from prolab_hf.label_space.phrases.word_lists.nouns import (
@@ -32,10 +33,18 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
     SKIN_DEEP,
     THINGS,
 )
+from prolab_hf.label_space.phrases.word_lists.opposites import CONTRASTING
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
+from prolab_hf.label_space.phrases.word_lists.places import PLACES
 from prolab_hf.label_space.phrases.word_lists.sorts import GENERAL_NOUNS, SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
 
+# Dimensions of the phrase as a whole that say where or what rather than how a noun is.
+_NOT_OF_NOUNS = frozenset(PLACES) | {
+    "kind", "habitat", "fastening", "neckline", "garment length", "sleeve length", "heel", "occasion", "habit",
+    "activity", "gathering", "decks", "posture", "covering", "load space", "pulled by", "burner", "engine", "drive",
+    "feet", "fruit kind", "evergreen", "service", "expression", "stacking", "dress",
+}  # fmt: skip
 # Endings of adjectives: "leafy", "tropical", "wheeled".
 _ADJECTIVE_ENDINGS = ("y", "ous", "ful", "less", "ed", "ing", "ish", "ive", "ly", "able", "ible")
 # "cut into square shapes", "in many colors"
@@ -133,6 +142,8 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
             claims.lacks |= missing | {base for word in missing if word.endswith("ing") for base in bases(word)}
         if state or not part.nouns:
             for dimension, value in part.values:
+                if dimension in CONTRASTING:
+                    continue  # a side of them is no one quality: "not moving" does not mean "not in port"
                 claims.refused.setdefault((dimension, SELF), set()).add(value)
         return
     if part.relation and part.words:
@@ -193,6 +204,11 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
         elif dimension in whole:
             if not part.near or dimension in ("nearness", "vertical place"):
                 claims.values.setdefault((dimension, SELF), set()).add(value)
+                if part.nouns and not part.landmark and dimension not in _NOT_OF_NOUNS:
+                    noun = part.nouns[-1]
+                    known = THINGS.get(noun, SELF if noun in SELF_NOUNS or noun in VERBS else noun)
+                    if known != SELF:
+                        claims.things.setdefault(dimension, set()).add(known)
         elif (dimension, value) in part.own:
             claims.values.setdefault((dimension, SELF), set()).add(value)
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:

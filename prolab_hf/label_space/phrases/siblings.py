@@ -20,7 +20,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     NUMBERS,
     VERBS,
 )
-from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, SELF_NOUNS, THINGS
+from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, MARKS, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
 from prolab_hf.label_space.phrases.word_lists.sorts import BEHIND, SORTS_OF
@@ -37,6 +37,8 @@ _GAITS = frozenset(
     "stop glide crawl hop swim fly climb walk run jump slide roll spin sail drive float sink turn burn creep slither "
     "dive perch swing lean wash fish hunt graze cut end start work play".split()
 )
+_SIDES = frozenset({"side", "end", "top", "bottom", "front", "back", "middle"})
+_COMPLEMENTS = frozenset({"of", "on", "in", "from", "for", "at", "under", "over"})
 _WHERE = frozenset({"at", "in", "on", "from", "under", "through"})
 # Verbs that say nothing of the thing by their object alone, or that have a slot of their own.
 _OPEN_VERBS = frozenset(
@@ -88,6 +90,8 @@ def siblings_of(phrase: str, words: list[str], lexicon: Lexicon) -> Sorts:
         for chunk in chunks:
             _add_sorts(found, chunk, "")
             _qualified(found, chunk, lexicon)
+        if len(chunks) == 1 and len(rest) > 1:
+            _complement(found, chunks[0], rest, lexicon)
         if len(words) > 2 and words[0].endswith("ed"):
             _verb(found, words, lexicon)
     return {key: frozenset(values) for key, values in found.items()}
@@ -101,6 +105,8 @@ def _is_verb(raw: list[str], words: list[str]) -> bool:
     inflected = first.endswith("s") and not first.endswith(("ss", "us", "is")) and len(first) > 3
     noun = words[0] in SORTS_OF or words[0] in PART_OF or words[0] in HEAD_ALIASES or words[0] in THINGS
     noun = (noun and words[0] not in VERBS | _GAITS) or first in _PLURALS or first in IRREGULAR or words[0] in NUMBERS
+    # Behind a plural stands no other noun.
+    noun = noun and (words[1] in CLOSING or words[1].endswith(("ed", "ing", "ly")) or first in IRREGULAR)
     return inflected and not noun and words[1] not in CUTTING
 
 
@@ -172,6 +178,22 @@ def _verb(found: dict[str, set[str]], words: list[str], lexicon: Lexicon) -> Non
         return
     for chunk in chunks:
         found.setdefault(f"{verb} {preposition}".strip(), set()).update(_says(chunk, lexicon))
+
+
+def _complement(found: dict[str, set[str]], chunk: _Chunk, rest: list[str], lexicon: Lexicon) -> None:
+    """What a noun is of or on: "statue of a horse", "players on skates"."""
+    noun, preposition = " ".join(chunk.words), rest[0]
+    if len(chunk.words) > 1 and not (len(chunk.words) == 2 and chunk.head.endswith(("ing", "ed"))):
+        return
+    if preposition not in _COMPLEMENTS or noun in _dull or noun in GROUPS:
+        return
+    objects, behind = _chunks(rest[1:])
+    if behind or any(item.head in _VAGUE - _SIDES for item in objects):
+        return
+    if noun in MARKS and any(item.head in PART_OF for item in objects):
+        return  # a thing may have spots on its wings and on its tail
+    for item in objects:
+        found.setdefault(f"{noun} {preposition}", set()).update(_says(item, lexicon))
 
 
 def _says(chunk: _Chunk, lexicon: Lexicon) -> set[str]:

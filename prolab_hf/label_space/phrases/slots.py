@@ -36,16 +36,20 @@ _EMPTY = frozenset(
 _PURPOSE = frozenset({"used", "designed", "meant", "made", "intended", "suited", "suitable", "built", "use"})
 _INSTRUMENTS = frozenset({"tool", "device", "machine", "equipment", "utensil", "instrument", "implement"})
 _PARTICIPLES = frozenset(
-    {"worn", "eaten", "grown", "driven", "drawn", "blown", "hung", "sold", "bound", "woven"}
+    "worn eaten grown driven drawn blown hung sold bound woven lit fed sewn thrown written hit beaten wound swept spun "
+    "sung shot ridden spread led flown taken drunk built cut set".split()
 )
 _BORNE = frozenset({"carried", "held", "kept", "stored", "sold"})
 _WHERE = frozenset({"on", "in", "at", "under", "between", "around", "over", "across"})
-_PREPOSITIONS = frozenset({"with", "by", "on", "from", "to", "into"})
+_PREPOSITIONS = frozenset({"with", "by", "on", "from", "to", "into", "in", "for", "through", "over", "around", "onto"})
 _PLACING = frozenset(
-    {"on", "in", "from", "to", "at", "against", "above", "over", "onto", "off", "under", "between", "into", "along"}
+    {"by", "on", "in", "from", "to", "at", "against", "above", "over", "onto", "off", "under", "between", "into", "along"}
 )
 # "Seen on", "based on" may be followed by more than one thing at once.
-_VAGUE = frozenset({"located", "placed", "based", "related", "needed", "surrounded", "joined", "decorated"})
+_VAGUE = frozenset(
+    "located placed based related needed surrounded joined decorated used suited involved situated combined arranged "
+    "designed intended shaped equipped fitted marked named packed tied crowded wooded paired suspended".split()
+)
 _PEOPLE = frozenset({"person", "man", "woman", "child", "one", "you", "animal"})
 
 
@@ -71,6 +75,8 @@ def slots_of(phrase: str, words: list[str], lexicon: Lexicon) -> dict[str, set[s
     if words[:1] == ["for"] and len(words) > 1 and not words[1].endswith("ing") and words[2:3] != ["to"]:
         _fill(found, "for whom", [word for word in words[1:] if word != "only"], lexicon)
     _verb_slot(found, phrase.lower(), words, lexicon)
+    if len(words) == 2 and words[1] in ("inside", "within") and not lexicon.entries.get((words[0],)):
+        _fill(found, "held", words[:1], lexicon)
     # "hangs from a hook", "lies flat on the ground"
     if words[:1] and words[0] in HOLDS and _PLACING & set(words[1:3]):
         found["held how"] = set(HOLDS[words[0]])

@@ -24,6 +24,7 @@ NUMBER_WORDS: tuple[str, ...] = (
     ),
 )
 NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enumerate(NUMBER_WORDS)} | {
+    **dict(zip("thirty forty fifty sixty seventy eighty ninety".split(), ((n, n) for n in range(30, 100, 10)))),
     "single": (1, 1),
     "double": (2, 2),
     "twin": (2, 2),

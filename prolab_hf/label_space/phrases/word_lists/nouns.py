@@ -66,7 +66,11 @@ THINGS = {
         "disc": "disc disk ring ball sphere globe",
         "seat": "chair stool bench sofa couch armchair",
         "table": "table desk bed shelf cupboard cabinet wardrobe",
-        "cloth": "blind carpet rug curtain blanket towel cloth fabric textile knit weave",
+        "cloth": "blanket towel cloth fabric textile knit weave",
+        "hanging": "blind curtain drape",
+        "floor cloth": "carpet rug mat",
+        "people": "person man woman child boy girl baby lady adult worker farmer soldier tourist passenger patient "
+        "pupil player swimmer dancer musician",
         "upper garment": "jacket blouse sweater jumper shirt cardigan hoodie pullover",
         "lower garment": "trousers jeans skirt shorts leggings",
         "full garment": "dress gown robe suit outfit overall costume",

@@ -44,13 +44,13 @@ _OPPOSITES = (
     "framed|in frame / frameless|unframed|without frame",
     "knotted|tied|tied up / untied|unknotted",
     "gloved|in glove / bare handed|ungloved|bare hand",
-    "hooded|helmeted|hatted|wearing hat|wearing helmet|capped head / bareheaded|hatless|without hat|bare head",
+    "wear helmet|wear hat|wear cap|hooded|helmeted|hatted|wearing hat|wearing helmet|capped head / bareheaded|hatless|without hat|bare head",
     "masked|veiled|face covered / unmasked|barefaced|bare face|face visible|face uncovered",
     "naked|nude|shirtless|bare chested|topless|naked upper body|bare chest / wearing|dressed|clothed|fully dressed",
     "barefoot|bare foot|unshod / wearing shoe|wearing boot|shod|in boot|in shoe",
     "armed / unarmed",
     "saddled|harnessed|bridled / unsaddled|bareback",
-    "leashed|on leash|tethered|chained|tied / off leash|free roaming|running free|unleashed",
+    "leashed|on leash|tethered|chained|tied|tied to|tied up / roaming|roaming freely|wandering freely|off leash|free roaming|running free|unleashed",
     "caged|in cage|penned|behind bar / free range|free roaming|uncaged|in wild",
     "potted|in pot|in flower pot / in ground|in flower bed|planted in earth|in open ground",
     "pruned|trimmed|clipped|mown|manicured|neatly cut / overgrown|untrimmed|unmown|unkempt|uncut",
@@ -262,3 +262,5 @@ def _dimensions() -> dict[str, dict[str, str]]:
 
 
 OPPOSITES = _dimensions()
+# Those whose sides gather words of several qualities.
+CONTRASTING = frozenset(list(OPPOSITES)[len(_OPPOSITES) :])

@@ -105,7 +105,8 @@ HOLDS: dict[str, frozenset[str]] = {
         "clinging": "cling clinging",
         "buried": "buried",
         "held": "held carried gripped cradled clutched",
-        "fixed standing": "bolted screwed anchored cemented planted rooted",
+        "fixed standing": "bolted screwed cemented rooted",
+        "fixed standing hanging": "mounted",
     }.items()
     for verb in verbs.split()
 }

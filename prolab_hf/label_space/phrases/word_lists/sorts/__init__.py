@@ -22,7 +22,7 @@ BEHIND = frozenset(
         "display", "drive", "energy source", "support", "light source", "closure", "furniture for storing", "outlet",
         "line form", "sign", "traffic device", "tissue", "bone", "vessel of a body", "way of a vehicle", "person",
         "cab or load", "flat form", "hollow", "heap", "floor cover", "wall cover", "roof cover", "roof", "ornament",
-        "loose ground", "sea floor", "fixing", "cutlery", "stop", "road user", "public place", "sky sight",
+        "loose ground", "sea floor", "fixing", "structure outdoors", "cutlery", "stop", "road user", "public place", "sky sight",
         "egg", "animal home", "edge of water", "food", "vegetable", "fruit", "spice", "preparation", "urban pattern", "direction", "playground", "joining of wire", "material of a court",
     }
 )  # fmt: skip
