@@ -8,7 +8,7 @@ from typing import Any
 from prolab_hf.label_space.phrases.fragments import SELF, canonical
 from prolab_hf.label_space.phrases.lexicon import implied_values
 from prolab_hf.label_space.phrases.parsing import Claims
-from prolab_hf.label_space.phrases.siblings import siblings_differ
+from prolab_hf.label_space.phrases.siblings import predicates_differ, siblings_differ
 from prolab_hf.label_space.phrases.word_lists.dimensions import TOGETHER
 from prolab_hf.label_space.phrases.word_lists.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
 from prolab_hf.label_space.phrases.word_lists.nouns import PART_LIKE, SEATS, THINGS
@@ -100,7 +100,7 @@ def statements(every: Sequence[Claims], whatever_noun: bool = False) -> list[tup
         "value": lambda key: _exclusive(key[0]),
         "count": lambda key: _apart,
         "relation": lambda key: _lie_otherwise,
-        "sibling": lambda key: siblings_differ,
+        "sibling": _sibling_rule,
         "part": lambda key: _parts_exclude,
         "any part": lambda key: _parts_differ,
     }
@@ -271,9 +271,19 @@ def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
     return None
 
 
+def _sibling_rule(sort: str) -> Differ:
+    return predicates_differ if sort.startswith("state of ") else siblings_differ
+
+
+def _named(said: frozenset[str]) -> str:
+    """What a phrase says, for the message: of a predicate its own words."""
+    words = sorted(item[2:] for item in said if item.startswith("= "))
+    return " ".join(words) if words else " or ".join(sorted(said))
+
+
 def _sibling_conflict(one: Claims, two: Claims) -> Conflict | None:
     for sort in [sort for sort in one.siblings if sort in two.siblings]:
         mine, theirs = one.siblings[sort], two.siblings[sort]
-        if siblings_differ(frozenset(mine), frozenset(theirs)):
-            return Conflict(sort, *(" or ".join(sorted(side)) for side in (mine, theirs)))
+        if _sibling_rule(sort)(frozenset(mine), frozenset(theirs)):
+            return Conflict(sort, *(_named(side) for side in (mine, theirs)))
     return None

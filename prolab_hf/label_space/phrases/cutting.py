@@ -143,20 +143,21 @@ class _Cutter:
             if found[0] in LANDMARK:
                 self.last.own += values
             elif found[0] in NUMBERS:
-                self._count_in(found, rest, values)
+                self._count_in(found, rest)
         if found[-1] == "than":
             self.parts.append(Fragment(landmark=True, main=False))
 
-    def _count_in(self, found: list[str], rest: list[str], values: list[Value]) -> None:
+    def _count_in(self, found: list[str], rest: list[str]) -> None:
         """The number that an entry opens with counts, too: "single", "two seats"."""
         part = self.last
-        graded = any(dimension == "height" for dimension, _ in values)
-        if graded or (len(found) == 1 and part.nouns and _closes(rest[0] if rest else None)):
+        if len(found) == 1 and part.nouns and _closes(rest[0] if rest else None):
             return
-        part.count.add(_limited(NUMBERS[found[0]], self.limit))
+        count = _limited(NUMBERS[found[0]], self.limit)
         self.limit = None
-        if len(found) == 2 and not part.nouns and (found[1],) not in self.lexicon.entries:
-            part.nouns.append(found[1])
+        if len(found) == 1:
+            part.count.add(count)
+        elif len(found) == 2:
+            self.parts.insert(-1, Fragment(nouns=[found[1]], words=[found[1]], count={count}, main=False))
 
     def _adjective_first(self, found: list[str]) -> bool:
         """Whether an entry of two words is an adjective of the lists and a part: "hard seat", "painted wall"."""
@@ -175,7 +176,7 @@ class _Cutter:
         if len(found) > 1 or not known or not self.last.words or not _closes(rest[0] if rest else None):
             return False
         dimensions = {dimension for dimension, _ in self.lexicon.entries.get((word,), [])}
-        return dimensions <= _OF_NOUNS or ("shape" in dimensions and bool(self.last.nouns))
+        return dimensions <= _OF_NOUNS or ("shape" in dimensions and (word in THINGS or bool(self.last.nouns)))
 
     def _with_inner(self, found: list[str], values: list[Value]) -> list[Value]:
         """Values of an entry and of the words in it: "dome shape" is also a shape. The entry's own go first."""

@@ -211,6 +211,8 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
                         claims.things.setdefault(dimension, set()).add(known)
         elif (dimension, value) in part.own:
             claims.values.setdefault((dimension, SELF), set()).add(value)
+        elif part.relation == "inside" and dimension == "colour" and not part.nouns:
+            claims.values.setdefault((dimension, "clothes"), set()).add(value)  # "players in red"
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
             owner = _owner(part, head, dimension)
             claims.values.setdefault((dimension, owner), set()).add(value)

@@ -13,6 +13,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     ARTICLES,
     CUTTING,
     GROUPS,
+    ING_NOUNS,
     IRREGULAR,
     JOINING,
     LANDMARK,
@@ -23,7 +24,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
 from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, MARKS, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
-from prolab_hf.label_space.phrases.word_lists.sorts import BEHIND, SORTS_OF
+from prolab_hf.label_space.phrases.word_lists.sorts import BARE, BEHIND, SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
 
 Sorts = dict[str, frozenset[str]]
@@ -37,8 +38,11 @@ _GAITS = frozenset(
     "stop glide crawl hop swim fly climb walk run jump slide roll spin sail drive float sink turn burn creep slither "
     "dive perch swing lean wash fish hunt graze cut end start work play".split()
 )
-_SIDES = frozenset({"side", "end", "top", "bottom", "front", "back", "middle"})
-_COMPLEMENTS = frozenset({"of", "on", "in", "from", "for", "at", "under", "over"})
+_PREDICATE_OPENS = frozenset(
+    "in on at under over up upside down out off from between around before after during above below behind as made "
+    "built well badly half partly fully".split()
+)
+_COMPLEMENTS = frozenset({"of", "for"})
 _WHERE = frozenset({"at", "in", "on", "from", "under", "through"})
 # Verbs that say nothing of the thing by their object alone, or that have a slot of their own.
 _OPEN_VERBS = frozenset(
@@ -83,17 +87,18 @@ def siblings_of(phrase: str, words: list[str], lexicon: Lexicon) -> Sorts:
     chunks, rest = _chunks(words[start:])
     if start:
         for chunk in chunks:
-            _add_sorts(found, chunk, _SET[words[0]])
+            _add_sorts(found, chunk, _SET[words[0]], lexicon)
     elif verb:
         _verb(found, words, lexicon)
     elif words[0] not in CLOSING:
         for chunk in chunks:
-            _add_sorts(found, chunk, "")
+            _add_sorts(found, chunk, "", lexicon)
             _qualified(found, chunk, lexicon)
         if len(chunks) == 1 and len(rest) > 1:
             _complement(found, chunks[0], rest, lexicon)
         if len(words) > 2 and words[0].endswith("ed"):
             _verb(found, words, lexicon)
+        _predicate(found, words, raw, lexicon)
     return {key: frozenset(values) for key, values in found.items()}
 
 
@@ -139,9 +144,11 @@ def _sorts(chunk: _Chunk) -> tuple[Sorts, int]:
     return {}, 1
 
 
-def _add_sorts(found: dict[str, set[str]], chunk: _Chunk, where: str) -> None:
-    for sort, names in _sorts(chunk)[0].items():
-        if not where and sort in BEHIND:
+def _add_sorts(found: dict[str, set[str]], chunk: _Chunk, where: str, lexicon: Lexicon) -> None:
+    sorts, length = _sorts(chunk)
+    described = any((word,) in lexicon.entries for word in chunk.words[:-length])
+    for sort, names in sorts.items():
+        if not where and (sort in BEHIND or (described and sort in BARE)):
             continue
         found.setdefault(f"{where} sort of {sort}".strip(), set()).update(names)
 
@@ -173,7 +180,7 @@ def _verb(found: dict[str, set[str]], words: list[str], lexicon: Lexicon) -> Non
         return
     if verb not in _OPEN_VERBS or preposition:
         for chunk in chunks:
-            _add_sorts(found, chunk, f"{verb} {preposition}".strip())
+            _add_sorts(found, chunk, f"{verb} {preposition}".strip(), lexicon)
     if (verb in _OPEN_VERBS and preposition != "like") or (not preposition and words[1].endswith("ly")):
         return
     for chunk in chunks:
@@ -188,12 +195,33 @@ def _complement(found: dict[str, set[str]], chunk: _Chunk, rest: list[str], lexi
     if preposition not in _COMPLEMENTS or noun in _dull or noun in GROUPS:
         return
     objects, behind = _chunks(rest[1:])
-    if behind or any(item.head in _VAGUE - _SIDES for item in objects):
+    if behind or any(item.head in _VAGUE for item in objects):
         return
-    if noun in MARKS and any(item.head in PART_OF for item in objects):
-        return  # a thing may have spots on its wings and on its tail
     for item in objects:
         found.setdefault(f"{noun} {preposition}", set()).update(_says(item, lexicon))
+
+
+def _predicate(found: dict[str, set[str]], words: list[str], raw: list[str], lexicon: Lexicon) -> None:
+    """What is said of a noun behind it: "umbrella folded", "truck driving on the motorway"."""
+    if len(words) < 2 or len(raw) != len(words):
+        return
+    noun, *rest = [words[0], *(word for word in words[1:] if word not in ARTICLES or word == "as")]
+    if not rest:
+        return
+    follows = rest[0]
+    known = noun in SORTS_OF or noun in PART_OF or noun in HEAD_ALIASES or noun in THINGS or raw[0] == f"{noun}s"
+    known = known or ((noun,) not in lexicon.entries and not noun.endswith(("ly", "ed", "ing", "y", "ful", "ous")))
+    participle = follows.endswith(("ed", "ing", "ly")) and follows not in ING_NOUNS
+    ends = len(rest) == 1 or rest[1] in CLOSING or rest[1] in _PREDICATE_OPENS
+    state = ends and (follows,) in lexicon.entries and follows not in SORTS_OF
+    if not known or noun in _dull or noun in MARKS or not (participle or state or follows in _PREDICATE_OPENS):
+        return
+    said = [word for word in rest if word not in CLOSING and word != "as"]
+    found[f"state of {noun}"] = {f"= {word}" for word in said} | {
+        f"{word}> {dimension}: {value}"
+        for word in said
+        for dimension, value in lexicon.entries.get((word,), [])
+    }
 
 
 def _says(chunk: _Chunk, lexicon: Lexicon) -> set[str]:
@@ -214,6 +242,21 @@ def _general(word: str) -> set[str]:
     return set(FILLING_KINDS.get(word, "").split())
 
 
+def predicates_differ(mine: frozenset[object], theirs: frozenset[object]) -> bool:
+    """Whether what is said behind one noun differs: each says something that the other does not, and not alike.
+
+    Args:
+        mine: Words and values of one predicate.
+        theirs: Of another.
+    """
+    sides = [[str(item) for item in side] for side in (mine - theirs, theirs - mine)]
+    only = [[item for item in side if item.startswith("=")] for side in sides]
+    values = [{item.split("> ")[1] for item in side if "> " in item} for side in sides]
+    if not only[0] or not only[1] or values[0] & values[1]:
+        return False
+    return not any(_alike(one[2:], two[2:]) for one in only[0] for two in only[1])
+
+
 def siblings_differ(mine: frozenset[object], theirs: frozenset[object]) -> bool:
     """Whether nothing that one is, the other is too.
 
@@ -227,5 +270,7 @@ def siblings_differ(mine: frozenset[object], theirs: frozenset[object]) -> bool:
 def _alike(one: object, two: object) -> bool:
     """Forms of one word: "wool" and "woollen"."""
     first, second = str(one), str(two)
+    if ": " in first or ": " in second:
+        return False  # a value of the lists, not a word
     length = min(len(first), len(second), 5)
     return length >= 4 and first[:length] == second[:length] or stem(first) == stem(second)

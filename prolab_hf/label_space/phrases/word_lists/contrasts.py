@@ -86,7 +86,7 @@ CONTRASTS: tuple[str, ...] = (
     "slimy|moist|wet|greasy|oily / dry|powdery|dusty|scaly",
     "hollow|tubular|tube like / solid|massive|solid throughout",
     "porous|spongy|perforated|full of hole|holey / dense|compact|solid|impermeable",
-    "flat|flattened / bulky|tube|bulging|convex|concave|cylindrical|domed|arched|spherical|conical",
+    "flat|flattened / bulky|bulging|convex|concave|cylindrical|domed|arched|spherical|conical",
     "granular|grainy|gritty|crumbly|sandy|lumpy|curdled / smooth|fine|creamy|even|velvety|silky",
     "fibrous|stringy|threadlike|filamentous|woody / smooth|homogeneous|fleshy|jelly like / granular|crystalline",
     "layered|laminated|stratified|banded|multi layered|flaky / massive|unlayered|homogeneous|uniform|single layered",

@@ -195,7 +195,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "uniformity": {
         "uniform": "uniform|homogeneous|even colour|uniform texture|homogenous|evenly coloured|consistent throughout",
-        "mixed": "heterogeneous|inhomogeneous|nonuniform|non uniform|mixed texture|varied texture|uneven colour"
+        "mixed": "grainy|patchy|speckled texture|heterogeneous|inhomogeneous|nonuniform|non uniform|mixed texture|varied texture|uneven colour"
         "|variegated"
         "|mixed composition",
     },

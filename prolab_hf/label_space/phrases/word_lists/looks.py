@@ -204,7 +204,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "waxy|leathery|sleek|flawless surface|"
         "smooth|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "spiky|stringy|fibrous|crumpled|creased|scarred|threaded|cobbled|dimpled|studded|cleated|hammered|"
+        "rough": "ragged|spiky|stringy|fibrous|crumpled|creased|scarred|threaded|cobbled|dimpled|studded|cleated|hammered|"
         "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
         "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
@@ -274,7 +274,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "wax candle": "candle wax",
         "cork": "cork",
         "ivory": "ivory carved|made of bone|made of antler",
-        "metal": "metal|metallic|sheet metal|wire|wire mesh|zinc|lead metal|titanium|metal plated|alloy"
+        "metal": "made of silver|sterling silver|solid silver|silver plated|pewter made|metal|metallic|sheet metal|wire|wire mesh|zinc|lead metal|titanium|metal plated|alloy"
         "|foil|metal foil",
         "gold": "gold|gold plated|made of gold",
         "tin": "tin|tin plated|made of tin",
@@ -299,7 +299,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "terracotta": "terracotta|clay",
         "plastic": "plastic|vinyl|nylon|acrylic|pvc|polystyrene|fiberglass|fibreglass|polyester|resin"
         "|polycarbonate|styrofoam|plexiglass|pvc coated|synthetic",
-        "rubber": "rubber",
+        "rubber": "rubber|latex|neoprene|silicone",
         "leather": "leather|suede",
         "fabric": "made of plush|fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece"
         "|mesh fabric"

@@ -33,8 +33,9 @@ THINGS = {
     for group, words in {
         "fastener": "screw nail bolt rivet",
         "rain": "rain drizzle downpour shower rainfall",
-        "road": "road street avenue boulevard lane route track trail alley footpath walkway pathway path "
-        "highway motorway pavement sidewalk carriageway runway",
+        "road": "road street avenue boulevard lane route alley highway motorway carriageway runway track trail "
+        "footpath walkway pathway path",
+        "pavement": "pavement sidewalk",
         "ground": "ground soil earth dirt",
         "land": "terrain land field plot parcel meadow pasture lawn turf plain farmland acre garden",
         "water": "canal river stream creek brook channel lake pond sea ocean pool waterway water",
@@ -145,7 +146,7 @@ FIXED_PARTS = _set("text seat wall lid handle blade crust stem cap frame wheel t
 # Things that lend their name to a colour.
 COLOUR_NOUNS = _set(
     "cream chocolate olive lemon lime cherry plum coffee mint honey peach apricot salmon mustard rose violet lilac "
-    "lavender raven coral chestnut hazel tangerine aubergine"
+    "lavender raven coral chestnut hazel tangerine aubergine caramel cocoa toffee pumpkin"
 )
 
 # Coverings whose colour and pattern are the animal's own, while their length and thickness are not.

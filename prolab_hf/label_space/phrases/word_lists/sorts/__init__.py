@@ -13,6 +13,15 @@ GENERAL = frozenset(
 )
 # Of these, a phrase that lacks the general one lacks every kind of it: "no plants" / "green crops".
 GENERAL_NOUNS = GENERAL | {"animal", "plant", "crop", "vehicle", "building", "container", "tool", "food", "drink"}
+# Sorts of which one scene holds several: they are compared only where nothing else is said ("river" / "desert").
+BARE = frozenset(
+    {
+        "landscape", "water body", "street", "settlement", "weather", "bedding", "drink", "container", "dairy",
+        "kitchen machine", "household machine", "device", "bathroom fitting", "plant", "cleaning tool",
+        "vessel for drinking", "bag", "building", "airfield", "cord", "table", "gem", "precipitation", "sport gear",
+        "picture", "money", "room",
+    }
+)  # fmt: skip
 # Parts, forms and places: a thing has several of them, so they are compared behind a verb or a preposition only
 # ("lives in trees" / "lives in caves").
 BEHIND = frozenset(

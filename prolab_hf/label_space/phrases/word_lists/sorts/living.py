@@ -120,7 +120,7 @@ LIVING: dict[str, str] = {
     "vessel of a body": "artery/arteries/aorta vein/veins capillary nerve lymphatic",
     "cell": "neuron lymphocyte erythrocyte platelet macrophage fibroblast adipocyte",
     "organism": "bacterium/bacteria/bacillus virus fungus/yeast parasite/worm amoeba/protozoan alga",
-    "lesion": "cyst ulcer polyp scar wound/cut/laceration blister/bubble rash wart mole/freckle bruise/haematoma tumour/"
+    "lesion": "cyst ulcer polyp scar wound/laceration blister/bubble rash wart mole/freckle bruise/haematoma tumour/"
     "tumor/cancer/carcinoma/mass/nodule abscess fracture/crack bite burn/scald plaque stone/calculus aneurysm swelling/"
     "lump scab oedema/edema",
 }

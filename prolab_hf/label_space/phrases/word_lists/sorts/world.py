@@ -47,7 +47,7 @@ WORLD: dict[str, str] = {
     "theatre/theater/cinema/opera "
     "stadium/arena station/airport/terminal/hangar shop/store/supermarket/kiosk/mall hotel/hostel/inn/motel "
     "restaurant/cafe/pub/bar office bank garage/carport prison/jail bridge/viaduct/aqueduct pyramid/ziggurat",
-    "house": "bungalow cottage villa/mansion/manor farmhouse terrace apartment/flat",
+    "house": "bungalow cottage villa/mansion/manor farmhouse terrace apartment",
     "church": "cathedral chapel abbey/monastery",
     "tower": "lighthouse windmill belfry minaret silo chimney/smokestack pylon/mast watchtower skyscraper",
     "structure outdoors": "bridge/viaduct tunnel dam tower/mast/pylon wall/fence monument/statue/obelisk fountain "
