@@ -22,7 +22,7 @@ Value = tuple[str, str]
 CLOSING = JOINING | LANDMARK | CUTTING | NEGATING | {","}
 """Words before which a noun ends."""
 
-_PREPOSITIONS = ((" close to ", " near "), (" next to ", " beside "), (" on top of ", " on "), (" out on ", " on "),
+_PREPOSITIONS = ((" close to ", " near "), (" next to ", " beside "), (" on top of ", " atop "), (" out on ", " on "),
                  (" out in ", " in "), (" out at ", " at "), (" underneath ", " under "))  # fmt: skip
 _COUNTS = frozenset(NUMBERS) - {"single", "lone", "solitary", "alone"}
 _GRADED = {"size", "height", "width", "length", "depth", "tone", "weight"}

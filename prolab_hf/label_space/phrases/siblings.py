@@ -109,9 +109,10 @@ def _is_verb(raw: list[str], words: list[str]) -> bool:
     first = raw[0]
     inflected = first.endswith("s") and not first.endswith(("ss", "us", "is")) and len(first) > 3
     noun = words[0] in SORTS_OF or words[0] in PART_OF or words[0] in HEAD_ALIASES or words[0] in THINGS
-    noun = (noun and words[0] not in VERBS | _GAITS) or first in _PLURALS or first in IRREGULAR or words[0] in NUMBERS
+    noun = (noun and words[0] not in VERBS | _GAITS) or first in IRREGULAR
     # Behind a plural stands no other noun.
     noun = noun and (words[1] in CLOSING or words[1].endswith(("ed", "ing", "ly")) or first in IRREGULAR)
+    noun = noun or first in _PLURALS or words[0] in NUMBERS
     return inflected and not noun and words[1] not in CUTTING
 
 
@@ -160,7 +161,7 @@ def _qualified(found: dict[str, set[str]], chunk: _Chunk, lexicon: Lexicon) -> N
     if len(words) != 1 or words[0] in GROUPS or chunk.head in GROUPS | _dull:
         return
     word = words[0]
-    if word in SELF_NOUNS or word.endswith("ly") or lexicon.entries.get((word,)) or lexicon.related(word):
+    if word in SELF_NOUNS or word.endswith(("ly", "ed")) or lexicon.entries.get((word,)) or lexicon.related(word):
         return
     if lexicon.entries.get(chunk.words[-length - 1 :]):
         return

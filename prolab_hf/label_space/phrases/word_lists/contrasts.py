@@ -213,7 +213,7 @@ CONTRASTS: tuple[str, ...] = (
     "|haphazard / radial|ring road|concentric",
     "one way / two way|both way",
     "toll road|pay road / free of charge",
-    "pedestrianised|pedestrian only|car free|traffic free / open to traffic|for car|full of car",
+    "pedestrianised|car free|traffic free / open to traffic|full of car",
     "rush hour|congested|jammed|heavy traffic|busy / light traffic|empty|free flowing|quiet|no traffic",
     "elevated|raised|on stilt|overhead / at ground level|ground level|street level|sunken|underground",
     "high above|far above|up high / at ground level|on ground|low down|near ground",

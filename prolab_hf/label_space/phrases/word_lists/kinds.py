@@ -187,7 +187,7 @@ KINDS: dict[str, dict[str, str]] = {
         "flooded|under water|covered with water|waterlogged|inundated",
         "ice": "frozen lake|frozen river|frozen pond|frozen sea|ice covered|frozen over|covered with ice|iced over",
         "sand": "sandy|sand covered|covered with sand",
-        "stones": "pebble|shingle|gravel|cobble|stony|rocky|gravelly|covered with stone|pebbly|stone covered",
+        "stones": "pebble|gravel|cobble|stony|rocky|gravelly|covered with stone|pebbly|stone covered",
         "mud": "muddy|mud covered|covered with mud",
         "moss": "mossy|moss covered|covered with moss|overgrown with moss",
         "leaves": "leaf covered|covered with leaf|littered with leaf|covered in leaf",

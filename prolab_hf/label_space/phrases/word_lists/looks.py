@@ -309,7 +309,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "silk": "silk|satin",
         "velvet": "velvet",
         "canvas": "canvas",
-        "mesh": "mesh|netting|mesh like",
+        "mesh": "mesh|mesh like",
         "paper": "paper",
         "cardboard": "cardboard|carton",
         "wicker": "wicker|rattan",

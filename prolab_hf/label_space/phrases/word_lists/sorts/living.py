@@ -121,6 +121,6 @@ LIVING: dict[str, str] = {
     "cell": "neuron lymphocyte erythrocyte platelet macrophage fibroblast adipocyte",
     "organism": "bacterium/bacteria/bacillus virus fungus/yeast parasite/worm amoeba/protozoan alga",
     "lesion": "cyst ulcer polyp scar wound/laceration blister/bubble rash wart mole/freckle bruise/haematoma tumour/"
-    "tumor/cancer/carcinoma/mass/nodule abscess fracture/crack bite burn/scald plaque stone/calculus aneurysm swelling/"
+    "tumor/cancer/carcinoma/mass/nodule abscess fracture bite burn/scald plaque aneurysm swelling/"
     "lump scab oedema/edema",
 }

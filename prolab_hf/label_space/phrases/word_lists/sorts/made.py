@@ -7,14 +7,14 @@ MADE: dict[str, str] = {
     "truck/lorry/pickup/tanker tractor/harvester train/locomotive/railcar/wagon tram/streetcar "
     "motorcycle/motorbike/moped/scooter "
     "bicycle/bike/tandem/tricycle/unicycle ship/boat/vessel/ferry/yacht/barge/canoe/kayak/raft/dinghy/submarine "
-    "aircraft/airplane/aeroplane/plane/jet/helicopter/glider/airliner balloon/airship/blimp rocket/spaceship/shuttle "
+    "aircraft/airplane/aeroplane/plane/helicopter/glider/airliner balloon/airship/blimp rocket/spaceship/shuttle "
     "cart/carriage/wagon/rickshaw/buggy/chariot sled/sledge/sleigh/toboggan tank ambulance skateboard wheelchair "
     "pram/stroller/pushchair bulldozer/excavator/digger forklift crane",
     "car": "sedan/saloon hatchback convertible/cabriolet/roadster limousine taxi/cab jeep/suv racer coupe estate",
     "vessel": "ferry yacht/sailboat/sailing_boat barge canoe/kayak raft dinghy/lifeboat submarine gondola rowboat "
     "warship/destroyer/frigate/cruiser/carrier tanker/freighter trawler tug/tugboat catamaran galleon/schooner "
     "speedboat/motorboat",
-    "aircraft": "helicopter glider airliner/jumbo biplane/propeller jet/fighter drone balloon airship/blimp",
+    "aircraft": "helicopter glider airliner/jumbo biplane/propeller fighter drone balloon airship/blimp",
     "train": "locomotive tram metro/subway/underground monorail carriage/coach wagon/freight",
     "drive": "wheel/wheels track/tracks leg/legs sail/sails oar/oars/paddle/paddles propeller/propellers motor/engine "
     "pedal/pedals runner/runners/skid/skids rotor/rotors wing/wings",
@@ -29,7 +29,7 @@ MADE: dict[str, str] = {
     "furniture for storing": "shelf/shelves/bookcase/rack/bookshelf drawer/drawers/dresser cupboard/cabinet/wardrobe/"
     "closet "
     "chest/trunk/coffer hook/hooks/peg/hanger locker safe sideboard",
-    "lamp": "chandelier lantern candle/candlestick torch/flashlight spotlight/floodlight lightbulb/bulb "
+    "lamp": "chandelier lantern torch/flashlight spotlight/floodlight lightbulb/bulb "
     "headlamp/headlight "
     "streetlight/streetlamp",
     "window cover": "curtain/curtains/drape/drapes blind/blinds shutter/shutters awning grille/bars",
@@ -101,7 +101,7 @@ MADE: dict[str, str] = {
     "wig headband headphones/earphones mask/visor",
     "jewel": "ring/rings necklace/pendant/chain bracelet/bangle/wristband earring/earrings/stud/studs/hoop/hoops brooch/"
     "pin watch/wristwatch crown/tiara anklet cufflink",
-    "band": "strap/straps bracelet/bangle/wristband chain belt cord/string ribbon",
+    "band": "strap/straps/belt bracelet/bangle/wristband chain cord/string ribbon",
     "neckwear": "tie/necktie bow_tie scarf/shawl necklace collar",
     "eyewear": "glasses/spectacles sunglasses goggles monocle mask",
     "handwear": "glove/gloves mitten/mittens",
@@ -127,7 +127,7 @@ MADE: dict[str, str] = {
     "drum/drums/timpani/tambourine/bongo bell/bells/chime/chimes gong/cymbal/cymbals/triangle xylophone harmonica "
     "bagpipe/bagpipes whistle",
     "music family": "string/strings brass woodwind percussion keyboard",
-    "toy": "doll/puppet/marionette teddy/teddy_bear marble/marbles block/blocks/lego puzzle/jigsaw "
+    "toy": "doll/puppet/marionette teddy/teddy_bear block/blocks/lego puzzle/jigsaw "
     "kite yoyo "
     "spinning_top rattle rocking_horse seesaw/slide/swing robot balloon/balloons dice/cards/card/chess/domino",
     "game": "football/soccer basketball volleyball tennis badminton golf hockey cricket rugby baseball chess/draughts "
