@@ -12,6 +12,7 @@ from prolab_hf.label_space.phrases.siblings import predicates_differ, siblings_d
 from prolab_hf.label_space.phrases.word_lists.dimensions import TOGETHER
 from prolab_hf.label_space.phrases.word_lists.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
 from prolab_hf.label_space.phrases.word_lists.nouns import PART_LIKE, SEATS, THINGS
+from prolab_hf.label_space.phrases.word_lists.opposites import CONTRASTING
 from prolab_hf.label_space.phrases.word_lists.parts import ALTERNATIVES, PART_OF, PARTS
 
 # Where a part sits says nothing of its looks.
@@ -82,7 +83,8 @@ def statements(every: Sequence[Claims], whatever_noun: bool = False) -> list[tup
         if whatever_noun:
             dimensions: dict[str, set[object]] = {}
             for (dimension, _), values in claims.values.items():
-                dimensions.setdefault(dimension, set()).update(values)
+                if dimension not in CONTRASTING:
+                    dimensions.setdefault(dimension, set()).update(values)
             for dimension, given in dimensions.items():
                 add("value", (dimension, ""), frozenset(given), index)
         for key in claims.values:

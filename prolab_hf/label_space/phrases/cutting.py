@@ -20,6 +20,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     RELATIONS,
     Interval,
 )
+from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
 from prolab_hf.label_space.phrases.word_lists.nouns import (
     COLOUR_NOUNS,
     COVERS,
@@ -29,6 +30,7 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
     PLACE_OR_KIND,
     THINGS,
 )
+from prolab_hf.label_space.phrases.word_lists.opposites import OPPOSITES
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
 
@@ -36,6 +38,9 @@ _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background
 _SHADES = frozenset({"dark", "deep", "light", "pale", "bright", "vivid", "murky", "faded"})
 # Dimensions whose words are nouns rather than adjectives.
 _OF_NOUNS = frozenset({"writing", "locale", "support", "kind", "fastening"})
+_ADJECTIVES_TOO = frozenset(
+    "whole entire single individual cut set split open level solar solid flat light".split()
+)
 _IGNORED_STEMS = {stems_of(word) for word in IGNORED.split("|")}
 
 
@@ -176,7 +181,9 @@ class _Cutter:
         if len(found) > 1 or not known or not self.last.words or not _closes(rest[0] if rest else None):
             return False
         dimensions = {dimension for dimension, _ in self.lexicon.entries.get((word,), [])}
-        return dimensions <= _OF_NOUNS or ("shape" in dimensions and (word in THINGS or bool(self.last.nouns)))
+        if dimensions <= _OF_NOUNS | OPPOSITES.keys() and not word.endswith(("y", "ed", "al", "ic")):
+            return word not in _ADJECTIVES_TOO
+        return "shape" in dimensions and (word in THINGS or bool(self.last.nouns))
 
     def _with_inner(self, found: list[str], values: list[Value]) -> list[Value]:
         """Values of an entry and of the words in it: "dome shape" is also a shape. The entry's own go first."""
@@ -269,7 +276,10 @@ class _Cutter:
         word, part = self.word, self.last
         negated = part.negated and not part.words  # "not in flower"
         relation = RELATIONS.get(word, "")
-        near = word in NEAR
+        # "played by hand" is not near a hand
+        near = word in NEAR and not (
+            word == "by" and part.words and part.words[-1].endswith(("ed", "en", "wn", "un"))
+        )
         self.parts.append(Fragment(landmark=True, main=False, near=near, negated=negated, relation=relation))
 
     def _plain_word(self) -> None:
@@ -286,7 +296,9 @@ class _Cutter:
             self._open_landmark()
         elif word in CUTTING:
             self._cutting_word(word)
-        elif word in ARTICLES or (word.endswith("ing") and word not in ING_NOUNS):
+        elif word in ARTICLES or (
+            word.endswith("ing") and word not in ING_NOUNS and not self._described(word)
+        ):
             part.words += [word] if word not in ARTICLES else []
         else:
             part.nouns.append(word)
@@ -294,6 +306,11 @@ class _Cutter:
             part.words.append(word)
             if word in GROUPS:
                 part.count.add(GROUPS[word])
+
+    def _described(self, word: str) -> bool:
+        """Whether a word on -ing is a noun here: "blue sling", "soft filling"."""
+        looks = {dimension for dimension, _ in self.last.latest} & LOOKS.keys()
+        return bool(looks) and not self.last.nouns and _closes(self.follows)
 
     def _cutting_word(self, word: str) -> None:
         part = self.last
@@ -322,7 +339,9 @@ def _add_values(part: Fragment, found: list[str], values: list[Value], ends_as_n
     part.latest = values
     if found[0] in NEGATING or found[-1] in NEGATING:
         # "without leaves" and "leaf-free" have no leaves
-        part.lacks += [word for word in (found[-2:-1] if found[-1] in NEGATING else found[-1:]) if word not in NEGATING]
+        part.lacks += [
+            word for word in (found[-2:-1] if found[-1] in NEGATING else found[-1:]) if word not in NEGATING
+        ]
         part.words.append(found[0])
         return
     part.words += found

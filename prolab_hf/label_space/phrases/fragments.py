@@ -90,7 +90,9 @@ def head_of(part: Fragment) -> str:
         # "arms raised", "wings spread": a participle behind a part is the part's.
         known = noun in PART_OF or noun in HEAD_ALIASES or noun in SORTS_OF
         tail = part.words[part.words.index(noun) + 1 :] if noun in part.words else part.words
-        behind = known and (tail[0].endswith(("ed", "ing")) or tail[0] in _PREDICATES or tail[-1] in _PREDICATES)
+        behind = known and (
+            tail[0].endswith(("ed", "ing")) or tail[0] in _PREDICATES or tail[-1] in _PREDICATES
+        )
         if not (latest & AFTER_NOUN or behind) or noun in VERBS:
             return SELF
     if noun in SELF_NOUNS or noun in THINGS or noun in VERBS:

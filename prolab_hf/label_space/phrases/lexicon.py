@@ -82,7 +82,11 @@ class Lexicon:
         # "on a wooden table", "in a large group": what stands between is the table's.
         if words[start] in LANDMARK:
             for end in range(start + 2, min(start + 4, len(words))):
-                if words[end - 1] in CLOSING or words[end - 1] in _COUNTS or self._names_a_place(words, end - 1):
+                if (
+                    words[end - 1] in CLOSING
+                    or words[end - 1] in _COUNTS
+                    or self._names_a_place(words, end - 1)
+                ):
                     break
                 values = self.entries.get((words[start], words[end]))
                 if values is not None:

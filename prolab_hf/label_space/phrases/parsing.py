@@ -26,6 +26,7 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
     BODIES,
     COLOUR_NOUNS,
     COVERS,
+    GENERIC_THINGS,
     HEAD_ALIASES,
     PLACE_OR_KIND,
     SEATS,
@@ -139,7 +140,9 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
         state = bool(part.landmark and part.values)  # "not in flower"
         if not state:
             missing = {part.nouns[-1]} if part.nouns else set(part.words)
-            claims.lacks |= missing | {base for word in missing if word.endswith("ing") for base in bases(word)}
+            claims.lacks |= missing | {
+                base for word in missing if word.endswith("ing") for base in bases(word)
+            }
         if state or not part.nouns:
             for dimension, value in part.values:
                 if dimension in CONTRASTING:
@@ -151,7 +154,10 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     _claim_values(claims, part, head, whole, subject)
     # "walks on two legs" counts the thing's legs, "beside two houses" nothing of it.
     if part.count and not (
-        part.landmark and not GROUPS.keys() & {*part.nouns[-1:]} and not _counted_part(part)
+        part.landmark
+        and not GROUPS.keys() & {*part.nouns[-1:]}
+        and not _counted_part(part)
+        and part.nouns[-1:] not in _FORMS
     ):
         counted = SELF if part.nouns and part.nouns[-1] in GROUPS else head
         if counted == SELF and part.nouns and part.nouns[-1] in THINGS:
@@ -164,7 +170,9 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
         claims.has |= {word for word in part.words if not _without(word) and word not in LACKED}
         claims.has |= {base for word in part.words for base in bases(word)}
         claims.has |= {HELD[word] for word in part.words if word in HELD}
-        claims.has |= {stem(sort) for word in part.words for sort in SORTS_OF.get(word, ()) if sort in GENERAL_NOUNS}
+        claims.has |= {
+            stem(sort) for word in part.words for sort in SORTS_OF.get(word, ()) if sort in GENERAL_NOUNS
+        }
         if part.main:
             claims.nouns += part.named
 
@@ -211,6 +219,10 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
                         claims.things.setdefault(dimension, set()).add(known)
         elif (dimension, value) in part.own:
             claims.values.setdefault((dimension, SELF), set()).add(value)
+        elif part.holds and head == SELF and part.words:
+            claims.values.setdefault((dimension, part.words[-1]), set()).add(
+                value
+            )  # "filled with red liquid"
         elif part.relation == "inside" and dimension == "colour" and not part.nouns:
             claims.values.setdefault((dimension, "clothes"), set()).add(value)  # "players in red"
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
@@ -224,7 +236,7 @@ def _thing(part: Fragment) -> str | None:
     """The kind of thing whose value it is: the noun's, or the material that stands in a noun's place ("thin paper")."""
     if part.nouns:
         noun = part.nouns[-1]
-        return THINGS.get(noun) or ("body" if noun in BODIES else None)
+        return THINGS.get(noun) or ("body" if noun in BODIES else GENERIC_THINGS.get(noun))
     if len(part.words) > 1 and any(dimension == "material" for dimension, _ in part.latest):
         word = part.words[-1]
         if word in ("metal", "glass") or word.endswith((*_ADJECTIVE_ENDINGS, "en")):

@@ -23,7 +23,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
 )
 from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, MARKS, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
-from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
+from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS, PARTICIPLES
 from prolab_hf.label_space.phrases.word_lists.sorts import BARE, BEHIND, SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
 
@@ -37,6 +37,12 @@ _PLURALS = frozenset({"sports", "goods", "arms", "customs", "savings", "sales", 
 _GAITS = frozenset(
     "stop glide crawl hop swim fly climb walk run jump slide roll spin sail drive float sink turn burn creep slither "
     "dive perch swing lean wash fish hunt graze cut end start work play".split()
+)
+_MADE_OF = frozenset(
+    {"roof cover", "wall cover", "floor cover", "loose ground", "barrier", "cloth", "filling"}
+)
+_HAVING = frozenset(
+    {"wearing", "holding", "carrying", "having", "containing", "showing", "including", *ING_NOUNS}
 )
 _PREDICATE_OPENS = frozenset(
     "in on at under over up upside down out off from between around before after during above below behind as made "
@@ -82,7 +88,7 @@ def siblings_of(phrase: str, words: list[str], lexicon: Lexicon) -> Sorts:
         return {}
     found: dict[str, set[str]] = {}
     raw = [word for word in phrase.lower().replace("-", " ").split() if word not in ("a", "an", "the")]
-    verb = _is_verb(raw, words)
+    verb = _is_verb(raw, words, lexicon)
     start = 1 if words[0] in _WHERE else 0
     chunks, rest = _chunks(words[start:])
     if start:
@@ -96,13 +102,14 @@ def siblings_of(phrase: str, words: list[str], lexicon: Lexicon) -> Sorts:
             _qualified(found, chunk, lexicon)
         if len(chunks) == 1 and len(rest) > 1:
             _complement(found, chunks[0], rest, lexicon)
-        if len(words) > 2 and words[0].endswith("ed"):
+        opens = words[0].endswith("ed") or (words[0].endswith("ing") and words[0] not in _HAVING)
+        if len(words) > (1 if words[0] == "facing" else 2) and opens:
             _verb(found, words, lexicon)
         _predicate(found, words, raw, lexicon)
     return {key: frozenset(values) for key, values in found.items()}
 
 
-def _is_verb(raw: list[str], words: list[str]) -> bool:
+def _is_verb(raw: list[str], words: list[str], lexicon: Lexicon) -> bool:
     """Whether a phrase opens with a verb in the third person: "stops at", "shows"."""
     if len(raw) != len(words) or len(words) < 2:
         return False
@@ -111,7 +118,8 @@ def _is_verb(raw: list[str], words: list[str]) -> bool:
     noun = words[0] in SORTS_OF or words[0] in PART_OF or words[0] in HEAD_ALIASES or words[0] in THINGS
     noun = (noun and words[0] not in VERBS | _GAITS) or first in IRREGULAR
     # Behind a plural stands no other noun.
-    noun = noun and (words[1] in CLOSING or words[1].endswith(("ed", "ing", "ly")) or first in IRREGULAR)
+    behind = words[1] in CLOSING | _PREDICATE_OPENS or (words[1],) in lexicon.entries
+    noun = noun and (behind or words[1].endswith(("ed", "ing", "ly")) or first in IRREGULAR)
     noun = noun or first in _PLURALS or words[0] in NUMBERS
     return inflected and not noun and words[1] not in CUTTING
 
@@ -158,10 +166,18 @@ def _qualified(found: dict[str, set[str]], chunk: _Chunk, lexicon: Lexicon) -> N
     """A word before a noun that no list knows: what kind of "ruler" it is."""
     _, length = _sorts(chunk)
     words = chunk.words[: len(chunk.words) - length]
+    for sort, names in SORTS_OF.get(words[-1], {}).items() if words else ():
+        if sort in _MADE_OF:  # "tin roof", "gravel path"
+            found.setdefault(f"{sort} of {chunk.head}", set()).update(names)
     if len(words) != 1 or words[0] in GROUPS or chunk.head in GROUPS | _dull:
         return
     word = words[0]
-    if word in SELF_NOUNS or word.endswith(("ly", "ed")) or lexicon.entries.get((word,)) or lexicon.related(word):
+    if (
+        word in SELF_NOUNS
+        or word.endswith(("ly", "ed"))
+        or lexicon.entries.get((word,))
+        or lexicon.related(word)
+    ):
         return
     if lexicon.entries.get(chunk.words[-length - 1 :]):
         return
@@ -210,12 +226,23 @@ def _predicate(found: dict[str, set[str]], words: list[str], raw: list[str], lex
     if not rest:
         return
     follows = rest[0]
-    known = noun in SORTS_OF or noun in PART_OF or noun in HEAD_ALIASES or noun in THINGS or raw[0] == f"{noun}s"
-    known = known or ((noun,) not in lexicon.entries and not noun.endswith(("ly", "ed", "ing", "y", "ful", "ous")))
-    participle = follows.endswith(("ed", "ing", "ly")) and follows not in ING_NOUNS
+    known = (
+        noun in SORTS_OF or noun in PART_OF or noun in HEAD_ALIASES or noun in THINGS or raw[0] == f"{noun}s"
+    )
+    known = known or (
+        (noun,) not in lexicon.entries and not noun.endswith(("ly", "ed", "ing", "y", "ful", "ous"))
+    )
+    participle = (
+        follows.endswith(("ed", "ing", "ly")) or follows in PARTICIPLES
+    ) and follows not in ING_NOUNS
     ends = len(rest) == 1 or rest[1] in CLOSING or rest[1] in _PREDICATE_OPENS
     state = ends and (follows,) in lexicon.entries and follows not in SORTS_OF
-    if not known or noun in _dull or noun in MARKS or not (participle or state or follows in _PREDICATE_OPENS):
+    if (
+        not known
+        or noun in _dull
+        or noun in MARKS
+        or not (participle or state or follows in _PREDICATE_OPENS)
+    ):
         return
     said = [word for word in rest if word not in CLOSING and word != "as"]
     found[f"state of {noun}"] = {f"= {word}" for word in said} | {

@@ -12,6 +12,7 @@ from prolab_hf.label_space.phrases.word_lists.slots import (
     GROUPS_OF_FILLINGS,
     HOLDS,
     KNOWN_ONLY,
+    PARTICIPLES,
     PHRASE_SLOTS,
     USES,
     VERB_SLOTS,
@@ -35,15 +36,29 @@ _EMPTY = frozenset(
 )
 _PURPOSE = frozenset({"used", "designed", "meant", "made", "intended", "suited", "suitable", "built", "use"})
 _INSTRUMENTS = frozenset({"tool", "device", "machine", "equipment", "utensil", "instrument", "implement"})
-_PARTICIPLES = frozenset(
-    "worn eaten grown driven drawn blown hung sold bound woven lit fed sewn thrown written hit beaten wound swept spun "
-    "sung shot ridden spread led flown taken drunk built cut set".split()
-)
 _BORNE = frozenset({"carried", "held", "kept", "stored", "sold"})
 _WHERE = frozenset({"on", "in", "at", "under", "between", "around", "over", "across"})
-_PREPOSITIONS = frozenset({"with", "by", "on", "from", "to", "into", "in", "for", "through", "over", "around", "onto"})
+_PREPOSITIONS = frozenset(
+    {"with", "by", "on", "from", "to", "into", "in", "for", "through", "over", "around", "onto"}
+)
 _PLACING = frozenset(
-    {"by", "on", "in", "from", "to", "at", "against", "above", "over", "onto", "off", "under", "between", "into", "along"}
+    {
+        "by",
+        "on",
+        "in",
+        "from",
+        "to",
+        "at",
+        "against",
+        "above",
+        "over",
+        "onto",
+        "off",
+        "under",
+        "between",
+        "into",
+        "along",
+    }
 )
 # "Seen on", "based on" may be followed by more than one thing at once.
 _VAGUE = frozenset(
@@ -88,7 +103,7 @@ def _frame(word: str, follows: str) -> str | None:
     """Any participle and its preposition open a slot of their own: "played with", "worn by"."""
     if word in _BORNE and follows in _WHERE:
         return f"{word} where"  # "carried on the back", "carried in the hand"
-    participle = (word.endswith("ed") and len(word) > 4) or word in _PARTICIPLES
+    participle = (word.endswith("ed") and len(word) > 4) or word in PARTICIPLES
     return f"{word} {follows}" if participle and follows in _PREPOSITIONS and word not in _VAGUE else None
 
 

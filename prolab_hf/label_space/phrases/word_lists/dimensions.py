@@ -84,7 +84,9 @@ _PLACED: dict[tuple[str, str], tuple[str, str]] = {
 
 def _place_nouns() -> None:
     for (dimension, value), (prepositions, nouns) in _PLACED.items():
-        phrases = [f"{before} {noun.replace('_', ' ')}" for before in prepositions.split() for noun in nouns.split()]
+        phrases = [
+            f"{before} {noun.replace('_', ' ')}" for before in prepositions.split() for noun in nouns.split()
+        ]
         values = DIMENSIONS[dimension]
         values[value] = "|".join([*([values[value]] if value in values else []), *phrases])
 

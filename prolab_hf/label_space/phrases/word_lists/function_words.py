@@ -24,7 +24,9 @@ NUMBER_WORDS: tuple[str, ...] = (
     ),
 )
 NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enumerate(NUMBER_WORDS)} | {
-    **dict(zip("thirty forty fifty sixty seventy eighty ninety".split(), ((n, n) for n in range(30, 100, 10)))),
+    **dict(
+        zip("thirty forty fifty sixty seventy eighty ninety".split(), ((n, n) for n in range(30, 100, 10)))
+    ),
     "single": (1, 1),
     "double": (2, 2),
     "twin": (2, 2),
@@ -72,7 +74,7 @@ ARTICLES = _set(
 JOINING = _set("and or and/or nor but to")
 # After these stand neighbours and landmarks, whose attributes are not the thing's own.
 LANDMARK = _set(
-    "in on at near beside behind under below beneath above over inside outside against along by next between "
+    "in on at atop near beside behind under below beneath above over inside outside against along by next between "
     "among around through from into onto toward towards across past before after beyond off where when while "
     "compared than during within surrounded"
 )

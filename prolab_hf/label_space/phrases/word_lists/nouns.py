@@ -107,7 +107,7 @@ _GROUP_OF_SORT = {
         "shoe": "shoe",
         "hat": "headgear",
         "house": "building",
-                "meal": "dish meat",
+        "meal": "dish meat",
         "device": "device",
         "jewel": "jewel",
     }.items()
@@ -132,6 +132,12 @@ BODIES = _set(
     "body cover coating glaze layer covering cladding lining casing housing panel plank board sheet slab block strip "
     "tile beam mesh tissue contents content component part piece frame"
 )
+
+# General words for the thing itself that say what kind of thing it is.
+GENERIC_THINGS = {
+    "animal": "animal", "creature": "animal", "beast": "animal", "plant": "plant", "vehicle": "vehicle",
+    "building": "house", "construction": "house", "person": "people", "garment": "garment",
+}  # fmt: skip
 
 # Marks on a thing: they make its pattern, but their colour and width are their own.
 MARKS = {

@@ -93,11 +93,16 @@ VERB_SLOTS: dict[str, str] = {
     }.items()
     for verb in verbs.split()
 }
+# Participles that do not end on -ed.
+PARTICIPLES = frozenset(
+    "worn eaten grown driven drawn blown hung sold bound woven lit fed sewn thrown written hit beaten wound swept spun "
+    "sung shot ridden spread led flown taken drunk built cut set".split()
+)
 # How a thing is held: verb and preposition at the beginning of a phrase.
 HOLDS: dict[str, frozenset[str]] = {
     verb: frozenset(holds.split())
     for holds, verbs in {
-        "hanging": "hang hanging dangle dangling suspended",
+        "hanging": "hung hang hanging dangle dangling suspended",
         "standing": "stand standing sit sitting",
         "standing lying": "rest resting placed",
         "lying": "lie lying",

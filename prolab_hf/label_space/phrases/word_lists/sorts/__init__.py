@@ -12,7 +12,17 @@ GENERAL = frozenset(
     "car vessel aircraft train seat bed table lamp bag house church tower bridge cloud".split()
 )
 # Of these, a phrase that lacks the general one lacks every kind of it: "no plants" / "green crops".
-GENERAL_NOUNS = GENERAL | {"animal", "plant", "crop", "vehicle", "building", "container", "tool", "food", "drink"}
+GENERAL_NOUNS = GENERAL | {
+    "animal",
+    "plant",
+    "crop",
+    "vehicle",
+    "building",
+    "container",
+    "tool",
+    "food",
+    "drink",
+}
 # Sorts of which one scene holds several: they are compared only where nothing else is said ("river" / "desert").
 BARE = frozenset(
     {
@@ -58,9 +68,7 @@ def _read() -> dict[str, dict[str, frozenset[str]]]:
                 if sort in GENERAL and general not in seen:
                     seen.add(general)
                     todo.append(general)
-    return {
-        name: {sort: frozenset(names) for sort, names in sorts.items()} for name, sorts in found.items()
-    }
+    return {name: {sort: frozenset(names) for sort, names in sorts.items()} for name, sorts in found.items()}
 
 
 # Noun -> the sorts that it belongs to -> which of their members it is.
