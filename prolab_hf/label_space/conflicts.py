@@ -27,8 +27,9 @@ from prolab_hf.files import read_json_object
 from prolab_hf.label_space.phrases.contradictions import Conflict, contradiction, statements
 from prolab_hf.label_space.phrases.fragments import SELF
 from prolab_hf.label_space.phrases.judges import Judge
-from prolab_hf.label_space.phrases.lexicon import Lexicon
+from prolab_hf.label_space.phrases.lexicon import Lexicon, stems_of
 from prolab_hf.label_space.phrases.parsing import Claims, parse
+from prolab_hf.label_space.phrases.siblings import siblings_of
 from prolab_hf.label_space.phrases.word_lists.dimensions import DIMENSIONS
 from prolab_hf.label_space.phrases.word_lists.parts import OWNERS
 from prolab_hf.label_space.phrases.wording import same_wording
@@ -95,6 +96,7 @@ class ConflictRules:
         if phrase not in self._parsed:
             claims = parse(phrase, self._lexicon, self._whole)
             _add_indoors(claims)
+            claims.siblings = siblings_of(phrase, list(stems_of(phrase)), self._lexicon)
             self._parsed[phrase] = claims
         return self._parsed[phrase]
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from prolab_hf.label_space.phrases.cutting import cut
 from prolab_hf.label_space.phrases.fragments import SELF, Fragment, bases, head_of
 from prolab_hf.label_space.phrases.lexicon import Lexicon, implied_values, stems_of
-from prolab_hf.label_space.phrases.siblings import siblings_of
 from prolab_hf.label_space.phrases.slots import slots_of
 from prolab_hf.label_space.phrases.word_lists.function_words import (
     ABSENT,
@@ -124,7 +123,6 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
             del claims.values["kind", SELF]
             if left:
                 claims.values["kind", SELF] = left
-    claims.siblings = siblings_of(phrase, words, lexicon)
     for (dimension, _), given in claims.values.items():
         # "pattern of stripes" says stripes: what a more special value implies is left out.
         implied = {item for value in given for item in implied_values(dimension, value)}

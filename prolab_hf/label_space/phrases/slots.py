@@ -90,7 +90,7 @@ def slots_of(phrase: str, words: list[str], lexicon: Lexicon) -> dict[str, set[s
     if words[:1] == ["for"] and len(words) > 1 and not words[1].endswith("ing") and words[2:3] != ["to"]:
         _fill(found, "for whom", [word for word in words[1:] if word != "only"], lexicon)
     _verb_slot(found, phrase.lower(), words, lexicon)
-    if len(words) == 2 and words[1] in ("inside", "within") and not lexicon.entries.get((words[0],)):
+    if len(words) == 2 and words[1] in ("inside", "within") and words[0] in _KNOWN | {"air"}:
         _fill(found, "held", words[:1], lexicon)
     # "hangs from a hook", "lies flat on the ground"
     if words[:1] and words[0] in HOLDS and _PLACING & set(words[1:3]):
