@@ -117,13 +117,12 @@ def _denials(every: Sequence[Claims]) -> list[tuple[Said, Differ]]:
         having = [index for index, claims in enumerate(every) if word in claims.has - claims.lacks]
         found.append(({frozenset(["lacks"]): lacking, frozenset(["has"]): having}, lambda mine, theirs: True))
     for key in sorted({key for claims in every for key in claims.refused}):
+        saying = [index for index, claims in enumerate(every) if key in claims.values]
         for index, claims in enumerate(every):
-            no = frozenset(claims.refused.get(key, ()))
-            others = [
-                other
-                for other, its in enumerate(every)
-                if no and _refused(key[0], no, frozenset(its.values.get(key, ())))
-            ]
+            if key not in claims.refused:
+                continue
+            no = frozenset(claims.refused[key])
+            others = [other for other in saying if _refused(key[0], no, frozenset(every[other].values[key]))]
             found.append(
                 ({frozenset(["no"]): [index], frozenset(["yes"]): others}, lambda mine, theirs: True)
             )

@@ -64,11 +64,15 @@ class Lexicon:
                     for form in _finite_forms(key):
                         self.entries.setdefault(form, []).append((dimension, value))
         self.neutral = {stems_of(word) for word in f"{NEUTRAL}|{IGNORED}".split("|")}
-        self.longest = max(len(key) for key in [*self.entries, *self.neutral])
+        # First word -> the length of the longest entry that begins with it.
+        self.reach: dict[str, int] = {}
+        for key in [*self.entries, *self.neutral]:
+            if key:
+                self.reach[key[0]] = max(len(key), self.reach.get(key[0], 1))
 
     def match(self, words: list[str], start: int) -> tuple[int, list[Value], bool]:
         """The longest entry at a position: its length (0 = none), its values, whether it is a neutral one."""
-        for length in range(min(self.longest, len(words) - start), 0, -1):
+        for length in range(min(self.reach.get(words[start], 1), len(words) - start), 0, -1):
             key = tuple(words[start : start + length])
             if length == 1 and words[start + 1 : start + 2] in ([","], ["and"]):
                 # "long, thin", "round and flat"
