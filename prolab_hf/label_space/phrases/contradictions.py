@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from prolab_hf.label_space.phrases.fragments import SELF, canonical
+from prolab_hf.label_space.phrases.fragments import SELF, bases, canonical
 from prolab_hf.label_space.phrases.lexicon import implied_values
 from prolab_hf.label_space.phrases.parsing import Claims
 from prolab_hf.label_space.phrases.siblings import predicates_differ, siblings_differ
@@ -197,7 +197,8 @@ def _names(statement: Statement) -> list[str]:
 
 
 def _parts(claims: Claims) -> list[str]:
-    return list(dict.fromkeys(PART_OF[noun] for noun in claims.nouns if noun in PART_OF))
+    named = [word for noun in claims.nouns for word in (noun, *bases(noun)) if word in PART_OF]
+    return list(dict.fromkeys(PART_OF[word] for word in named))
 
 
 def _bare(claims: Claims) -> bool:

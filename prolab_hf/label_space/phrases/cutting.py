@@ -126,7 +126,10 @@ class _Cutter:
         found, rest = self.words[self.position : end], self.words[end:]
         if self.word in LANDMARK:
             self._open_landmark()
-        if found == ["light"] and (not rest or rest[0] in LANDMARK | CUTTING):
+        if found == ["light"] and rest[:1] in (["to"], ["enough"]):
+            self.last.values.append(("weight", "light"))  # "light to lift"
+            self.last.words.append("light")
+        elif found == ["light"] and (not rest or rest[0] in LANDMARK | CUTTING):
             self.last.nouns.append("light")  # a lamp, not a shade
             self.last.words.append("light")
         elif neutral:
@@ -139,6 +142,8 @@ class _Cutter:
         else:
             is_noun = self._adjective_first(found) or self._ends_as_noun(found, rest)
             _add_values(self.last, found, self._with_inner(found, values), is_noun)
+            if found[-1] == "to" and rest:
+                self.parts.append(Fragment(landmark=True, main=False))
             if found[-2:] == ["far", "from"]:
                 self.parts.append(Fragment(landmark=True, main=False, near=True, relation="away"))
             if found[-1] == "shaped":
@@ -286,6 +291,8 @@ class _Cutter:
         word, part = self.word, self.last
         if word in NEGATING:
             self.parts.append(Fragment(negated=True, main=part.main))
+        elif word == "to" and (self.follows,) not in self.lexicon.entries and not part.count:
+            self._open_landmark()  # "filled to the brim"
         elif word in JOINING or word == ",":
             self.parts.append(
                 Fragment(

@@ -39,6 +39,7 @@ from prolab_hf.label_space.phrases.word_lists.places import PLACES
 from prolab_hf.label_space.phrases.word_lists.sorts import GENERAL_NOUNS, SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
 
+_GROUPS = {*THINGS.values(), "body"}
 # Dimensions of the phrase as a whole that say where or what rather than how a noun is.
 _NOT_OF_NOUNS = frozenset(PLACES) | {
     "kind", "habitat", "fastening", "neckline", "garment length", "sleeve length", "heel", "occasion", "habit",
@@ -201,7 +202,7 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
     thing = _thing(part) if head == SELF else None
     others = {dimension for dimension, _ in part.values} - PLACE_OR_KIND
     for dimension, value in part.values:
-        if dimension == "locale" and others and not part.landmark and thing is not None:
+        if dimension == "locale" and others and not part.landmark and thing in _GROUPS:
             continue  # "straight roads": the roads are no place here
         if (dimension, value) == ("ends", "hanging") and head == SELF:
             continue  # "hanging ears" lie close, a hanging lamp has no such ends
@@ -226,16 +227,17 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
             owner = _owner(part, head, dimension)
             claims.values.setdefault((dimension, owner), set()).add(value)
-            if thing is not None and owner == SELF and not (dimension == "material" and not part.nouns):
+            if thing is not None and owner == SELF and (dimension != "material" or part.words[-1:] == part.nouns[-1:]):
                 claims.things.setdefault(dimension, set()).add(thing)
 
 
 def _thing(part: Fragment) -> str | None:
     """The kind of thing whose value it is: the noun's, or the material that stands in a noun's place ("thin paper")."""
-    if part.nouns:
+    material = len(part.words) > 1 and any(dimension == "material" for dimension, _ in part.latest)
+    if part.nouns and not (material and part.words[-1] != part.nouns[-1]):
         noun = part.nouns[-1]
         return THINGS.get(noun) or ("body" if noun in BODIES else GENERIC_THINGS.get(noun))
-    if len(part.words) > 1 and any(dimension == "material" for dimension, _ in part.latest):
+    if material:
         word = part.words[-1]
         if word in ("metal", "glass") or word.endswith((*_ADJECTIVE_ENDINGS, "en")):
             return None

@@ -38,6 +38,11 @@ _GAITS = frozenset(
     "stop glide crawl hop swim fly climb walk run jump slide roll spin sail drive float sink turn burn creep slither "
     "dive perch swing lean wash fish hunt graze cut end start work play".split()
 )
+# Sorts of which a thing has one: "shoes with laces" / "shoes with buckles".
+_HAD = frozenset(
+    {"ornament", "sign", "support", "drive", "closure", "roof", "display", "roof cover", "wall cover", "hairdo"}
+)
+_PLAIN = frozenset({"plain", "bare", "blank", "empty", "undecorated"})
 _MADE_OF = frozenset(
     {"roof cover", "wall cover", "floor cover", "loose ground", "barrier", "cloth", "filling"}
 )
@@ -60,6 +65,7 @@ _VAGUE = frozenset(
     "thing something item object stuff way lot part piece kind it place area other another one animal person "
     "people side end top bottom front back middle time day year use group".split()
 )
+_GENERIC = _VAGUE | frozenset("colour shape surface texture form pattern look appearance size outline".split())
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,9 @@ def siblings_of(phrase: str, words: list[str], lexicon: Lexicon) -> Sorts:
             _qualified(found, chunk, lexicon)
         if len(chunks) == 1 and len(rest) > 1:
             _complement(found, chunks[0], rest, lexicon)
+            _with(found, chunks[0], rest, lexicon)
+        if len(chunks) == 1 and not rest and _PLAIN & set(chunks[0].words[:-1]):
+            found[f"trim of {chunks[0].head}"] = {"none"}
         opens = words[0].endswith("ed") or (words[0].endswith("ing") and words[0] not in _HAVING)
         if len(words) > (1 if words[0] == "facing" else 2) and opens:
             _verb(found, words, lexicon)
@@ -218,6 +227,17 @@ def _complement(found: dict[str, set[str]], chunk: _Chunk, rest: list[str], lexi
         found.setdefault(f"{noun} {preposition}", set()).update(_says(item, lexicon))
 
 
+def _with(found: dict[str, set[str]], chunk: _Chunk, rest: list[str], lexicon: Lexicon) -> None:
+    """What a noun has: "ring with a stone" is no "plain ring", "shoes with laces" have no buckles."""
+    if rest[0] != "with" or len(chunk.words) > 1 or "nothing" in rest:
+        return
+    found[f"trim of {chunk.head}"] = {"some"}
+    for item in _chunks(rest[1:])[0]:
+        for sort, names in _sorts(item)[0].items():
+            if sort in _HAD:
+                found.setdefault(f"{sort} of {chunk.head}", set()).update(names)
+
+
 def _predicate(found: dict[str, set[str]], words: list[str], raw: list[str], lexicon: Lexicon) -> None:
     """What is said of a noun behind it: "umbrella folded", "truck driving on the motorway"."""
     if len(words) < 2 or len(raw) != len(words):
@@ -236,7 +256,8 @@ def _predicate(found: dict[str, set[str]], words: list[str], raw: list[str], lex
         follows.endswith(("ed", "ing", "ly")) or follows in PARTICIPLES
     ) and follows not in ING_NOUNS
     ends = len(rest) == 1 or rest[1] in CLOSING or rest[1] in _PREDICATE_OPENS
-    state = ends and (follows,) in lexicon.entries and follows not in SORTS_OF
+    listed = (follows,) in lexicon.entries or bool(lexicon.related(follows))
+    state = ends and listed and follows not in SORTS_OF
     if (
         not known
         or noun in _dull

@@ -85,7 +85,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "|taller than|bigger than|larger than",
     },
     "height": {
-        "low": "waist high|shin high|below knee height|single level|one level|single storeyed|one floor"
+        "low": "to knee height|to waist height|to ankle height|waist high|shin high|below knee height|single level|one level|single storeyed|one floor"
         "|low rise|at knee height|"
         "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
         "|wider than tall|flat heel|ground level|shallow height|dwarf|knee high|ankle high"

@@ -29,7 +29,7 @@ STATES: dict[str, dict[str, str]] = {
     "wetness": {
         "wet": "wet|moist|damp|soaked|soggy|glistening wet|rainy|rain soaked|dewy|dripping|humid|waterlogged"
         "|flooded|moistened|sodden|slushy|sweaty|just washed",
-        "dry": "dry|dried|arid|parched|dried out|waterless|rainless|dusty dry|dehydrated|bone dry|drained"
+        "dry": "hardened|set hard|dry|dried|arid|parched|dried out|waterless|rainless|dusty dry|dehydrated|bone dry|drained"
         "|dry as dust|droughty",
     },
     "opening": {
@@ -192,7 +192,7 @@ STATES: dict[str, dict[str, str]] = {
     },
     "life": {
         "alive": "alive|living|live|green and growing|growing",
-        "dead": "dead|lifeless|withered|wilted|dried up|shrivelled|shriveled|dying|felled",
+        "dead": "burnt down|burned down|dead|lifeless|withered|wilted|dried up|shrivelled|shriveled|dying|felled",
     },
     "bloom": {
         "blooming": "in bloom|in full bloom|flowering|blooming|blossoming|in blossom|in flower|open flower"
