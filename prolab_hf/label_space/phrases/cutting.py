@@ -359,6 +359,7 @@ def _add_values(part: Fragment, found: list[str], values: list[Value], ends_as_n
         is_noun = last in COVERS or (bool(dimensions) and dimensions <= PLACE_OR_KIND)
     else:
         is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and last not in MARKS
+        is_noun = is_noun or (bool(dimensions) and dimensions <= PLACE_OR_KIND and last not in THINGS)  # "car park"
         is_noun = is_noun and not any(word in LANDMARK for word in found)  # "fits in one hand"
         # "calm water", "hard seat": an adjective before a noun that says nothing alone.
         is_noun = is_noun or (len(found) == 2 and ends_as_noun)

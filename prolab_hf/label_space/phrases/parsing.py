@@ -37,13 +37,14 @@ from prolab_hf.label_space.phrases.word_lists.opposites import CONTRASTING
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.places import PLACES
 from prolab_hf.label_space.phrases.word_lists.sorts import GENERAL_NOUNS, SORTS_OF
+from prolab_hf.label_space.phrases.word_lists.states import STATES
 from prolab_hf.label_space.phrases.wording import stem
 
 _GROUPS = {*THINGS.values(), "body"}
 # Dimensions of the phrase as a whole that say where or what rather than how a noun is.
 _NOT_OF_NOUNS = frozenset(PLACES) | {
     "kind", "habitat", "fastening", "neckline", "garment length", "sleeve length", "heel", "occasion", "habit",
-    "activity", "gathering", "decks", "posture", "covering", "load space", "pulled by", "burner", "engine", "drive",
+    "activity", "gathering", "decks", "posture", "covering", "load space", "pulled by", "burner",
     "feet", "fruit kind", "evergreen", "service", "expression", "stacking", "dress",
 }  # fmt: skip
 # Endings of adjectives: "leafy", "tropical", "wheeled".
@@ -124,6 +125,10 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
             del claims.values["kind", SELF]
             if left:
                 claims.values["kind", SELF] = left
+    if words[:1] in (["can"], ["able"]):
+        # What a thing is able to do is no state of it.
+        for key in [key for key in claims.values if key[0] in STATES or key[0] == "habitat"]:
+            del claims.values[key]
     for (dimension, _), given in claims.values.items():
         # "pattern of stripes" says stripes: what a more special value implies is left out.
         implied = {item for value in given for item in implied_values(dimension, value)}
@@ -134,7 +139,7 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
 def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], subject: str) -> None:
     """Adds what a fragment says to the claims of its phrase."""
     stems = {lacked for word in part.words for lacked in [LACKED.get(word) or _without(word)] if lacked}
-    claims.lacks |= stems | set(part.lacks)
+    claims.lacks |= stems | set(part.lacks) | {base for word in stems for base in bases(word)}  # "unsalted": no salt
     if part.negated:
         state = bool(part.landmark and part.values)  # "not in flower"
         if not state:
@@ -227,22 +232,32 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
             owner = _owner(part, head, dimension)
             claims.values.setdefault((dimension, owner), set()).add(value)
-            if thing is not None and owner == SELF and (dimension != "material" or part.words[-1:] == part.nouns[-1:]):
+            by_noun = part.words[-1:] == part.nouns[-1:]
+            own = (dimension, value) in part.latest
+            if thing is not None and owner == SELF and (by_noun or not (own or dimension == "material")):
                 claims.things.setdefault(dimension, set()).add(thing)
 
 
 def _thing(part: Fragment) -> str | None:
-    """The kind of thing whose value it is: the noun's, or the material that stands in a noun's place ("thin paper")."""
-    material = len(part.words) > 1 and any(dimension == "material" for dimension, _ in part.latest)
-    if part.nouns and not (material and part.words[-1] != part.nouns[-1]):
+    """The kind of thing whose value it is: the noun's, or the word's that stands in a noun's place ("thin paper")."""
+    stands_in = _stands_in(part)
+    if part.nouns and not (stands_in and part.words[-1] != part.nouns[-1]):
         noun = part.nouns[-1]
         return THINGS.get(noun) or ("body" if noun in BODIES else GENERIC_THINGS.get(noun))
-    if material:
+    if stands_in:
         word = part.words[-1]
         if word in ("metal", "glass") or word.endswith((*_ADJECTIVE_ENDINGS, "en")):
             return None
         return THINGS.get(word, word)
     return None
+
+
+def _stands_in(part: Fragment) -> bool:
+    """Whether the last word is known for a value and is a noun all the same: a material, "old square"."""
+    if len(part.words) < 2:
+        return False
+    dimensions = {dimension for dimension, _ in part.latest}
+    return "material" in dimensions or (part.words[-1] in SORTS_OF and "colour" not in dimensions)
 
 
 def _owner(part: Fragment, head: str, dimension: str) -> str:

@@ -44,7 +44,7 @@ _HAD = frozenset(
 )
 _PLAIN = frozenset({"plain", "bare", "blank", "empty", "undecorated"})
 _MADE_OF = frozenset(
-    {"roof cover", "wall cover", "floor cover", "loose ground", "barrier", "cloth", "filling"}
+    {"roof cover", "wall cover", "floor cover", "loose ground", "barrier", "cloth", "music family", "meat"}
 )
 _HAVING = frozenset(
     {"wearing", "holding", "carrying", "having", "containing", "showing", "including", *ING_NOUNS}

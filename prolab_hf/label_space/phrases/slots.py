@@ -93,7 +93,7 @@ def slots_of(phrase: str, words: list[str], lexicon: Lexicon) -> dict[str, set[s
     if len(words) == 2 and words[1] in ("inside", "within") and words[0] in _KNOWN | {"air"}:
         _fill(found, "held", words[:1], lexicon)
     # "hangs from a hook", "lies flat on the ground"
-    if words[:1] and words[0] in HOLDS and _PLACING & set(words[1:3]):
+    if words[:1] and words[0] in HOLDS and (_PLACING | {"upside", "freely"}) & set(words[1:3]):
         found["held how"] = set(HOLDS[words[0]])
     _use(found, words, lexicon)
     return {slot: fillings for slot, fillings in found.items() if fillings}

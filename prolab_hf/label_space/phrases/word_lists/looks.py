@@ -384,7 +384,7 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "form": {
         "flat": "flat|flattened|sheet like|leaf like body",
-        "bulky": "tubular|tube shaped|sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped"
+        "bulky": "cone shaped|dome shaped|pyramid shaped|tubular|tube shaped|sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped"
         "|box shaped|conical|domed"
         "|bulging|round body|rounded body|three dimensional",
     },

@@ -39,7 +39,7 @@ THINGS = {
         "ground": "ground soil earth dirt",
         "land": "terrain land field plot parcel meadow pasture lawn turf plain farmland acre garden",
         "water": "canal river stream creek brook channel lake pond sea ocean pool waterway water",
-        "hill": "gorge canyon ravine hill mountain slope cliff valley peak ridge dune",
+        "hill": "hilltop mountaintop gorge canyon ravine hill mountain slope cliff valley peak ridge dune",
         "forest": "forest wood grove orchard woodland canopy",
         "town": "settlement town village city suburb neighbourhood neighborhood district",
         "house": "house hut cabin shed cottage tower skyscraper mansion barn church castle temple hall warehouse "
@@ -55,8 +55,10 @@ THINGS = {
         "plant": "tree shrub bush herb vine fern cactus palm conifer weed crop mushroom fungus bushes",
         "fruit": "fruit vegetable berry nut apple tomato pepper melon",
         "baked": "bread loaf cake pie pastry biscuit cookie bun roll pizza",
-        "meal": "meat steak sausage egg soup stew pasta rice noodle salad dessert dish meal food fillet patty "
-        "sandwich",
+        "meal": "dessert dish meal food sandwich",
+        "meat": "meat steak sausage fillet patty bacon ham",
+        "pasta": "pasta noodle",
+        "soup": "soup stew broth",
         "drink": "drink beverage liquid fluid juice wine beer",
         "container": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase pitcher "
         "kettle tank "
@@ -66,7 +68,9 @@ THINGS = {
         "cord": "rope cord cable wire string chain thread",
         "disc": "disc disk ring ball sphere globe",
         "seat": "chair stool bench sofa couch armchair",
-        "table": "table desk bed shelf cupboard cabinet wardrobe",
+        "table": "table desk",
+        "bed": "bed",
+        "cupboard": "shelf cupboard cabinet wardrobe",
         "cloth": "blanket towel cloth fabric textile knit weave",
         "hanging": "blind curtain drape",
         "floor cloth": "carpet rug mat",
@@ -100,15 +104,14 @@ _GROUP_OF_SORT = {
         "vessel": "vessel",
         "aircraft": "aircraft",
         "seat": "seat",
-        "table": "table bed",
+        "table": "table",
         "lamp": "lamp",
         "tool": "tool weapon",
         "instrument": "instrument",
         "shoe": "shoe",
         "hat": "headgear",
         "house": "building",
-        "meal": "dish meat",
-        "device": "device",
+                "device": "device",
         "jewel": "jewel",
     }.items()
     for sort in sorts.split()

@@ -23,7 +23,7 @@ LIVING: dict[str, str] = {
     "kingfisher hummingbird parrot/parakeet/budgie/cockatoo/macaw peacock pheasant partridge/quail chicken/hen/rooster/"
     "cockerel/cock/chick turkey duck/duckling/mallard goose/gosling swan heron/egret stork crane flamingo pelican "
     "cormorant penguin puffin albatross ostrich/emu/rhea toucan hornbill cuckoo",
-    "fish": "shark ray eel salmon/trout tuna/mackerel cod/haddock carp/goldfish pike perch herring/sardine/anchovy "
+    "fish": "shark ray eel salmon/trout tuna/mackerel cod/haddock carp/goldfish pike herring/sardine/anchovy "
     "seahorse pufferfish clownfish flounder/sole/plaice/halibut catfish sturgeon swordfish piranha",
     "reptile": "snake/viper/python/cobra/adder lizard/gecko/iguana/chameleon/salamander crocodile/alligator "
     "turtle/tortoise",
@@ -97,7 +97,7 @@ LIVING: dict[str, str] = {
     "preparation": "mash/puree/purée/paste soup stew slice/slices/sliced cube/cubes/dice strips/julienne "
     "shred/shreds/grated powder/crumb whole/entire",
     # People and bodies.
-    "person": "man/boy/gentleman woman/girl/lady baby/infant/toddler child/kid/schoolchild teenager pensioner",
+    "person": "man/boy/gentleman/father/son/brother woman/girl/lady/mother/daughter/sister baby/infant/toddler child/kid/schoolchild teenager pensioner",
     "occupation": "policeman/policewoman/police/officer firefighter/fireman soldier/infantryman sailor pilot driver/"
     "chauffeur "
     "doctor/physician/surgeon nurse teacher pupil/student/schoolchild chef/cook/baker waiter/waitress farmer/peasant "

@@ -72,7 +72,7 @@ MADE: dict[str, str] = {
     "outlet": "spout/nozzle tap/faucet valve pump lid",
     # Tools and hardware.
     "tool": "hammer/mallet/sledgehammer screwdriver wrench/spanner pliers/tongs/pincer/pincers/tweezers saw/chainsaw "
-    "drill axe/hatchet chisel file/rasp plane knife/dagger/scalpel scissors/shears spade/shovel rake hoe pitchfork/fork "
+    "drill axe/hatchet chisel file/rasp plane knife/dagger/scalpel scissors/shears spade/shovel rake hoe pitchfork "
     "scythe/sickle brush/paintbrush broom/mop/duster ruler/tape/measure/calliper/caliper needle/awl anvil clamp/"
     "vice/vise crowbar/lever pickaxe/pick sandpaper/sander trowel soldering_iron sponge/cloth lawnmower/mower ladder "
     "stapler",
@@ -90,12 +90,12 @@ MADE: dict[str, str] = {
     # Clothes and jewels.
     "upper garment": "shirt/blouse/t-shirt/tshirt/polo sweater/jumper/pullover/cardigan/hoodie jacket/blazer/coat/"
     "anorak/parka "
-    "vest/waistcoat/tank dress/gown/robe/tunic suit/tuxedo cloak/cape/poncho/shawl bra/bikini apron kimono",
+    "vest/waistcoat suit/tuxedo cloak/cape/poncho/shawl bra/bikini apron kimono",
     "lower garment": "trousers/pants/jeans/slacks/chinos shorts skirt/kilt/miniskirt leggings/tights/stockings dress "
     "underpants/briefs pyjamas",
     "shoe": "boot/boots/wellington/wellingtons sandal/sandals/flip-flop/flip-flops sneaker/sneakers/trainer/trainers "
     "slipper/slippers pump/pumps/heels/stiletto/stilettos clog/clogs loafer/loafers/moccasin moccasins ski/skis "
-    "skate/skates flipper/flippers sock/socks ballerinas",
+    "skate/skates ballerinas",
     "headgear": "hat/fedora/bowler/sombrero cap/beret/baseball_cap helmet crown/tiara hood headscarf/scarf/veil/"
     "turban/bandana "
     "wig headband headphones/earphones mask/visor",
