@@ -207,7 +207,7 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
     thing = _thing(part) if head == SELF else None
     others = {dimension for dimension, _ in part.values} - PLACE_OR_KIND
     for dimension, value in part.values:
-        if dimension == "locale" and others and not part.landmark and thing in _GROUPS:
+        if dimension == "locale" and others and not part.landmark and part.nouns and thing in _GROUPS:
             continue  # "straight roads": the roads are no place here
         if (dimension, value) == ("ends", "hanging") and head == SELF:
             continue  # "hanging ears" lie close, a hanging lamp has no such ends
