@@ -33,14 +33,13 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
 from prolab_hf.label_space.phrases.word_lists.opposites import OPPOSITES
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
+from prolab_hf.label_space.phrases.wording import word_set
 
 _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
 _SHADES = frozenset({"dark", "deep", "light", "pale", "bright", "vivid", "murky", "faded"})
 # Dimensions whose words are nouns rather than adjectives.
 _OF_NOUNS = frozenset({"writing", "locale", "support", "kind", "fastening"})
-_ADJECTIVES_TOO = frozenset(
-    "whole entire single individual cut set split open level solar solid flat light".split()
-)
+_ADJECTIVES_TOO = word_set("whole entire single individual cut set split open level solar solid flat light")
 _IGNORED_STEMS = {stems_of(word) for word in IGNORED.split("|")}
 
 
@@ -126,11 +125,11 @@ class _Cutter:
         found, rest = self.words[self.position : end], self.words[end:]
         if self.word in LANDMARK:
             self._open_landmark()
-        if found == ["light"] and rest[:1] in (["to"], ["enough"]):
-            self.last.values.append(("weight", "light"))  # "light to lift"
-            self.last.words.append("light")
-        elif found == ["light"] and (not rest or rest[0] in LANDMARK | CUTTING):
-            self.last.nouns.append("light")  # a lamp, not a shade
+        if found == ["light"] and (not rest or rest[0] in LANDMARK | CUTTING | {"to", "enough"}):
+            if rest[:1] in (["to"], ["enough"]):
+                self.last.values.append(("weight", "light"))  # "light to lift"
+            else:
+                self.last.nouns.append("light")  # a lamp, not a shade
             self.last.words.append("light")
         elif neutral:
             if tuple(found) not in _IGNORED_STEMS:
@@ -142,20 +141,22 @@ class _Cutter:
         else:
             is_noun = self._adjective_first(found) or self._ends_as_noun(found, rest)
             _add_values(self.last, found, self._with_inner(found, values), is_noun)
-            if found[-1] == "to" and rest:
-                self.parts.append(Fragment(landmark=True, main=False))
-            if found[-2:] == ["far", "from"]:
-                self.parts.append(Fragment(landmark=True, main=False, near=True, relation="away"))
-            if found[-1] == "shaped":
-                self.last.values += [
-                    ("likeness", value) for dimension, value in values if dimension == "shape"
-                ]
-            if found[0] in LANDMARK:
-                self.last.own += values
-            elif found[0] in NUMBERS:
-                self._count_in(found, rest)
+            self._behind_entry(found, rest, values)
         if found[-1] == "than":
             self.parts.append(Fragment(landmark=True, main=False))
+
+    def _behind_entry(self, found: list[str], rest: list[str], values: list[Value]) -> None:
+        """What an entry says by its first and last word, besides its values."""
+        if found[-1] == "to" and rest:
+            self.parts.append(Fragment(landmark=True, main=False))
+        if found[-2:] == ["far", "from"]:
+            self.parts.append(Fragment(landmark=True, main=False, near=True, relation="away"))
+        if found[-1] == "shaped":
+            self.last.values += [("likeness", value) for dimension, value in values if dimension == "shape"]
+        if found[0] in LANDMARK:
+            self.last.own += values
+        elif found[0] in NUMBERS:
+            self._count_in(found, rest)
 
     def _count_in(self, found: list[str], rest: list[str]) -> None:
         """The number that an entry opens with counts, too: "single", "two seats"."""
@@ -166,7 +167,7 @@ class _Cutter:
         self.limit = None
         if len(found) == 1:
             part.count.add(count)
-        elif len(found) == 2:
+        elif found[1] not in CLOSING:
             self.parts.insert(-1, Fragment(nouns=[found[1]], words=[found[1]], count={count}, main=False))
 
     def _adjective_first(self, found: list[str]) -> bool:
@@ -359,7 +360,9 @@ def _add_values(part: Fragment, found: list[str], values: list[Value], ends_as_n
         is_noun = last in COVERS or (bool(dimensions) and dimensions <= PLACE_OR_KIND)
     else:
         is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and last not in MARKS
-        is_noun = is_noun or (bool(dimensions) and dimensions <= PLACE_OR_KIND and last not in THINGS)  # "car park"
+        is_noun = is_noun or (
+            bool(dimensions) and dimensions <= PLACE_OR_KIND and last not in THINGS
+        )  # "car park"
         is_noun = is_noun and not any(word in LANDMARK for word in found)  # "fits in one hand"
         # "calm water", "hard seat": an adjective before a noun that says nothing alone.
         is_noun = is_noun or (len(found) == 2 and ends_as_noun)

@@ -7,10 +7,11 @@ from prolab_hf.label_space.phrases.word_lists.function_words import AFTER_NOUN, 
 from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
+from prolab_hf.label_space.phrases.wording import word_set
 
 SELF = "itself"
 # Behind a noun these speak of it: "windows open", "drawers pulled out".
-_PREDICATES = frozenset("open shut spread out up down in apart together erect visible".split())
+_PREDICATES = word_set("open shut spread out up down in apart together erect visible")
 
 
 @dataclass

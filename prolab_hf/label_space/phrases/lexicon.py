@@ -22,8 +22,12 @@ Value = tuple[str, str]
 CLOSING = JOINING | LANDMARK | CUTTING | NEGATING | {","}
 """Words before which a noun ends."""
 
-_PREPOSITIONS = ((" close to ", " near "), (" next to ", " beside "), (" on top of ", " atop "), (" out on ", " on "),
-                 (" out in ", " in "), (" out at ", " at "), (" underneath ", " under "))  # fmt: skip
+# One wording for prepositions of two words, and for people.
+_REWORDED = (
+    (" close to ", " near "), (" next to ", " beside "), (" on top of ", " atop "), (" out on ", " on "),
+    (" out in ", " in "), (" out at ", " at "), (" underneath ", " under "), (" nobody ", " no person "),
+    (" no one ", " no person "), (" someone ", " person "), (" somebody ", " person "),
+)  # fmt: skip
 _COUNTS = frozenset(NUMBERS) - {"single", "lone", "solitary", "alone"}
 _GRADED = {"size", "height", "width", "length", "depth", "tone", "weight"}
 
@@ -39,13 +43,11 @@ def stems_of(phrase: str) -> tuple[str, ...]:
         # One wording for "covered in", "covered by" and "covered with".
         if words[at] == "covered" and words[at + 1] in ("in", "by"):
             words[at + 1] = "with"
-    # One word for "close to", "next to" and "on top of".
     text = f" {' '.join(words)} "
-    for several, one in _PREPOSITIONS:
+    for several, one in _REWORDED:
         if several in text:
             text = text.replace(several, one)
-    words = text.split()
-    return tuple(words)
+    return tuple(text.split())
 
 
 class Lexicon:
@@ -106,9 +108,9 @@ class Lexicon:
     def related(self, word: str) -> list[Value]:
         """Values of an unknown word by the word that it is made of: "longish", "longest", "vertically"."""
         if word.endswith("ly") and len(word) > 5 and word not in NEGATING:
-            base = self.entries.get((word[:-2],))
-            if base is not None:
-                return base
+            adjective = self.entries.get((word[:-2],))
+            if adjective is not None:
+                return adjective
         for ending in ("ish", "est", "er"):
             if word.endswith(ending) and len(word) > len(ending) + 2:
                 base = word.removesuffix(ending)

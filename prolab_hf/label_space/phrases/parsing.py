@@ -5,6 +5,7 @@ and conjunctions (`phrases.cutting`), and what is left in a fragment belongs to 
 stand for the described thing itself ("color", "surface", "object") count as `SELF`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from prolab_hf.label_space.phrases.cutting import cut
@@ -88,17 +89,8 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
         lexicon: Word lists.
         whole: Dimensions whose values belong to the phrase as a whole, not to a noun (places, motion).
     """
-    words = list(stems_of(phrase))
     claims = Claims()
-    # "with or without a lid" says nothing of a lid.
-    words = [*words[: _undecided(words)]]
-    # "legs cannot be seen": no legs.
-    for ending in ABSENT:
-        if len(words) > len(ending) and tuple(words[-len(ending) :]) == ending:
-            words = ["no", *words[: -len(ending)]]
-            break
-    if words[:2] == ["can", "be"] or words[:1] == ["could"]:
-        words = []  # what may be done to a thing is no state of it
+    words = _read(phrase)
     parts = cut(words, lexicon)
     # "wheels at the front": the place of a part is the part's, not the thing's.
     subject = next((head_of(part) for part in parts if part.main and part.nouns), SELF)
@@ -114,17 +106,7 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
             member.mark = member.mark or part.mark  # "blue and yellow stripes" are both the stripes' colors
             _claim(claims, member, head, whole, subject)
         waiting = []
-    for slot, fillings in slots_of(phrase, words, lexicon).items():
-        claims.values.setdefault((slot, SELF), set()).update(fillings)
-        # What cuts bread is no food.
-        kinds = {
-            value for word in fillings for name, value in lexicon.entries.get((word,), []) if name == "kind"
-        }
-        left = claims.values.get(("kind", SELF), set()) - kinds
-        if ("kind", SELF) in claims.values:
-            del claims.values["kind", SELF]
-            if left:
-                claims.values["kind", SELF] = left
+    _claim_slots(claims, slots_of(phrase, words, lexicon), lexicon)
     if words[:1] in (["can"], ["able"]):
         # What a thing is able to do is no state of it.
         for key in [key for key in claims.values if key[0] in STATES or key[0] == "habitat"]:
@@ -136,10 +118,37 @@ def parse(phrase: str, lexicon: Lexicon, whole: frozenset[str]) -> Claims:
     return claims
 
 
+def _read(phrase: str) -> list[str]:
+    """Stems of what a phrase says for sure."""
+    words = list(stems_of(phrase))
+    # "with or without a lid" says nothing of a lid.
+    words = words[: _undecided(words)]
+    # "legs cannot be seen": no legs.
+    for ending in ABSENT:
+        if len(words) > len(ending) and tuple(words[-len(ending) :]) == ending:
+            words = ["no", *words[: -len(ending)]]
+            break
+    # What may be done to a thing is no state of it.
+    return [] if words[:2] == ["can", "be"] or words[:1] == ["could"] else words
+
+
+def _claim_slots(claims: Claims, slots: Mapping[str, set[str]], lexicon: Lexicon) -> None:
+    for slot, fillings in slots.items():
+        claims.values.setdefault((slot, SELF), set()).update(fillings)
+        # What cuts bread is no food.
+        kinds = {
+            value for word in fillings for name, value in lexicon.entries.get((word,), []) if name == "kind"
+        }
+        left = claims.values.pop(("kind", SELF), set()) - kinds
+        if left:
+            claims.values["kind", SELF] = left
+
+
 def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], subject: str) -> None:
     """Adds what a fragment says to the claims of its phrase."""
     stems = {lacked for word in part.words for lacked in [LACKED.get(word) or _without(word)] if lacked}
-    claims.lacks |= stems | set(part.lacks) | {base for word in stems for base in bases(word)}  # "unsalted": no salt
+    # "unsalted": no salt
+    claims.lacks |= stems | set(part.lacks) | {base for word in stems for base in bases(word)}
     if part.negated:
         state = bool(part.landmark and part.values)  # "not in flower"
         if not state:
@@ -170,7 +179,9 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     sort = _sort(part)
     if sort is not None:
         claims.values.setdefault((f"kind of {sort[1]}", SELF), set()).add(sort[0])
-    if not part.landmark or part.holds:
+    # "sown in rows", "walks on many legs"
+    has_number = bool(part.count) and (_counted_part(part) or bool(GROUPS.keys() & {*part.nouns}))
+    if not part.landmark or part.holds or has_number:
         claims.has |= {word for word in part.words if not _without(word) and word not in LACKED}
         claims.has |= {base for word in part.words for base in bases(word)}
         claims.has |= {HELD[word] for word in part.words if word in HELD}
@@ -214,19 +225,12 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
         if dimension in SEATS and part.landmark:
             claims.values.setdefault((dimension, subject), set()).add(value)
         elif dimension in whole:
-            if not part.near or dimension in ("nearness", "vertical place"):
-                claims.values.setdefault((dimension, SELF), set()).add(value)
-                if part.nouns and not part.landmark and dimension not in _NOT_OF_NOUNS:
-                    noun = part.nouns[-1]
-                    known = THINGS.get(noun, SELF if noun in SELF_NOUNS or noun in VERBS else noun)
-                    if known != SELF:
-                        claims.things.setdefault(dimension, set()).add(known)
+            _claim_whole(claims, part, dimension, value)
         elif (dimension, value) in part.own:
             claims.values.setdefault((dimension, SELF), set()).add(value)
         elif part.holds and head == SELF and part.words:
-            claims.values.setdefault((dimension, part.words[-1]), set()).add(
-                value
-            )  # "filled with red liquid"
+            # "filled with red liquid"
+            claims.values.setdefault((dimension, part.words[-1]), set()).add(value)
         elif part.relation == "inside" and dimension == "colour" and not part.nouns:
             claims.values.setdefault((dimension, "clothes"), set()).add(value)  # "players in red"
         elif not (part.landmark and head == SELF) or part.nouns[-1:] in _FORMS:
@@ -238,6 +242,17 @@ def _claim_values(claims: Claims, part: Fragment, head: str, whole: frozenset[st
                 claims.things.setdefault(dimension, set()).add(thing)
 
 
+def _claim_whole(claims: Claims, part: Fragment, dimension: str, value: str) -> None:
+    """A value of the phrase as a whole; with the noun that it stands before, if any ("hot soup")."""
+    if part.near and dimension not in ("nearness", "vertical place"):
+        return
+    claims.values.setdefault((dimension, SELF), set()).add(value)
+    if part.nouns and not part.landmark and dimension not in _NOT_OF_NOUNS:
+        noun = part.nouns[-1]
+        if noun in THINGS or (noun not in SELF_NOUNS and noun not in VERBS):
+            claims.things.setdefault(dimension, set()).add(THINGS.get(noun, noun))
+
+
 def _thing(part: Fragment) -> str | None:
     """The kind of thing whose value it is: the noun's, or the word's that stands in a noun's place ("thin paper")."""
     stands_in = _stands_in(part)
@@ -246,7 +261,7 @@ def _thing(part: Fragment) -> str | None:
         return THINGS.get(noun) or ("body" if noun in BODIES else GENERIC_THINGS.get(noun))
     if stands_in:
         word = part.words[-1]
-        if word in ("metal", "glass") or word.endswith((*_ADJECTIVE_ENDINGS, "en")):
+        if word in ("metal", "glass", "plastic", "rubber") or word.endswith((*_ADJECTIVE_ENDINGS, "en")):
             return None
         return THINGS.get(word, word)
     return None

@@ -27,8 +27,8 @@ def _set(words: str) -> frozenset[str]:
 _USE_OF = {word: use for use, words in USES.items() for word in words.split()}
 _KNOWN = {stem(word) for group, words in GROUPS_OF_FILLINGS.items() for word in (group, *words.split())}
 _ENDS = _set(
-    "of with for that which who in on at to by from into near under over while when where behind beside through "
-    "around without inside outside along onto above below than as between during"
+    "of with for that which who in on at to by from into near under over while when where behind beside "
+    "through around off without inside outside along onto above below than as between during"
 )
 _JOINS = frozenset({"or", "and", ","})
 _EMPTY = frozenset(
@@ -61,9 +61,10 @@ _PLACING = frozenset(
     }
 )
 # "Seen on", "based on" may be followed by more than one thing at once.
-_VAGUE = frozenset(
-    "located placed based related needed surrounded joined decorated used suited involved situated combined arranged "
-    "designed intended shaped equipped fitted marked named packed tied crowded wooded paired suspended".split()
+_VAGUE = _set(
+    "located placed based related needed surrounded joined decorated used suited involved situated combined "
+    "arranged designed intended shaped equipped fitted marked named packed tied crowded wooded paired "
+    "suspended"
 )
 _PEOPLE = frozenset({"person", "man", "woman", "child", "one", "you", "animal"})
 
@@ -125,7 +126,7 @@ def _use(found: dict[str, set[str]], words: list[str], lexicon: Lexicon) -> None
         return
     verb = _verb(words[at])
     use = _USE_OF.get(verb) or _USE_OF.get(words[at])
-    if use is None and not words[at].endswith("ing"):
+    if use is None and not words[at].endswith("ing") and words[at - 1] != "to":
         return
     found["use"] = {use or verb}
     rest = words[at + 1 :]

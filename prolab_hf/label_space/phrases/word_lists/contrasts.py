@@ -7,7 +7,8 @@ CONTRASTS: tuple[str, ...] = (
     " / rigid|fixed|immovable|stationary|welded|rigidly mounted",
     "sliding|slide open|slides|slide / hinged|swing open|swinging|swings|swing|pivoting / revolving|turning"
     " / roll up|rolling up|folding",
-    "welded|soldered|fused / bolted|screwed|screwed on|riveted|nailed|pinned / glued|taped|stuck on|sewn|stitched"
+    "welded|soldered|fused / bolted|screwed|screwed on|riveted|nailed|pinned / glued|taped|stuck on|sewn"
+    "|stitched"
     " / clipped|clipped on|snapped on|magnetic|velcroed",
     "surface mounted / through hole|through hole mounted",
     "parallel / crossing|crossed|intersecting|criss cross|criss crossing|crisscrossed"
@@ -15,13 +16,15 @@ CONTRASTS: tuple[str, ...] = (
     "radial|radiating / concentric / parallel / spiral|spiralling / random|irregular|scattered",
     "interlocking|interlaced|braided|twisted|plaited / straight|parallel|untwisted|single strand|loose strand",
     "coiled|wound up|in coil|rolled|reeled / stretched|uncoiled|laid straight|unrolled|straightened",
-    "stretched out|outstretched|extended|spread / bent|tucked|folded|crossed|curled|clenched|retracted|withdrawn",
+    "stretched out|outstretched|extended|spread / bent|tucked|folded|crossed|curled|clenched|retracted"
+    "|withdrawn",
     "pushed|push|pushing / pulled|pull|pulling|towed|dragged / carried|lifted",
     "turned clockwise|clockwise / anticlockwise|counterclockwise",
     "spinning|rotating|revolving|whirling / stationary|still|motionless",
     "bouncing|bouncy|springy|elastic|rubbery / rigid|stiff|unyielding|dead",
     "inserted|plugged|slotted in|embedded / removed|unplugged|pulled out|detached",
-    "pulled out|drawn out|slid out|extended|expanded|opened out / pushed in|retracted|collapsed|folded in|closed up",
+    "pulled out|drawn out|slid out|extended|expanded|opened out / pushed in|retracted|collapsed|folded in"
+    "|closed up",
     "installed|mounted|attached / removed|taken off|dismounted|detached",
     "hoisted|lifted / lowered|dropped|half mast",
     "capital letter|upper case|uppercase|capital / small letter|lower case|lowercase",
@@ -34,7 +37,8 @@ CONTRASTS: tuple[str, ...] = (
     "rolled up / rolled down|reaching|full length",
     "boarded up|shuttered|bricked up / open|glazed|lit",
     "pulled out|open|opened / pushed in|closed|shut",
-    "queuing|crowded|queue of people|crowd of people|packed with people / nobody|deserted|empty of people|no one",
+    "queuing|crowded|queue of people|crowd of people|packed with people / nobody|deserted|empty of people"
+    "|no one",
     "diagonal|diagonally|at angle / parallel|parallel to / perpendicular|at right angle",
     "ground floor|street level / top floor|upper floor|attic floor / basement|cellar floor",
     "wide awake|awake|conscious / under anaesthesia|unconscious|anaesthetised|asleep",
@@ -44,13 +48,18 @@ CONTRASTS: tuple[str, ...] = (
     "tight|snug|narrow / wide|loose|baggy|roomy",
     "solo|soloist / choir|orchestra|band|ensemble",
     "jagged|craggy|sharp edged / rounded|smooth|gently curved",
+    "puffed up|puffed up with air|full of air|blown up / vacuum packed|airless|squeezed flat",
+    "fixed in one spot|in one spot|stays in place|rooted to spot / drive around|moves around"
+    "|travels around|roaming",
     "swept back|swept|delta|angled back / straight|unswept",
     "clean|wiped|spotless|washed / oily|greasy|sticky|smeared|dusty|muddy|stained|sooty|soapy|smudged|grimy",
     # How things are made, finished, kept.
     "glazed|enamelled|enameled|lacquered|varnished / unglazed|raw|bare|unfinished|untreated",
-    "painted|coloured|lacquered|coated / bare|unpainted|raw|natural|untreated|plated|chrome plated|galvanised|galvanized",
+    "painted|coloured|lacquered|coated / bare|unpainted|raw|natural|untreated|plated|chrome plated"
+    "|galvanised|galvanized",
     "chrome plated|chromed|nickel plated|gold plated|plated|gilded / painted|lacquered / rusty|rusted|bare",
-    "printed / handwritten|written by hand|calligraphic|scribbled / embossed|engraved|etched|carved / embroidered|woven in"
+    "printed / handwritten|written by hand|calligraphic|scribbled / embossed|engraved|etched|carved"
+    " / embroidered|woven in"
     " / painted|hand painted|stencilled|sprayed",
     "embossed|raised letter|in relief / engraved|etched|incised|carved|sunken / printed|flat print|painted",
     "cast|moulded|molded / forged|hammered|wrought / machined|milled|turned / welded",
@@ -70,19 +79,22 @@ CONTRASTS: tuple[str, ...] = (
     "modular|sectional|assembled from module|segmented / one piece|monolithic|single piece|solid",
     "single edge|single edged|one edged / double edge|double edged|two edged",
     "serrated|toothed|saw edged|jagged|scalloped / plain edge",
-    "slotted|straight slot|single slot / cross slot|cross head|phillips / hexagonal|hex|allen / star shaped slot|torx",
+    "slotted|straight slot|single slot / cross slot|cross head|phillips / hexagonal|hex|allen"
+    " / star shaped slot|torx",
     "countersunk|flat head|flat headed / hexagonal head|hex head / round head|domed head|pan head|button head",
     "left threaded|left hand / right threaded|right hand",
     "rechargeable|reusable|refillable|washable / disposable|single use|throwaway|one way",
     "manual|hand operated|operated by hand|by hand|hand cranked|pedal driven|hand pumped"
-    " / electric|electric motor|motorised|motorized|automatic|battery powered|powered|engine driven|power|robotic",
+    " / electric|electric motor|motorised|motorized|automatic|battery powered|powered|engine driven|power"
+    "|robotic",
     "wired|corded|with cable|cabled / wireless|cordless|bluetooth / optical|infrared",
     "analogue|analog|mechanical / digital|electronic",
     "ratchet / fixed|solid",
     "sealed|welded shut|airtight|vacuum packed / vented|ventilated|perforated|open|leaky",
     "leaking|dripping|overflowing|spilling / watertight|sealed|tight",
     "original|authentic|genuine / replica|copy|fake|imitation|forged / restored|reconstructed",
-    "permanent|year round|solid / temporary|makeshift|provisional|pop up|portable|improvised",
+    "permanent|year round|solid / taken down|removed after|temporary|makeshift|provisional|pop up|portable"
+    "|improvised",
     "prefabricated|precast / built on site|hand built",
     "load bearing|structural / decorative|ornamental|purely decorative",
     "symmetrical|symmetric|mirror symmetric|regular / asymmetrical|asymmetric|lopsided|irregular|uneven",
@@ -97,19 +109,23 @@ CONTRASTS: tuple[str, ...] = (
     "porous|spongy|perforated|full of hole|holey / dense|compact|solid|impermeable",
     "flat|flattened / bulky|bulging|convex|concave|cylindrical|domed|arched|spherical|conical",
     "granular|grainy|gritty|crumbly|sandy|lumpy|curdled / smooth|fine|creamy|even|velvety|silky",
-    "fibrous|stringy|threadlike|filamentous|woody / smooth|homogeneous|fleshy|jelly like / granular|crystalline",
-    "layered|laminated|stratified|banded|multi layered|flaky / massive|unlayered|homogeneous|uniform|single layered",
+    "fibrous|stringy|threadlike|filamentous|woody / smooth|homogeneous|fleshy|jelly like / granular"
+    "|crystalline",
+    "layered|laminated|stratified|banded|multi layered|flaky / massive|unlayered|homogeneous|uniform"
+    "|single layered",
     "sedimentary / volcanic|igneous|magmatic / metamorphic",
     "crystalline|faceted / amorphous",
     "cracked|fractured|fissured|split|crazed / intact|unbroken|whole|uncracked|seamless",
-    "dented|bent|warped|crooked|twisted|buckled|deformed / straight|undamaged|flat|true|even",
+    "dented|bent|warped|crooked|twisted|buckled|deformed / straight|undamaged|true|even",
     "clean cut|clean|smooth edge / frayed|ragged|torn|jagged",
     "tapered|tapering|pointed / blunt|squared|cylindrical|of even width / flared|widening",
     "bell bottomed|flared / tapered|skinny|straight leg",
     "lobed|divided|compound|pinnate|palmate / entire|undivided|simple|unlobed|whole",
     "cloven|split|divided|forked / single|undivided|solid|whole",
-    "branched|branching|forked|forking|many branched / straight|unbranched|single|simple / curled|coiled|spiral",
-    "septated|multilocular|divided by wall|many chambered|loculated / simple|unilocular|single chamber|single chambered",
+    "branched|branching|forked|forking|many branched / straight|unbranched|single|simple / curled|coiled"
+    "|spiral",
+    "septated|multilocular|divided by wall|many chambered|loculated / simple|unilocular|single chamber"
+    "|single chambered",
     "single celled|unicellular / multicellular|many celled|filamentous|in chain|colonial|in colony",
     "in chain|chain forming / single|individual|isolated|separate / in cluster|clustered / in pair|paired",
     "in rosette|basal rosette / along stem|along stalk|up stem / at tip",
@@ -117,13 +133,15 @@ CONTRASTS: tuple[str, ...] = (
     "erect|upright|ascending / creeping|trailing|drooping|weeping|pendulous|prostrate|climbing|twining",
     "climbing|twining|climber|vine / upright|bushy|free standing|erect|shrub / creeping|trailing",
     "climbing vine|climber / upright shrub|shrub / tree",
-    "single flower|solitary flower|flower singly|solitary / cluster of flower|flower in cluster|in cluster|clustered|many flowered",
+    "single flower|solitary flower|flower singly|solitary / cluster of flower|flower in cluster|in cluster"
+    "|clustered|many flowered",
     "double flower|double|filled / single flower|single",
     "sprouting|budding|germinating|growing|emerging / dried out|withering|withered|dying|wilting|dead|mature",
     "variegated|white edged|patterned|mottled / plain|plain green|evenly green|uniform",
     "fruit bearing|fruiting / flowering|in flower|in bloom / bare|leafless|dormant",
     # Food and drink.
-    "vegetarian|vegan|meatless|meat free|plant based / contains pork|contains meat|with meat|meaty|with bacon|with ham"
+    "vegetarian|vegan|meatless|meat free|plant based / contains pork|contains meat|with meat|meaty"
+    "|with bacon|with ham"
     "|with chicken|with beef|with fish",
     "juicy|moist|plump / dried|shrivelled|dehydrated|dried out",
     "frozen|iced|deep frozen|ice cold / freshly baked|warm|hot|steaming|fresh|melted|thawed|room temperature",
@@ -132,10 +150,13 @@ CONTRASTS: tuple[str, ...] = (
     "runny|liquid|watery|oozing / firm|set|hard|solid|stiff",
     "chunky|lumpy|coarse|with piece|in chunk|with pulp / smooth|pureed|creamy|strained|without pulp|clear|fine",
     "clear|transparent|limpid|strained / cloudy|creamy|milky|murky|turbid|opaque",
-    "sliced|in slice|cut / whole|in one piece|uncut|unsliced / grated|shredded / diced|cubed|in cube / mashed|pureed|crushed",
-    "boiled|poached|steamed|simmered / fried|deep fried|sauteed / baked|roasted|toasted / grilled|barbecued|charred"
+    "sliced|in slice|cut / whole|in one piece|uncut|unsliced / grated|shredded / diced|cubed|in cube"
+    " / mashed|pureed|crushed",
+    "boiled|poached|steamed|simmered / fried|deep fried|sauteed / baked|roasted|toasted / grilled"
+    "|barbecued|charred"
     " / raw|uncooked / pickled|marinated / smoked",
-    "baked|roasted|oven baked|baked in oven / grilled|grilled over charcoal|barbecued|char grilled / fried|deep fried"
+    "baked|roasted|oven baked|baked in oven / grilled|grilled over charcoal|barbecued|char grilled / fried"
+    "|deep fried"
     " / boiled|steamed|poached|stewed / microwaved",
     "sweet|sugary|sweetened|sugared / savoury|savory|salty|salted|spicy / unsweetened|sour|bitter|tart",
     "with sugar|sugared|sweetened / sugar free|unsweetened|without sugar",
@@ -146,7 +167,8 @@ CONTRASTS: tuple[str, ...] = (
     "unfilled|without topping / filled|stuffed|topped|decorated|iced|glazed|frosted|sprinkled|with topping",
     "single layer|one layer|single tier / layered|multi layered|three layer|tiered|several layer|two layer",
     "overcooked|burnt|charred|blackened / undercooked|underdone|raw|pale|half baked / golden|perfectly baked",
-    "peeled|shelled|skinned|pitted|without skin|without shell / with skin|in shell|in its shell|unpeeled|skin on|with skin on|unshelled",
+    "peeled|shelled|skinned|pitted|without skin|without shell / with skin|in shell|in its shell|unpeeled"
+    "|skin on|with skin on|unshelled",
     "organic|free range / factory farmed|battery farmed|conventional",
     "homemade|home baked / shop bought|store bought|industrial|packaged",
     "leavened|risen|yeasted / flat|unleavened|unrisen",
@@ -154,14 +176,19 @@ CONTRASTS: tuple[str, ...] = (
     "half eaten|bitten|bitten into|partly eaten|eaten / whole|untouched|uneaten|uncut",
     "canned|tinned|bottled|preserved|jarred / fresh|freshly picked / frozen / dried",
     # Bodies, animals, people.
-    "solitary|lone|alone|single|by itself / in group|in school|in flock|in herd|in pack|in swarm|group of|herd of"
+    "solitary|lone|alone|single|by itself / in group|in school|in flock|in herd|in pack|in swarm|group of"
+    "|herd of"
     "|flock of|swarm of|school of|pack of|crowd of|colonial|gregarious",
-    "camouflaged|inconspicuous|drab|dull coloured|cryptic / brightly coloured|conspicuous|vivid|showy|colourful|flashy",
+    "camouflaged|inconspicuous|drab|dull coloured|cryptic / brightly coloured|conspicuous|vivid|showy"
+    "|colourful|flashy",
     "domesticated|tame|farmed|kept as pet|captive / wild|feral|free living|stray|in wild",
     "cloven hoof|cloven / single hoof|solid hoof",
-    "curled horn|curled|spiral horn|twisted / branched antler|branched|antler / straight horn|straight / curved horn",
-    "striped|banded|barred / spotted|dotted|speckled / plain|unmarked|uniform|solid coloured / patchy|piebald|mottled",
-    "long haired|longhaired|shaggy|long coated / short haired|shorthaired|smooth coated|close cropped / hairless|bald|shaved",
+    "curled horn|curled|spiral horn|twisted / branched antler|branched|antler / straight horn|straight"
+    " / curved horn",
+    "striped|banded|barred / spotted|dotted|speckled / plain|unmarked|uniform|solid coloured / patchy"
+    "|piebald|mottled",
+    "long haired|longhaired|shaggy|long coated / short haired|shorthaired|smooth coated|close cropped"
+    " / hairless|bald|shaved",
     "curly|wavy|frizzy|kinky / straight|sleek|smooth / braided|plaited|in braid",
     "tied back|in ponytail|in bun|pinned up|braided / loose|open|hanging down|flowing",
     "bearded|with beard|mustached|stubbly / clean shaven|shaven|beardless|smooth shaven",
@@ -170,9 +197,11 @@ CONTRASTS: tuple[str, ...] = (
     "pregnant / not pregnant",
     "grown up|adult|elderly|old|mature / young|newborn|baby|juvenile|infant|newly hatched|child",
     "muscular|beefy|brawny / slender|slim|lean|skinny|lanky",
-    "smiling|laughing|grinning|cheerful|happy / frowning|crying|sad|angry|scowling|serious|stern|weeping|shouting",
+    "smiling|laughing|grinning|cheerful|happy / frowning|crying|sad|angry|scowling|serious|stern|weeping"
+    "|shouting",
     "crossed / raised|stretched up / hanging down|outstretched / folded",
-    "lying|lying down|asleep|reclining / sitting|seated / standing|on foot / running|sprinting / kneeling|crouching",
+    "lying|lying down|asleep|reclining / sitting|seated / standing|on foot / running|sprinting / kneeling"
+    "|crouching",
     "left handed / right handed / two handed / one handed",
     "leading / following",
     "winning|victorious|celebrating / losing|defeated|disappointed",
@@ -198,27 +227,34 @@ CONTRASTS: tuple[str, ...] = (
     "transmitted|inflated / collapsed|deflated",
     "dilated|wide|widened|distended|enlarged / narrowed|constricted|stenotic|collapsed|narrow|contracted",
     # Land, weather, town.
-    "cultivated|farmed|tilled|planted|ploughed|arable / barren|wild|fallow|uncultivated|waste|overgrown|natural",
-    "ploughed|freshly ploughed|bare|harrowed|freshly tilled / mature crop|ripe|standing crop|green crop|grown|tall crop|stubble|harvested",
+    "cultivated|farmed|tilled|planted|ploughed|arable / barren|wild|fallow|uncultivated|waste|overgrown"
+    "|natural",
+    "ploughed|freshly ploughed|bare|harrowed|freshly tilled / mature crop|ripe|standing crop|green crop"
+    "|grown|tall crop|stubble|harvested",
     "mixed / pine|coniferous|pure|monoculture|single species|uniform / broadleaf|deciduous",
-    "fresh snow|powder snow|deep snow / melting snow|slush|slushy|melting|thawing / icy|packed|hard packed|trampled|old snow",
+    "fresh snow|powder snow|deep snow / melting snow|slush|slushy|melting|thawing / icy|packed|hard packed"
+    "|trampled|old snow",
     "melting|thawing|dripping / frozen|solid|frozen hard|freezing",
     "tropical|equatorial|jungle / polar|arctic|alpine|nordic|subarctic / temperate / desert",
     "deep sea|deep|abyssal|dark deep / shallow|reef|near surface|tidal|coastal",
-    "calm|glassy|mirror smooth|still|placid|gentle / breaking|crashing|foaming|stormy|choppy|surging|raging|wild|rushing|rapid|turbulent",
+    "calm|glassy|mirror smooth|still|placid|gentle / breaking|crashing|foaming|stormy|choppy|surging"
+    "|raging|wild|rushing|rapid|turbulent",
     "slow flowing|sluggish|lazy|gentle|standing / fast flowing|rushing|torrential|raging|swift|rapid",
     "starry|clear night|moonless / overcast|cloudy|cloud covered / moonlit",
     "thin high|wispy|feathery|streaky|high thin / heavy|towering|dark storm|low heavy|billowing|puffy",
     "drizzle|light rain|fine rain / heavy rain|downpour|torrential|pouring|cloudburst",
-    "breezy|light breeze|gentle breeze|light wind / gale|storm|strong wind|hurricane|stormy wind / windless|calm",
+    "breezy|light breeze|gentle breeze|light wind / gale|storm|strong wind|hurricane|stormy wind"
+    " / windless|calm",
     "erupting|active|smoking|spewing / dormant|extinct|inactive|quiet",
     "erected|standing / ruined|collapsed|fallen|toppled|demolished|in ruin",
     "snow capped|snowy|glaciated / green|grassy|wooded|forested|bare|rocky",
     "jagged|craggy|rugged|serrated / gentle|smooth|rolling|flat topped|domed",
     "navigable / unnavigable|dried up",
     "tidal / non tidal",
-    "natural|wild|untouched|naturally grown / man made|artificial|engineered|built|straightened|canalised|planted",
-    "regular grid|grid of street|grid pattern|in grid|chessboard like|orderly / maze|winding alley|irregular|organic|labyrinth"
+    "natural|wild|untouched|naturally grown / man made|artificial|engineered|built|straightened|canalised"
+    "|planted",
+    "regular grid|grid of street|grid pattern|in grid|chessboard like|orderly / maze|winding alley"
+    "|irregular|organic|labyrinth"
     "|haphazard / radial|ring road|concentric",
     "one way / two way|both way",
     "toll road|pay road / free of charge",
@@ -229,17 +265,20 @@ CONTRASTS: tuple[str, ...] = (
     "single track|one lane|single lane / double track|multi lane|several lane|dual|four lane|two lane",
     "gabled|pitched|sloping|slanted|hipped|steep / flat|level / domed|vaulted|curved|barrel",
     "thatched / tiled|shingled / corrugated / grassed",
-    "timber framed|half timbered|wooden|log / brick built|brick|stone built|stone|masonry / concrete / steel framed|glass fronted|glass",
+    "timber framed|half timbered|wooden|log / brick built|brick|stone built|stone|masonry / concrete"
+    " / steel framed|glass fronted|glass",
     "open plan|undivided / partitioned|divided|compartmentalised",
     "gothic|pointed arch / baroque / romanesque|round arch / modernist|modern / classical",
     "occupied|inhabited|lived in / vacant|abandoned|deserted|uninhabited|empty|derelict",
     "lit|illuminated|bright window|lights on|lit up / unlit|dark|dark window|lights off",
     "covered|roofed|enclosed / open air|uncovered",
-    "glazed window|glass window|glazed|curtained / boarded up|bricked up|shuttered|barred|broken window|unglazed",
+    "glazed window|glass window|glazed|curtained / boarded up|bricked up|shuttered|barred|broken window"
+    "|unglazed",
     "high ceilinged|high ceiling|lofty / low ceilinged|low ceiling|cramped",
     "spacious|roomy|wide open|vast|airy / cramped|tight|narrow|confined|tiny|poky",
     "windowless|without window / with window|glazed|full of window|floor to ceiling window",
-    "wallpapered|papered|patterned wallpaper|wallpaper / painted|whitewashed|plastered / tiled / panelled|bare brick|exposed brick",
+    "wallpapered|papered|patterned wallpaper|wallpaper / painted|whitewashed|plastered / tiled / panelled"
+    "|bare brick|exposed brick",
     "set table|laid table|decked / cleared|unset",
     "made up|neatly made|tidy / unmade|rumpled|messy|untidy",
     "four poster / bunk|bunk bed / single / double / sofa bed / hospital",
@@ -248,16 +287,19 @@ CONTRASTS: tuple[str, ...] = (
     "drawn|pulled shut|closed / open|pulled back|drawn back|tied back",
     # Vehicles, traffic, sport, play, art.
     "loaded|laden|fully loaded|carrying cargo|piled high|full / empty|unloaded|unladen",
-    "parked|stationary|moored|docked|in port|grounded|landed|standing at station / moving|driving|under way|at speed|flying|in flight"
+    "parked|stationary|moored|docked|in port|grounded|landed|standing at station / moving|driving"
+    "|under way|at speed|flying|in flight"
     "|sailing|in motion|passing",
     "taking off|lifting off|ascending|climbing / landing|touching down|descending|approaching",
     "landing gear down|wheels down / landing gear up|wheels up",
     "armoured|armored / unarmoured|civilian|soft",
-    "open top|open topped|convertible|roof down|open deck|roofless|without roof|open / closed roof|covered|roofed|enclosed|hard top|closed",
+    "open top|open topped|convertible|roof down|open deck|roofless|without roof|open / closed roof|covered"
+    "|roofed|enclosed|hard top|closed",
     "front wheel drive|front engine / rear wheel drive|rear engine",
     "pedalled|pedal driven / motorised|engine driven|electric",
     "under sail / engine driven|motorised / rowed|rowing|paddled",
-    "passenger|for passenger|commuter|cruise / cargo|freight|container|goods / fishing / military|naval|war|police / racing",
+    "passenger|for passenger|commuter|cruise / cargo|freight|container|goods / fishing / military|naval"
+    "|war|police / racing",
     "police / fire|fire brigade / ambulance|medical / taxi / military|army / postal|mail|delivery",
     "electric|battery / diesel|petrol|gasoline / steam / horse drawn|hand drawn|pedal / gas|hydrogen / nuclear",
     "offside|out of bounds / in play|onside|in bounds",
@@ -284,22 +326,27 @@ CONTRASTS: tuple[str, ...] = (
     "gift wrapped|wrapped in paper|wrapped / unwrapped|bare|naked",
     "addressed|stamped|franked / unaddressed|blank|unstamped",
     "hard cover|hardcover|hardback / paper cover|paperback|soft cover|leather bound",
-    "wet paint|freshly painted|newly painted / peeling paint|faded paint|flaking paint|unpainted|paint peeling off",
+    "wet paint|freshly painted|newly painted / peeling paint|faded paint|flaking paint|unpainted"
+    "|paint peeling off",
     "flashing|blinking|flickering|pulsing|strobing|twinkling / steady|constant|continuous|fixed|permanent",
     "glowing|lit|luminous|burning|smouldering|blazing|red hot / extinguished|burnt out|unlit",
     "warm white|warm|yellowish / cold white|cool|bluish|cool white",
     "spotlit|spotlight|focused / diffuse|scattered|floodlit|soft|evenly lit",
     "backlit|lit from behind|silhouetted / front lit|lit from front",
     "smoking|smoky|steaming|with smoke|billowing / smokeless|without smoke|clean|smoke free",
-    "zoomed in|close up|enlarged|magnified|detail / wide angle|overview|panoramic|from afar|wide view|zoomed out",
+    "zoomed in|close up|enlarged|magnified|detail / wide angle|overview|panoramic|from afar|wide view"
+    "|zoomed out",
     "in foreground / in background|on horizon",
-    "seen from above|from above|aerial|bird's eye / seen from side|side view|profile|from side / from below|seen from below"
+    "seen from above|from above|aerial|bird's eye / seen from side|side view|profile|from side"
+    " / from below|seen from below"
     " / from front|frontal / from behind|from back",
     "bright on scan|hyperintense|radiopaque / dark on scan|hypointense|lucent",
     "contrast enhanced|enhancing|with contrast / unenhanced|non enhancing|without contrast",
     "stained|dyed|coloured / unstained|colourless|undyed|clear",
-    "floating|float|floating on surface|floats / sunken|sunk|sinking|sink|sinks|lying on bottom|at bottom|submerged",
-    "at surface|near surface|on surface / on bottom|at bottom|to bottom|on sea floor|deep down|in depth|on seabed",
+    "floating|float|floating on surface|floats / sunken|sunk|sinking|sink|sinks|lying on bottom|at bottom"
+    "|submerged",
+    "at surface|near surface|on surface / on bottom|at bottom|to bottom|on sea floor|deep down|in depth"
+    "|on seabed",
     "freshwater|river|lake / saltwater|sea|marine|ocean",
     "flat sided|compressed|flattened / tubular|rounded|cylindrical|eel like|torpedo shaped",
     "armoured|shelled|hard shelled|plated|bony / soft bodied|soft|jelly like|jelly|naked|gelatinous",
@@ -318,7 +365,8 @@ CONTRASTS: tuple[str, ...] = (
     "rehearsing|warming up|training / competing|racing|performing",
     "positive / negative",
     "alkaline|basic / acidic|acid / neutral",
-    "magnetic / non magnetic",
+    "magnetic|attracted by magnet|stick to magnet|cling to magnet / non magnetic|not magnetic"
+    "|not attracted by magnet",
     "conductive|conducting / insulating|insulated|non conductive",
     "flammable|burning easily / fireproof|flameproof|fire resistant",
     "biodegradable|compostable / non degradable",

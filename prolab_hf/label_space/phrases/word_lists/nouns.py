@@ -15,15 +15,15 @@ def _set(words: str) -> frozenset[str]:
 # What is described, by a general word: looks, forms, amounts.
 SELF_NOUNS = _set(
     "colour coloured colouring colouration hue shade tone texture look appearance outline contour silhouette "
-    "shape shaped "
-    "form pattern finish design style kind type variety sort feel touch consistency build stature dimension size "
-    "height width length breadth thickness weight area expanse extent space region section zone object thing overall "
-    "item structure body exterior outside surface coating glaze glow grain layer covering cladding stain staining "
-    "material substance matter piece part element component scene image print posture pose position stance "
-    "bend course curve state condition animal creature beast organism vehicle building construction facade "
-    "furniture plant garment device machine appliance instrument container person figure individual self it "
-    "livery bodywork paintwork bodyshell peel bark highlight contents content specimen example sample "
-    "cover mesh beam tissue image plank panel board sheet slab block strip tile"
+    "shape shaped form pattern finish design style kind type variety sort feel touch consistency build "
+    "stature dimension size height width length breadth thickness weight area expanse extent space region "
+    "section zone object thing overall item structure film body exterior outside surface coating glaze glow "
+    "grain layer covering cladding stain staining material substance matter piece part element component "
+    "scene image print posture pose position stance bend course curve state condition animal creature beast "
+    "organism vehicle building construction facade furniture plant garment device machine appliance "
+    "instrument container person figure individual self it livery bodywork paintwork bodyshell peel bark "
+    "highlight contents content specimen example sample cover mesh beam tissue image plank panel board sheet "
+    "slab block strip tile"
 )
 
 # Whole things, by what may take each other's place: a value before one of them is the thing's own, but things of
@@ -33,8 +33,8 @@ THINGS = {
     for group, words in {
         "fastener": "screw nail bolt rivet",
         "rain": "rain drizzle downpour shower rainfall",
-        "road": "road street avenue boulevard lane route alley highway motorway carriageway runway track trail "
-        "footpath walkway pathway path",
+        "road": "road street avenue boulevard lane route alley highway motorway carriageway runway track "
+        "trail footpath walkway pathway path",
         "pavement": "pavement sidewalk",
         "ground": "ground soil earth dirt",
         "land": "terrain land field plot parcel meadow pasture lawn turf plain farmland acre garden",
@@ -42,12 +42,11 @@ THINGS = {
         "hill": "hilltop mountaintop gorge canyon ravine hill mountain slope cliff valley peak ridge dune",
         "forest": "forest wood grove orchard woodland canopy",
         "town": "settlement town village city suburb neighbourhood neighborhood district",
-        "house": "house hut cabin shed cottage tower skyscraper mansion barn church castle temple hall warehouse "
-        "factory station stadium greenhouse shelter kiosk booth stall bungalow villa dwelling",
+        "house": "house hut cabin shed cottage tower skyscraper mansion barn church castle temple hall "
+        "warehouse factory station stadium greenhouse shelter kiosk booth stall bungalow villa dwelling",
         "room": "room chamber corridor hallway bathroom kitchen bedroom",
         "vehicle": "car automobile truck lorry van bus coach train tram locomotive carriage tractor trailer "
-        "wagon cart "
-        "bicycle bike motorbike motorcycle scooter",
+        "wagon cart bicycle bike motorbike motorcycle scooter",
         "vessel": "boat ship vessel ferry yacht barge canoe kayak dinghy",
         "aircraft": "plane airplane aeroplane aircraft helicopter glider",
         "animal": "dog cat horse cow sheep goat pig bird fish snake lizard frog insect beetle spider bear "
@@ -55,15 +54,14 @@ THINGS = {
         "plant": "tree shrub bush herb vine fern cactus palm conifer weed crop mushroom fungus bushes",
         "fruit": "fruit vegetable berry nut apple tomato pepper melon",
         "baked": "bread loaf cake pie pastry biscuit cookie bun roll pizza",
-        "meal": "dessert dish meal food sandwich",
+        "meal": "snack breakfast lunch dinner dessert dish meal food sandwich",
         "meat": "meat steak sausage fillet patty bacon ham",
         "pasta": "pasta noodle",
         "soup": "soup stew broth",
         "drink": "drink beverage liquid fluid juice wine beer",
-        "container": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase pitcher "
-        "kettle tank "
-        "bin glassware beaker flask vial tub container box crate chest carton case packet parcel package bag "
-        "sack pouch",
+        "container": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase "
+        "pitcher kettle tank bin glassware beaker flask vial tub container box crate chest carton case "
+        "packet parcel package bag sack pouch",
         "rod": "bollard stake rod pole post pillar column tube pipe needle cylinder",
         "cord": "rope cord cable wire string chain thread",
         "disc": "disc disk ring ball sphere globe",
@@ -74,8 +72,8 @@ THINGS = {
         "cloth": "blanket towel cloth fabric textile knit weave",
         "hanging": "blind curtain drape",
         "floor cloth": "carpet rug mat",
-        "people": "person man woman child boy girl baby lady adult worker farmer soldier tourist passenger patient "
-        "pupil player swimmer dancer musician",
+        "people": "person man woman child boy girl baby lady adult worker farmer soldier tourist passenger "
+        "patient pupil player swimmer dancer musician",
         "upper garment": "jacket blouse sweater jumper shirt cardigan hoodie pullover",
         "lower garment": "trousers jeans skirt shorts leggings",
         "full garment": "dress gown robe suit outfit overall costume",
@@ -111,17 +109,18 @@ _GROUP_OF_SORT = {
         "shoe": "shoe",
         "hat": "headgear",
         "house": "building",
-                "device": "device",
+        "device": "device",
         "jewel": "jewel",
     }.items()
     for sort in sorts.split()
 }
 # Names of things that are names of parts, or of looks, as well.
 _AMBIGUOUS = _set(
-    "sole ladder bow horn crown hood mask cap boot stud ring chain pin club bat fly rail pump cock crane seal jet cab "
-    "mole kid ray skate ski file plane level needle club shield mace bed tank comb tick down bill bar plant mill block "
-    "pick level sage lime plum cherry olive peach orange clip tongs square triangle bell scale string piece heel palm "
-    "gum ash hand counter roll bun spike leaf sponge slide case head foot band"
+    "sole ladder bow horn crown hood mask cap boot stud ring chain pin club bat fly rail pump cock crane "
+    "seal jet cab mole kid ray skate ski file plane level needle club shield mace bed tank comb tick down "
+    "bill bar plant mill block pick level sage lime plum cherry olive peach orange clip tongs square "
+    "triangle bell scale string piece heel palm gum ash hand counter roll bun spike leaf sponge slide case "
+    "head foot band"
 )
 for _noun, _sorts in SORTS_OF.items():
     _groups = [_GROUP_OF_SORT[sort] for sort in _sorts if sort in _GROUP_OF_SORT]
@@ -132,8 +131,8 @@ for _noun, _sorts in SORTS_OF.items():
 PART_LIKE = _set("cord rod disc cloth band fastener blade barrier land water hill forest rain ground")
 # Nouns for the thing itself or a layer of it: of one whole thing, but not of a part that is named.
 BODIES = _set(
-    "body cover coating glaze layer covering cladding lining casing housing panel plank board sheet slab block strip "
-    "tile beam mesh tissue contents content component part piece frame"
+    "film body cover coating glaze layer covering cladding lining casing housing panel plank board sheet "
+    "slab block strip tile beam mesh tissue contents content component part piece frame"
 )
 
 # General words for the thing itself that say what kind of thing it is.
@@ -154,8 +153,8 @@ FIXED_PARTS = _set("text seat wall lid handle blade crust stem cap frame wheel t
 
 # Things that lend their name to a colour.
 COLOUR_NOUNS = _set(
-    "cream chocolate olive lemon lime cherry plum coffee mint honey peach apricot salmon mustard rose violet lilac "
-    "lavender raven coral chestnut hazel tangerine aubergine caramel cocoa toffee pumpkin"
+    "cream chocolate olive lemon lime cherry plum coffee mint honey peach apricot salmon mustard rose violet "
+    "lilac lavender raven coral chestnut hazel tangerine aubergine caramel cocoa toffee pumpkin"
 )
 
 # Coverings whose colour and pattern are the animal's own, while their length and thickness are not.

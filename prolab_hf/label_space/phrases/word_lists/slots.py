@@ -1,6 +1,6 @@
 """Words of `phrases.slots`: what things are used for, and groups of what they hold, carry, wear or are covered with."""
 
-from prolab_hf.label_space.phrases.wording import stem
+from prolab_hf.label_space.phrases.wording import stem, word_set
 
 # A use -> its verbs and nouns. Two uses exclude each other unless one implies the other (`USE_IMPLIES`).
 USES: dict[str, str] = {
@@ -94,9 +94,9 @@ VERB_SLOTS: dict[str, str] = {
     for verb in verbs.split()
 }
 # Participles that do not end on -ed.
-PARTICIPLES = frozenset(
-    "worn eaten grown driven drawn blown hung sold bound woven lit fed sewn thrown written hit beaten wound swept spun "
-    "sung shot ridden spread led flown taken drunk built cut set".split()
+PARTICIPLES = word_set(
+    "worn eaten grown driven drawn blown hung sold bound woven lit fed sewn thrown written hit beaten wound "
+    "swept spun sung shot ridden spread led flown taken drunk built cut set"
 )
 # How a thing is held: verb and preposition at the beginning of a phrase.
 HOLDS: dict[str, frozenset[str]] = {
@@ -123,6 +123,7 @@ PHRASE_SLOTS: dict[tuple[str, str], str] = {
         ("topping", "topped sprinkled garnished dusted drizzled", "with by"),
         ("held", "filled stuffed packed loaded", "with by"),
         ("held", "full", "of"),
+        ("put in", "go belong put thrown dropped collected", "in into"),
         ("served in", "served", "in on from"),
         ("user", "used", "by"),
         ("stuff", "made built constructed baked brewed", "of from"),
