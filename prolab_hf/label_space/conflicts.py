@@ -10,8 +10,12 @@ alone must not decide what becomes one property. The rules, all lexical (`phrase
 3. Numbers conflict at the same noun: "four wheels"/"two wheels"; a bare plural has no number.
 4. Having conflicts with lacking: "has a tail" with "no tail", "tailless", "without a tail".
 5. Different parts of a body or a vehicle conflict: beak/snout, wheels/legs.
+6. Different sorts of one kind of thing conflict (`word_lists.sorts`): hen/goose, ring binder/notebook.
+7. Two phrases of one form conflict where they fill it differently, whether or not a list knows the word: "used for
+   cutting"/"used for stirring" (`phrases.slots`), "bayonet mount"/"magnet mount", "umbrella open"/"umbrella folded"
+   (`phrases.siblings`).
 
-What the lists do not know is no conflict. Extend them with a file (`ConflictRules.extended`) or ask a model
+Otherwise what the lists do not know is no conflict. Extend them with a file (`ConflictRules.extended`) or ask a model
 about the pairs that would share a property (`ConflictRules.judge`).
 """
 

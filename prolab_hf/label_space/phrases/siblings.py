@@ -2,7 +2,7 @@
 
 The dimensions of the word lists are about looks and states. Here a phrase's own noun is looked up among sorts of
 things (`word_lists.sorts`): a hen is no goose, a ring binder no notebook. Two phrases with one noun or one verb also
-differ in what no list knows: "ratchet handle" and "bayonet handle", "stops at stations" and "stops at harbours",
+differ in what no list knows: "bayonet mount" and "magnet mount", "stops at stations" and "stops at harbours",
 "bucket raised high" and "bucket resting on the ground".
 """
 

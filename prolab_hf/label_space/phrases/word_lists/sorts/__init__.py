@@ -35,7 +35,7 @@ BEHIND = _sorts(
     "|loose ground|sea floor|fixing|structure outdoors|cutlery|stop|road user|public place|sky sight|egg|animal home"
     "|edge of water|food|vegetable|fruit|spice|preparation|urban pattern|direction|playground|joining of wire"
 )
-# Sorts of which a thing has one: "shoes with laces" / "shoes with buckles".
+# Sorts of which a thing has one: "shirt with a logo" / "shirt with paisley".
 HAD_ONCE = _sorts("ornament|sign|support|drive|closure|roof|display|roof cover|wall cover|hairdo")
 # Of these things are made: "tin roof", "gravel path", "brass instrument".
 MADE_OF = _sorts("roof cover|wall cover|floor cover|loose ground|barrier|cloth|music family|meat")
