@@ -147,14 +147,17 @@ class _Cutter:
 
     def _behind_entry(self, found: list[str], rest: list[str], values: list[Value]) -> None:
         """What an entry says by its first and last word, besides its values."""
-        if found[-1] == "to" and rest:
-            self.parts.append(Fragment(landmark=True, main=False))
+        if len(found) > 1 and rest and found[-1] in ("to", "around"):
+            self.parts.append(Fragment(landmark=True, main=False))  # "drives around the site"
         if found[-2:] == ["far", "from"]:
             self.parts.append(Fragment(landmark=True, main=False, near=True, relation="away"))
         if found[-1] == "shaped":
             self.last.values += [("likeness", value) for dimension, value in values if dimension == "shape"]
         if found[0] in LANDMARK:
             self.last.own += values
+            if len(found) == 3 and found[1] in NUMBERS:  # "on four legs"
+                count = Fragment(nouns=[found[2]], words=[found[2]], count={NUMBERS[found[1]]}, main=False)
+                self.parts.insert(-1, count)
         elif found[0] in NUMBERS:
             self._count_in(found, rest)
 

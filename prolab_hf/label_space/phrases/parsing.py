@@ -180,7 +180,7 @@ def _claim(claims: Claims, part: Fragment, head: str, whole: frozenset[str], sub
     if sort is not None:
         claims.values.setdefault((f"kind of {sort[1]}", SELF), set()).add(sort[0])
     # "sown in rows", "walks on many legs"
-    has_number = bool(part.count) and (_counted_part(part) or bool(GROUPS.keys() & {*part.nouns}))
+    has_number = (bool(part.count) and _counted_part(part)) or bool(GROUPS.keys() & {*part.words})
     if not part.landmark or part.holds or has_number:
         claims.has |= {word for word in part.words if not _without(word) and word not in LACKED}
         claims.has |= {base for word in part.words for base in bases(word)}

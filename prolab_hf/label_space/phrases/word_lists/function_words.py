@@ -212,7 +212,7 @@ IRREGULAR = {
     "colored": "coloured", "colorful": "colourful", "colorless": "colourless", "multicolored": "multicoloured",
     "center": "middle", "centre": "middle", "picture": "image", "photo": "image", "photograph": "image",
     "frame": "frame", "lies": "lie", "laying": "lying", "tyre": "tire", "tyres": "tire", "story": "storey",
-    "stories": "storey", "opens": "opens", "canvas": "canvas", "lens": "lens", "bus": "bus", "gas": "gas",
+    "stories": "storey", "goes": "go", "opens": "opens", "canvas": "canvas", "lens": "lens", "bus": "bus", "gas": "gas",
     "was": "was", "its": "its", "this": "this", "across": "across", "always": "always", "upwards": "upwards",
     "windscreen": "windshield", "bonnet": "hood", "outdoors": "outdoors", "indoors": "indoors", "moulded": "molded",
     "dies": "die", "trousers": "trousers", "stairs": "stair", "woods": "woods", "less": "less", "has": "has",
