@@ -51,8 +51,6 @@ class SpaceSource:
         seed: Seed of the clustering.
         descriptions: Class name -> sentences, in the order of the class ids.
         super_categories: Class name -> super-category; empty where there is no such table.
-        keep_apart: Pairs of phrases that must not share a property although they do not contradict each other:
-            together they would make two classes hard to tell apart.
         answers: Property name -> classes that show it, asked of every class when the space was built; `None` where
             the descriptions are all there is.
         why_so_many: Why it has another number of properties than the published space; empty where it has not.
@@ -63,7 +61,6 @@ class SpaceSource:
     seed: int
     descriptions: dict[str, list[str]]
     super_categories: dict[str, str]
-    keep_apart: list[list[str]]
     answers: dict[str, list[str]] | None = None
     why_so_many: str = ""
 
@@ -95,7 +92,6 @@ def read_source(name: str) -> SpaceSource:
         seed=fields["seed"],
         descriptions={key: list(texts) for key, texts in descriptions.items()},
         super_categories=super_categories,
-        keep_apart=fields.get("keep_apart", []),
         why_so_many=fields.get("why_so_many", ""),
     )
 
@@ -144,7 +140,6 @@ def build(source: SpaceSource, encoder: Any) -> PropertySpace:
         encoder=encoder,
         num_properties=source.num_properties,
         seed=source.seed,
-        conflicts={"always": source.keep_apart} if source.keep_apart else None,
         name=source.name,
         provenance=PROVENANCE | ({"number of properties": source.why_so_many} if source.why_so_many else {}),
     )

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prolab_hf.evaluation.inference import prepare
-from prolab_hf.model.closed_form_prolab import label_names
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Pass
 from prolab_hf.solving.pixel_features import PixelSample, features_at, sample_pixels
@@ -29,13 +28,14 @@ from prolab_hf.solving.solution import (
     Pixels,
     class_score_parts,
     mean_iou,
-    spoken_shares,
 )
-from prolab_hf.solving.solved_head import set_last_layer
+from prolab_hf.solving.solved_head import give_last_layer, rows_of_trained
 
 SCORE_TEMPERATURE = 0.02
 STEPS = 30  # of L-BFGS: few, so that the layer stays near its start where pixels say little
 NUM_PIXELS, MOST_IMAGES = 32768, 128
+MOST_OTHERS = 1024
+"""Images that are looked through for classes that the first ones do not show."""
 MOST_NUMBERS = 2**26
 """Features held at a time, 256 MiB."""
 LEAST_GAIN = 0.002
@@ -163,6 +163,8 @@ def fit_scores(
 ) -> Tensor:
     """A layer fitted to the labels of pixels, from a start: cosine loss plus cross-entropy of the scores.
 
+    A class that no pixel has is not fitted against: its row stays that of the start.
+
     Args:
         start: `(num_labels, num_features)`, the bias last.
         pixels: Of some images.
@@ -180,7 +182,9 @@ def fit_scores(
         pixels.weights,
     )
     bias = start[:, -1] + start[:, :-1] @ mean
-    layer = torch.cat([start[:, :-1] * std, bias[:, None]], dim=1).requires_grad_()
+    present = torch.bincount(pixels.labels, minlength=len(class_rows)) > 0
+    first = torch.cat([start[:, :-1] * std, bias[:, None]], dim=1)
+    layer = first.clone().requires_grad_()
     weights = _pixel_weights(pixels, len(class_rows), class_exponent).float()
     optimizer = torch.optim.LBFGS(
         [layer], max_iter=STEPS, max_eval=STEPS + STEPS // 4, history_size=10, line_search_fn="strong_wolfe"
@@ -188,7 +192,8 @@ def fit_scores(
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        scores = standardized.scores(layer, class_rows, unspoken_weight)
+        rows = torch.where(present[:, None], layer, first)
+        scores = standardized.scores(rows, class_rows, unspoken_weight).masked_fill(~present, -torch.inf)
         of_classes = F.cross_entropy(scores / SCORE_TEMPERATURE, pixels.labels, reduction="none")
         own = scores.gather(1, pixels.labels[:, None])[:, 0]
         value = (weights * (of_classes + 1 - own)).sum()
@@ -197,8 +202,10 @@ def fit_scores(
 
     with torch.enable_grad():
         optimizer.step(loss)
-    slopes = layer.detach()[:, :-1] / std
-    return torch.cat([slopes, (layer.detach()[:, -1] - slopes @ mean)[:, None]], dim=1)
+    fitted = layer.detach()
+    slopes = fitted[:, :-1] / std
+    fitted = torch.cat([slopes, (fitted[:, -1] - slopes @ mean)[:, None]], dim=1)
+    return torch.where(present[:, None], fitted, start)
 
 
 def least_squares(pixels: Pixels, num_labels: int, ridge: float, class_exponent: float) -> Tensor:
@@ -279,12 +286,10 @@ def refine_last_layer(
     fit, validation = _pixels_of(work, trained)
     if not len(validation) or not len(fit):
         return None
-    rows = model.class_property_matrix.float().cpu()
-    names = label_names(config)
     refined = refine(
         fit,
         validation,
-        rows[[names.index(name) for name in trained]],
+        rows_of_trained(model),
         ridge=solution["ridge"],
         class_exponent=solution["class_exponent"],
         own_layer=None if own_layer is None else torch.stack([own_layer[name] for name in trained]),
@@ -292,22 +297,16 @@ def refine_last_layer(
     )
     if not refined.is_fitted:
         return refined
-    budget = config.claim_budget
-    set_last_layer(model, refined.layer)
-    config.unspoken_weight = float(refined.unspoken_weight)
-    chosen_rows = rows[[names.index(name) for name in trained]]
-    overall, per_class = spoken_shares(refined.honest_responses, chosen_rows, refined.unspoken_weight)
-    config.solution = {
-        **solution,
-        "unspoken_weight": float(refined.unspoken_weight),
-        "mean_iou": refined.mean_iou,
-        "is_fitted": True,
-        "spoken_share": overall,
-        "spoken_share_per_class": dict(zip(trained, per_class)),
-    }
     model.solve_statistics = None  # type: ignore[assignment]
-    model.set_calibration_sample(refined.honest_responses, validation.labels)
-    model.set_claim_budget(budget)
+    give_last_layer(
+        model,
+        refined.layer,
+        {**solution, "mean_iou": refined.mean_iou, "is_fitted": True},
+        unspoken_weight=refined.unspoken_weight,
+        responses=refined.honest_responses,
+        labels=validation.labels,
+        claim_budget=config.claim_budget,
+    )
     return refined
 
 
@@ -331,7 +330,7 @@ def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[MapPixels, MapPixels
 def sampled_images(
     work: Pass, trained: Sequence[str], most: Callable[[int], int]
 ) -> Iterator[tuple[bool, list[Tensor], PixelSample, tuple[int, int]]]:
-    """Some labeled pixels of at most 128 images, evenly spread.
+    """Some labeled pixels of at most 128 images, evenly spread, and of a few more for classes that none of them shows.
 
     Args:
         work: The pass over the images.
@@ -343,18 +342,33 @@ def sampled_images(
         of its mask.
     """
     number = len(work.dataset)
-    indices = np.unique(np.linspace(0, number - 1, min(number, MOST_IMAGES)).astype(int)).tolist()
+    spread = _evenly(np.arange(number), MOST_IMAGES)
+    others = _evenly(np.setdiff1d(np.arange(number), spread), MOST_OTHERS)
     position = np.full(len(work.classes.class_names), -1)
     for index, name in enumerate(trained):
         position[work.classes.class_names.index(name)] = index
-    for turn, index in enumerate(indices):
+    missing, taken = set(range(len(trained))), 0
+    for turn, index in enumerate([*spread, *others]):
+        if turn >= len(spread) and not missing:
+            break
         image, ids, _ = work.read(index)
         labels = np.where(ids < 0, -1, position[ids])
+        shown = set(np.unique(labels[labels >= 0]).tolist())
+        if turn >= len(spread) and not shown & missing:
+            continue
+        missing -= shown
         maps = list(work.maps_of(prepare(work.processor, image)))
-        share = most(sum(each.shape[1] for each in maps) + 1) // len(indices)
+        share = most(sum(each.shape[1] for each in maps) + 1) // len(spread)
         sample = sample_pixels(labels, -1, max(1, share), np.random.default_rng((work.seed, index, 1)))
         if len(sample.labels):
-            yield turn % 5 == 4, maps, sample, (labels.shape[0], labels.shape[1])
+            yield taken % 5 == 4, maps, sample, (labels.shape[0], labels.shape[1])
+            taken += 1
+
+
+def _evenly(indices: NDArray[np.int64], most: int) -> list[int]:
+    """At most that many of the indices, evenly spread."""
+    places = np.linspace(0, len(indices) - 1, min(len(indices), most)).astype(int)
+    return [int(each) for each in indices[np.unique(places)]]
 
 
 def _map_pixels(maps: Sequence[Tensor], sample: PixelSample, size: tuple[int, ...]) -> MapPixels:

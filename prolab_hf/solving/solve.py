@@ -33,7 +33,7 @@ from prolab_hf.solving.solved_head import (
     solve_head,
 )
 from prolab_hf.solving.statistics import STATISTICS_NAME, ClassStatistics
-from prolab_hf.solving.unspoken_layer import add_unspoken_layer
+from prolab_hf.solving.unspoken_layer import FormerLayer, add_unspoken_layer
 
 CONTEXT_BINS = (1, 4)
 """Context of the linear decoder: the mean of the image, and means of its sixteenths."""
@@ -198,8 +198,9 @@ def add_images(
 ) -> None:
     """Adds images to a solved model, in place, as if it had been solved with all of them at once.
 
-    The numbers lambda, rho and beta stay as they were chosen; the calibration sample is that of the new images, and so
-    is the layer of what words do not say, where the model has one.
+    The numbers lambda, rho and beta stay as they were chosen; the calibration sample is that of the new images. So is
+    the layer of what words do not say, where the model has one: classes that the new images do not show keep their part
+    of it, and all of it stays where there are fewer than five images, too few to choose by.
 
     Args:
         model: A solved model.
@@ -235,10 +236,11 @@ def add_images(
         unspoken_weight=solution.get("unspoken_weight"),
         unspoken_layer=settings.unspoken_layer or model.config.unspoken_responses,
     )
+    former = FormerLayer.of(model)
     install(model, collected, chosen)
     if chosen.unspoken_layer:
         with inference_state(model):
-            add_unspoken_layer(model, work)
+            add_unspoken_layer(model, work, former)
 
 
 # ---- the last layer of any ProLab model ---------------------------------------------------------------------------

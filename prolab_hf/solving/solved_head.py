@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
@@ -228,38 +228,85 @@ def install(model: ProLabForSemanticSegmentation, collected: Collected, settings
     config.trained_classes = [names[index] for index in present.tolist()]
     config.class_sources = None
     config.unspoken_responses = False
-    config.unspoken_weight = float(choice.unspoken_weight)
-    set_last_layer(model, layer)
-    overall, per_class = spoken_shares(responses, rows[present], choice.unspoken_weight)
-    config.solution = {
+    solution: dict[str, object] = {
         **choice.to_dict(),
         "num_images": total.num_images,
         "num_pixels": int(total.counts.sum().round()),
         "num_features": total.num_features,
-        "spoken_share": overall,
-        "spoken_share_per_class": {name: share for name, share in zip(config.trained_classes, per_class)},
     }
     if settings.statistics == "per_class" and held.num_images:
         budget = 0.01 if settings.claim_budget is None else settings.claim_budget
         estimates = leave_one_out(fit, validation, rows, choice, claim_budget=budget)
-        config.solution["if_only_described"] = [estimate.to_dict() for estimate in estimates]
-    model.set_calibration_sample(responses, pixels.labels)
-    model.set_claim_budget(settings.claim_budget)
+        solution["if_only_described"] = [estimate.to_dict() for estimate in estimates]
+    give_last_layer(
+        model,
+        layer,
+        solution,
+        unspoken_weight=choice.unspoken_weight,
+        responses=responses,
+        labels=pixels.labels,
+        claim_budget=settings.claim_budget,
+    )
     kept = total if settings.statistics == "per_class" else total.summed_up(choice.class_exponent)
     model.solve_statistics = kept if settings.statistics else None  # type: ignore[assignment]  # no tensor
 
 
-def set_last_layer(model: ProLabForSemanticSegmentation, responses: Tensor) -> None:
-    """Replaces the last layer.
+def rows_of_trained(model: ProLabForSemanticSegmentation) -> Tensor:
+    """Rows of the classes that the model was solved for, in their order, `(trained classes, num_properties)`."""
+    names = label_names(model.config)
+    return model.class_property_matrix.float().cpu()[
+        [names.index(name) for name in model.config.trained_classes or []]
+    ]
+
+
+@torch.no_grad()
+def give_last_layer(
+    model: ProLabForSemanticSegmentation,
+    layer: Tensor,
+    solution: Mapping[str, object],
+    *,
+    unspoken_weight: float,
+    responses: Tensor,
+    labels: Tensor,
+    claim_budget: float | None,
+) -> None:
+    """Replaces the last layer of a model, and everything that follows from it, in place.
+
+    Args:
+        model: A `"linear_cosine"` model whose `trained_classes` are set.
+        layer: `(channels, num_features)`, the bias last; one row per trained class, twice as many where the part
+            without words has responses of its own.
+        solution: What the configuration says of it; the spoken shares are added.
+        unspoken_weight: beta.
+        responses: `(pixels, channels)` of a layer that has not seen these pixels: the calibration sample.
+        labels: Their classes, numbered in the order of the trained ones.
+        claim_budget: Share of the pixels of known classes that each described class may take; `None` sets no offsets.
+    """
+    config = model.config
+    set_last_layer(model, layer)
+    config.unspoken_weight = float(unspoken_weight)
+    overall, per_class = spoken_shares(responses, rows_of_trained(model), unspoken_weight)
+    config.solution = {
+        **solution,
+        "unspoken_weight": float(unspoken_weight),
+        "spoken_share": overall,
+        "spoken_share_per_class": dict(zip(config.trained_classes or [], per_class, strict=True)),
+    }
+    model.set_calibration_sample(responses, labels)
+    model.set_claim_budget(claim_budget)
+
+
+def set_last_layer(model: ProLabForSemanticSegmentation, layer: Tensor) -> None:
+    """Replaces the last layer, and nothing else.
 
     Args:
         model: A `"linear_cosine"` model.
-        responses: `(trained classes, num_features)`, the bias last.
+        layer: `(channels, num_features)`, the bias last.
     """
     old = model.decode_head.classifier
-    new = nn.Conv2d(old.in_channels, len(responses), kernel_size=1).to(old.weight.device, old.weight.dtype)
-    new.weight.copy_(responses[:, :-1, None, None])
-    new.bias.copy_(responses[:, -1])  # type: ignore[union-attr]
+    new = nn.Conv2d(old.in_channels, len(layer), kernel_size=1).to(old.weight.device, old.weight.dtype)
+    new.weight.copy_(layer[:, :-1, None, None])
+    new.bias.copy_(layer[:, -1])  # type: ignore[union-attr]
     model.decode_head.classifier = new
 
 

@@ -11,13 +11,13 @@ better than by words alone, on CamVid and drawn scenes worse (benchmarks/study/R
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from prolab_hf.model.closed_form_prolab import label_names, num_trained
+from prolab_hf.model.closed_form_prolab import num_trained
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Pass
 from prolab_hf.solving.pixel_features import features_at
@@ -28,9 +28,8 @@ from prolab_hf.solving.solution import (
     class_score_parts,
     joined,
     mean_iou,
-    spoken_shares,
 )
-from prolab_hf.solving.solved_head import set_last_layer
+from prolab_hf.solving.solved_head import give_last_layer, rows_of_trained
 
 WEIGHTS = (1.0, 2.0, 4.0)
 SHARPNESS = (0.5, 1.0, 2.0, 4.0)
@@ -144,8 +143,42 @@ def trained_layer(pixels: Pixels, number: int, seed: int = 0) -> Tensor:
     return layer
 
 
+@dataclass(frozen=True)
+class FormerLayer:
+    """What a solved model has of this layer before more images are added.
+
+    Attributes:
+        rows: Trained class -> its row `(num_features,)`, the bias last.
+        unspoken_weight: beta.
+        chosen: What the configuration says of it.
+    """
+
+    rows: Mapping[str, Tensor]
+    unspoken_weight: float
+    chosen: Mapping[str, object]
+
+    @classmethod
+    def of(cls, model: ProLabForSemanticSegmentation) -> FormerLayer | None:
+        """That of a model; `None` where it has none."""
+        config = model.config
+        if not config.unspoken_responses:
+            return None
+        rows = _layer_of(model)[num_trained(config) :]
+        chosen = (config.solution or {}).get("unspoken_layer", {})
+        named = dict(zip(config.trained_classes or [], rows, strict=True))
+        return cls(named, float(config.unspoken_weight or 0.0), chosen)
+
+
+def _layer_of(model: ProLabForSemanticSegmentation) -> Tensor:
+    """The last layer `(channels, num_features)`, the bias last."""
+    layer = model.decode_head.classifier
+    return torch.cat([layer.weight.flatten(1), layer.bias[:, None]], dim=1).detach()
+
+
 @torch.no_grad()
-def add_unspoken_layer(model: ProLabForSemanticSegmentation, work: Pass) -> UnspokenLayer | None:
+def add_unspoken_layer(
+    model: ProLabForSemanticSegmentation, work: Pass, former: FormerLayer | None = None
+) -> bool:
     """Gives a model that was just solved responses without words, in place; what its words say stays.
 
     Looks at some of the images once more (at most 128, evenly spread; a fifth of them to choose by).
@@ -153,40 +186,57 @@ def add_unspoken_layer(model: ProLabForSemanticSegmentation, work: Pass) -> Unsp
     Args:
         model: A solved model.
         work: The pass over the images that it was solved from.
+        former: What it had before these images were added: classes that they do not show keep their rows of it, and
+            where there are too few images to choose by, all of it stays.
 
     Returns:
-        What was chosen; `None` where there are too few images to choose by.
+        Whether the model has such responses: not where there are too few images to choose by and nothing to keep.
     """
     config = model.config
     solution, trained = config.solution or {}, config.trained_classes or []
+    words = _layer_of(model)[: num_trained(config)].cpu()
+    nothing = words.new_zeros(words.shape[1])
+    known = {name: row.cpu() for name, row in former.rows.items()} if former is not None else {}
     fit, validation = _pixels_of(work, trained)
-    if not len(validation) or not len(fit):
-        return None
-    names = label_names(config)
-    rows = model.class_property_matrix.float().cpu()[[names.index(name) for name in trained]]
-    found = fit_unspoken_layer(
-        fit,
-        validation,
-        rows,
-        ridge=solution["ridge"],
-        class_exponent=solution["class_exponent"],
+    if len(validation) and len(fit):
+        found = fit_unspoken_layer(
+            fit,
+            validation,
+            rows_of_trained(model),
+            ridge=solution["ridge"],
+            class_exponent=solution["class_exponent"],
+        )
+        layer, responses, beta = found.layer, found.honest_responses, found.unspoken_weight
+        seen = joined([fit, validation]).labels
+        for index, name in enumerate(trained):
+            if name in known and not (seen == index).any():
+                layer[index] = known[name]
+                responses[:, len(trained) + index] = validation.features @ layer[index]
+        solution = {
+            **solution,
+            "mean_iou": found.mean_iou,
+            "unspoken_layer": {"sharpness": found.sharpness, "words_iou": found.words_iou},
+        }
+    elif former is not None:
+        validation = fit if len(fit) else validation
+        layer = torch.stack([known.get(name, nothing) for name in trained])
+        responses = words.new_zeros(0, 2 * len(trained))
+        if len(validation):
+            responses = validation.features @ torch.cat([words, layer]).t()
+        beta, solution = former.unspoken_weight, {**solution, "unspoken_layer": dict(former.chosen)}
+    else:
+        return False
+    config.unspoken_responses = True
+    give_last_layer(
+        model,
+        torch.cat([words, layer]),
+        solution,
+        unspoken_weight=beta,
+        responses=responses,
+        labels=validation.labels,
+        claim_budget=config.claim_budget,
     )
-    budget, old = config.claim_budget, model.decode_head.classifier
-    words = torch.cat([old.weight.flatten(1), old.bias[:, None]], dim=1)[: num_trained(config)]
-    config.unspoken_responses, config.unspoken_weight = True, float(found.unspoken_weight)
-    set_last_layer(model, torch.cat([words, found.layer.to(words)]))
-    overall, per_class = spoken_shares(found.honest_responses, rows, found.unspoken_weight)
-    config.solution = {
-        **solution,
-        "unspoken_weight": found.unspoken_weight,
-        "mean_iou": found.mean_iou,
-        "unspoken_layer": {"sharpness": found.sharpness, "words_iou": found.words_iou},
-        "spoken_share": overall,
-        "spoken_share_per_class": dict(zip(trained, per_class)),
-    }
-    model.set_calibration_sample(found.honest_responses, validation.labels)
-    model.set_claim_budget(budget)
-    return found
+    return True
 
 
 def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
@@ -198,4 +248,4 @@ def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
     return joined(parts[0]), joined(parts[1])
 
 
-__all__ = ["UnspokenLayer", "add_unspoken_layer", "fit_unspoken_layer"]
+__all__ = ["FormerLayer", "UnspokenLayer", "add_unspoken_layer", "fit_unspoken_layer"]

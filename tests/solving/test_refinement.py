@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from prolab_hf.solving.pixel_features import sample_pixels
-from prolab_hf.solving.refinement import MapPixels, _map_pixels, refine
+from prolab_hf.solving.refinement import MapPixels, _map_pixels, fit_scores, layer_as_responses, refine
 from prolab_hf.solving.solution import Pixels, class_score_parts
 
 ROWS = torch.tensor([[1.0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]])
@@ -43,6 +43,15 @@ def test_fitted_scores_lose_less():
     predicted = on_cells(test).scores(with_own.layer, ROWS, with_own.unspoken_weight).argmax(dim=1)
     assert (predicted == test.labels).float().mean() > 0.95
     assert with_own.honest_responses.shape == (800, 3)
+
+
+def test_a_class_without_pixels_is_not_fitted_against():
+    fit, layer = pixels(1500, 0)
+    known = fit.labels != 2
+    part = Pixels(fit.features[known], fit.labels[known], fit.weights[known])
+    start = layer_as_responses(layer, fit, 0.5)
+    fitted = fit_scores(start, on_cells(part), ROWS, 2.0, 0.5)
+    assert torch.equal(fitted[2], start[2]) and not torch.equal(fitted[:2], start[:2])
 
 
 def test_the_plain_solution_stays_where_nothing_is_gained():

@@ -2,17 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import AutoModelForSemanticSegmentation
 
-from prolab_hf import ProLabConfig, explain
+from prolab_hf import ProLabConfig, explain, segment
 from prolab_hf.solving.solution import Pixels, class_score_parts, mean_iou, property_scores
 from prolab_hf.solving.solve import add_images, in_closed_form, solve_last_layer, start_at_solution
 from prolab_hf.solving.unspoken_layer import fit_unspoken_layer, trained_layer
 
-from .conftest import Patches, make_space, solve_patches
+from .conftest import NAMES, Patches, make_space, solve_patches
 
 ROWS = torch.tensor([[1.0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]])
 
@@ -25,6 +26,18 @@ def pixels(number, seed, skew=8.0):
     layer = torch.randn(3, 7, generator=torch.Generator().manual_seed(7))
     features = torch.cat([features, torch.ones(number, 1)], dim=1)
     return Pixels(features, (features @ layer.t()).argmax(dim=1), torch.ones(number))
+
+
+class RareYellow(Patches):
+    """Yellow is in one image only."""
+
+    def __init__(self, length, *, place):
+        super().__init__(length)
+        self.place = place
+
+    def __getitem__(self, index):
+        self.classes = [0, 1, 2, 3] if index == self.place else [0, 1, 2]
+        return super().__getitem__(index)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +142,41 @@ def test_more_images_keep_the_layer(with_layer, processor):
     values = processor(Patches(1)[0][0], return_tensors="pt")["pixel_values"]
     one, other = answers(with_layer, values), answers(plain, values)
     assert torch.allclose(one.property_logits, other.property_logits, atol=1e-5)
+
+
+def test_a_rare_class_is_looked_for(monkeypatch):
+    monkeypatch.setattr("prolab_hf.solving.refinement.MOST_IMAGES", 5)
+    rare = RareYellow(24, place=13)
+    model = solve_patches(dataset=rare, unspoken_layer=True)
+    assert model.config.trained_classes == NAMES
+    assert (model.decode_head.classifier.weight[4:].abs().amax(dim=(1, 2, 3)) > 0).all()
+    monkeypatch.setattr("prolab_hf.solving.refinement.MOST_OTHERS", 0)
+    model = solve_patches(dataset=rare, unspoken_layer=True)
+    assert model.decode_head.classifier.weight[7].abs().max() == 0
+
+
+def test_few_more_images_leave_the_layer_as_it_is(with_layer, processor):
+    values = processor(Patches(1)[0][0], return_tensors="pt")["pixel_values"]
+    before, weight = answers(with_layer, values), with_layer.config.unspoken_weight
+    add_images(with_layer, Patches(2, start=50), processor)
+    after = answers(with_layer, values)
+    assert torch.allclose(after.unspoken_logits, before.unspoken_logits, atol=1e-5)
+    assert with_layer.config.unspoken_weight == weight and with_layer.config.solution["num_images"] == 12
+    assert with_layer.config.solution["unspoken_layer"]["sharpness"] > 0
+    assert with_layer.calibration_scores.shape[1] == 8
+
+
+def test_a_class_that_more_images_do_not_show_keeps_its_part(with_layer, processor):
+    before = with_layer.decode_head.classifier.weight.clone()
+    add_images(with_layer, Patches(6, start=50, classes=(0, 1, 2)), processor)
+    after = with_layer.decode_head.classifier.weight
+    assert torch.equal(after[7], before[7]) and after[7].abs().max() > 0
+    assert not torch.allclose(after[4:7], before[4:7])
+    ids = np.concatenate([np.asarray(mask) for _, mask in Patches(4, start=90)])
+    found = np.concatenate(
+        [segment(with_layer, processor, image).labels for image, _ in Patches(4, start=90)]
+    )
+    assert (found[ids == 3] == 3).mean() > 0.5  # 0.04 with a row of zeros
 
 
 def test_it_is_the_finish_of_a_training_and_not_its_start(with_layer, processor):
