@@ -10,8 +10,12 @@ alone must not decide what becomes one property. The rules, all lexical (`phrase
 3. Numbers conflict at the same noun: "four wheels"/"two wheels"; a bare plural has no number.
 4. Having conflicts with lacking: "has a tail" with "no tail", "tailless", "without a tail".
 5. Different parts of a body or a vehicle conflict: beak/snout, wheels/legs.
+6. Different sorts of one kind of thing conflict (`word_lists.sorts`): hen/goose, ring binder/notebook.
+7. Two phrases of one form conflict where they fill it differently, whether or not a list knows the word: "used for
+   cutting"/"used for stirring" (`phrases.slots`), "bayonet mount"/"magnet mount", "umbrella open"/"umbrella folded"
+   (`phrases.siblings`).
 
-What the lists do not know is no conflict. Extend them with a file (`ConflictRules.extended`) or ask a model
+Otherwise what the lists do not know is no conflict. Extend them with a file (`ConflictRules.extended`) or ask a model
 about the pairs that would share a property (`ConflictRules.judge`).
 """
 
@@ -27,8 +31,9 @@ from prolab_hf.files import read_json_object
 from prolab_hf.label_space.phrases.contradictions import Conflict, contradiction, statements
 from prolab_hf.label_space.phrases.fragments import SELF
 from prolab_hf.label_space.phrases.judges import Judge
-from prolab_hf.label_space.phrases.lexicon import Lexicon
+from prolab_hf.label_space.phrases.lexicon import Lexicon, stems_of
 from prolab_hf.label_space.phrases.parsing import Claims, parse
+from prolab_hf.label_space.phrases.siblings import siblings_of
 from prolab_hf.label_space.phrases.word_lists.dimensions import DIMENSIONS
 from prolab_hf.label_space.phrases.word_lists.parts import OWNERS
 from prolab_hf.label_space.phrases.wording import same_wording
@@ -45,7 +50,7 @@ WHOLE = frozenset(
         "habitat", "waves", "origin", "likeness", "venomous or harmless", "forward or backward",
         "fruit kind", "morning or evening", "solitary or social", "decks", "level of surface",
         "left or right corner", "facing", "lens", "tide", "manning", "angle", "domesticity",
-        "gathering", "sleeve length", "heel",
+        "gathering", "sleeve length", "heel", "activity", "voice", "frequency", "part of week",
     }
 )  # fmt: skip
 _INDOOR = frozenset(
@@ -95,6 +100,7 @@ class ConflictRules:
         if phrase not in self._parsed:
             claims = parse(phrase, self._lexicon, self._whole)
             _add_indoors(claims)
+            claims.siblings = siblings_of(phrase, list(stems_of(phrase)), self._lexicon)
             self._parsed[phrase] = claims
         return self._parsed[phrase]
 

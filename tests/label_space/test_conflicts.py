@@ -27,15 +27,17 @@ def precision_and_recall(pairs):
     ("source", "precision", "recall"),
     [
         ("bundled", 0.97, 0.93),
-        ("made", 0.97, 0.93),
-        ("blind A", 0.97, 0.93),
-        ("blind B", 0.97, 0.84),
-        ("blind C", 0.97, 0.90),
+        ("made", 0.97, 0.97),
+        ("blind A", 0.97, 0.96),
+        ("blind B", 0.97, 0.85),
+        ("blind C", 0.97, 0.93),
         ("dev D", 0.97, 0.93),
-        ("dev F", 0.97, 0.62),
-        ("dev G", 0.97, 0.51),
-        ("blind E", 0.97, 0.72),
-        ("all", 0.97, 0.87),
+        ("dev F", 0.97, 0.89),
+        ("dev G", 0.97, 0.76),
+        ("blind E", 0.97, 0.92),
+        ("blind H", 0.98, 0.98),
+        ("blind I", 0.98, 0.96),
+        ("all", 0.98, 0.93),
     ],
 )
 def test_labelled_pairs(source, precision, recall):
@@ -44,9 +46,11 @@ def test_labelled_pairs(source, precision, recall):
     The honest figures are those of the first look at each blind list, written without the rules' answers at hand
     (precision / recall): list A 0.895 / 0.667 before this work; list B 0.958 / 0.523 after its errors were mended;
     list C 0.927 / 0.679 after B's. Then D 0.986 / 0.700, F 1.000 / 0.380 and G 1.000 / 0.368 before anything was mended
-    by them, and **E 0.961 / 0.730** once at the end (0.970 / 0.640 with the rules before D, F, G). The lists are from
-    different domains and of different difficulty; F and G hold many differently named kinds of things ("gas stove",
-    "flaky pastry" beside "sponge cake"), which word lists will not all know.
+    by them, and E 0.961 / 0.730 once at the end (0.970 / 0.640 with the rules before D, F, G). Then the rules were
+    widened by D, E, F and G: list H 0.897 / 0.800 at the first look (0.910 / 0.758 with the rules before), and after
+    H's errors were mended **list I 0.981 / 0.842**, once (0.980 / 0.800 with the rules before all of that).
+    The lists are from different domains and of different difficulty; F and G hold many differently named kinds of
+    things ("gas stove", "flaky pastry" beside "sponge cake"), which word lists will not all know.
     """
     pairs = [pair for pair in PAIRS if source in ("all", pair["source"])]
     assert len(pairs) >= 90
@@ -55,7 +59,7 @@ def test_labelled_pairs(source, precision, recall):
 
 
 def test_the_table_of_all_pairs_agrees_with_the_pairs():
-    phrases = sorted({pair[key] for pair in PAIRS[::3] for key in ("a", "b")})[::2]
+    phrases = sorted({pair[key] for pair in PAIRS[::4] for key in ("a", "b")})[::2]
     table = BUILT_IN.matrix(phrases)
     assert (table == table.T).all()
     for row, first in enumerate(phrases):
@@ -307,6 +311,67 @@ def test_what_fills_a_slot_excludes_other_fillings(first, second, dimension):
     ],
 )
 def test_fillings_that_agree(first, second):
+    assert BUILT_IN.conflict(first, second) is None and BUILT_IN.conflict(second, first) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "dimension"),
+    [
+        ("goose on a pond", "hen with chicks", "sort of bird"),
+        ("ring binder", "spiral notebook", "sort of stationery"),
+        ("bayonet mount", "magnet mount", "kind of mount"),
+        ("tin roof", "tile roof", "roof cover of roof"),
+        ("stops at bus stops", "stops at railway platforms", "stop at"),
+        ("measures length", "measures temperature", "measure"),
+        ("statue of a horse", "statue of a man", "statue of"),
+        ("umbrella open", "umbrella folded", "state of umbrella"),
+        ("ring with a stone", "plain ring", "trim of ring"),
+        ("shirt with a logo", "shirt with paisley", "ornament of shirt"),
+    ],
+)
+def test_sorts_of_things_and_what_no_list_knows(first, second, dimension):
+    for pair in ((first, second), (second, first)):
+        conflict = BUILT_IN.conflict(*pair)
+        assert conflict is not None and conflict.dimension.startswith(dimension), conflict
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("nobody in the cabin", "someone sitting in the cabin"),
+        ("no plants growing", "covered in green crops"),
+        ("unsalted", "salty"),
+        ("far from any buildings", "close to buildings"),
+        ("inside the terminal", "out on the taxiway"),
+        ("as small as a hand", "as big as a dining table"),
+        ("runs vertically", "runs horizontally"),
+        ("two rows of keys", "one row of keys"),
+        ("filled with red liquid", "filled with green liquid"),
+        ("played by one hand", "played by both hands"),
+        ("players in red", "players in white"),
+    ],
+)
+def test_wordings_that_deny_place_and_count(first, second):
+    assert BUILT_IN.conflict(first, second) is not None and BUILT_IN.conflict(second, first) is not None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("hot soup", "cold bread"),
+        ("raw onion rings", "grilled patty"),
+        ("thin paper", "thick cardboard cover"),
+        ("four metal strings", "curved wooden body"),
+        ("can be raised", "currently lowered barrier"),
+        ("not moving", "stationary"),
+        ("leaves in autumn", "leaves in autumn colours"),
+        ("oak", "deciduous tree"),
+        ("leather seat", "seat"),
+        ("shelf with nothing on it", "empty shelf"),
+        ("light to lift", "dark in colour"),
+    ],
+)
+def test_values_that_stay_with_their_noun(first, second):
     assert BUILT_IN.conflict(first, second) is None and BUILT_IN.conflict(second, first) is None
 
 

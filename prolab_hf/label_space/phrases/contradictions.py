@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from prolab_hf.label_space.phrases.fragments import SELF, canonical
+from prolab_hf.label_space.phrases.fragments import SELF, bases, canonical
 from prolab_hf.label_space.phrases.lexicon import implied_values
 from prolab_hf.label_space.phrases.parsing import Claims
+from prolab_hf.label_space.phrases.siblings import predicates_differ, siblings_differ
 from prolab_hf.label_space.phrases.word_lists.dimensions import TOGETHER
 from prolab_hf.label_space.phrases.word_lists.function_words import EXCLUDED_RELATIONS, INFINITY, Interval
-from prolab_hf.label_space.phrases.word_lists.nouns import SEATS
+from prolab_hf.label_space.phrases.word_lists.nouns import PART_LIKE, SEATS, THINGS
+from prolab_hf.label_space.phrases.word_lists.opposites import CONTRASTING
 from prolab_hf.label_space.phrases.word_lists.parts import ALTERNATIVES, PART_OF, PARTS
 
 # Where a part sits says nothing of its looks.
 _SEATS = SEATS | {"part of body worn"}
+# What a body may be of; a material in a noun's place ("thin paper") is none.
+_BODILY = (frozenset(THINGS.values()) | {"body"}) - PART_LIKE
 Statement = frozenset[object]
 Differ = Callable[[Statement, Statement], bool]
 Said = dict[Statement, list[int]]
@@ -59,6 +63,7 @@ def contradiction(one: Claims, two: Claims) -> Conflict | None:
         or _lack_conflict(one, two)
         or _relation_conflict(one, two)
         or _part_conflict(one, two)
+        or _sibling_conflict(one, two)
     )
 
 
@@ -78,7 +83,8 @@ def statements(every: Sequence[Claims], whatever_noun: bool = False) -> list[tup
         if whatever_noun:
             dimensions: dict[str, set[object]] = {}
             for (dimension, _), values in claims.values.items():
-                dimensions.setdefault(dimension, set()).update(values)
+                if dimension not in CONTRASTING:
+                    dimensions.setdefault(dimension, set()).update(values)
             for dimension, given in dimensions.items():
                 add("value", (dimension, ""), frozenset(given), index)
         for key in claims.values:
@@ -87,6 +93,8 @@ def statements(every: Sequence[Claims], whatever_noun: bool = False) -> list[tup
             add("count", noun, frozenset(counts), index)
         for landmark, relations in claims.relations.items():
             add("relation", landmark, frozenset(relations), index)
+        for sort, names in claims.siblings.items():
+            add("sibling", sort, frozenset(names), index)
         parts = frozenset(_parts(claims))
         if parts:
             add("any part" if whatever_noun else "part", "", parts | {_bare(claims)}, index)
@@ -94,6 +102,7 @@ def statements(every: Sequence[Claims], whatever_noun: bool = False) -> list[tup
         "value": lambda key: _exclusive(key[0]),
         "count": lambda key: _apart,
         "relation": lambda key: _lie_otherwise,
+        "sibling": _sibling_rule,
         "part": lambda key: _parts_exclude,
         "any part": lambda key: _parts_differ,
     }
@@ -108,13 +117,12 @@ def _denials(every: Sequence[Claims]) -> list[tuple[Said, Differ]]:
         having = [index for index, claims in enumerate(every) if word in claims.has - claims.lacks]
         found.append(({frozenset(["lacks"]): lacking, frozenset(["has"]): having}, lambda mine, theirs: True))
     for key in sorted({key for claims in every for key in claims.refused}):
+        saying = [index for index, claims in enumerate(every) if key in claims.values]
         for index, claims in enumerate(every):
-            no = frozenset(claims.refused.get(key, ()))
-            others = [
-                other
-                for other, its in enumerate(every)
-                if no and _refused(key[0], no, frozenset(its.values.get(key, ())))
-            ]
+            if key not in claims.refused:
+                continue
+            no = frozenset(claims.refused[key])
+            others = [other for other in saying if _refused(key[0], no, frozenset(every[other].values[key]))]
             found.append(
                 ({frozenset(["no"]): [index], frozenset(["yes"]): others}, lambda mine, theirs: True)
             )
@@ -130,12 +138,18 @@ def _statement(claims: Claims, key: tuple[str, str]) -> Statement:
 def _exclusive(dimension: str) -> Differ:
     def differ(mine: Statement, theirs: Statement) -> bool:
         things = [{item for item in side if isinstance(item, _Thing)} for side in (mine, theirs)]
-        if things[0] and things[1] and not things[0] & things[1]:
+        if things[0] and things[1] and not any(_comparable(*pair) for pair in product(*things)):
             return False
         values = [[item for item in side if isinstance(item, str)] for side in (mine, theirs)]
         return not any(_compatible(dimension, *pair) for pair in product(*values))
 
     return differ
+
+
+def _comparable(mine: _Thing, theirs: _Thing) -> bool:
+    """Whether a look of one thing may exclude a look of another: of one group, or of a thing and its body."""
+    names = {mine.name, theirs.name}
+    return len(names) == 1 or ("body" in names and names <= _BODILY)
 
 
 def _compatible(dimension: str, first: str, second: str) -> bool:
@@ -183,7 +197,8 @@ def _names(statement: Statement) -> list[str]:
 
 
 def _parts(claims: Claims) -> list[str]:
-    return list(dict.fromkeys(PART_OF[noun] for noun in claims.nouns if noun in PART_OF))
+    named = [word for noun in claims.nouns for word in (noun, *bases(noun)) if word in PART_OF]
+    return list(dict.fromkeys(PART_OF[word] for word in named))
 
 
 def _bare(claims: Claims) -> bool:
@@ -255,4 +270,22 @@ def _part_conflict(one: Claims, two: Claims) -> Conflict | None:
         return None
     if _parts_exclude(frozenset([*mine, _bare(one)]), frozenset([*theirs, _bare(two)])):
         return Conflict("part", " and ".join(mine), " and ".join(theirs))
+    return None
+
+
+def _sibling_rule(sort: str) -> Differ:
+    return predicates_differ if sort.startswith("state of ") else siblings_differ
+
+
+def _named(said: frozenset[str]) -> str:
+    """What a phrase says, for the message: of a predicate its own words."""
+    words = sorted(item[2:] for item in said if item.startswith("= "))
+    return " ".join(words) if words else " or ".join(sorted(said))
+
+
+def _sibling_conflict(one: Claims, two: Claims) -> Conflict | None:
+    for sort in [sort for sort in one.siblings if sort in two.siblings]:
+        mine, theirs = one.siblings[sort], two.siblings[sort]
+        if _sibling_rule(sort)(frozenset(mine), frozenset(theirs)):
+            return Conflict(sort, *(_named(side) for side in (mine, theirs)))
     return None

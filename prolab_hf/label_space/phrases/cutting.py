@@ -20,6 +20,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     RELATIONS,
     Interval,
 )
+from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
 from prolab_hf.label_space.phrases.word_lists.nouns import (
     COLOUR_NOUNS,
     COVERS,
@@ -27,11 +28,18 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
     HEAD_ALIASES,
     MARKS,
     PLACE_OR_KIND,
+    THINGS,
 )
+from prolab_hf.label_space.phrases.word_lists.opposites import OPPOSITES
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
+from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
+from prolab_hf.label_space.phrases.wording import word_set
 
 _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
 _SHADES = frozenset({"dark", "deep", "light", "pale", "bright", "vivid", "murky", "faded"})
+# Dimensions whose words are nouns rather than adjectives.
+_OF_NOUNS = frozenset({"writing", "locale", "support", "kind", "fastening"})
+_ADJECTIVES_TOO = word_set("whole entire single individual cut set split open level solar solid flat light")
 _IGNORED_STEMS = {stems_of(word) for word in IGNORED.split("|")}
 
 
@@ -104,7 +112,7 @@ class _Cutter:
             return 1
         if word in ("filled", "full") and follows in ("with", "of") and self.position + 2 < len(self.words):
             self.last.values.append(("filling", "full"))
-            self.parts.append(Fragment(landmark=True, main=False))
+            self.parts.append(Fragment(landmark=True, main=False, holds=True))
             return 2
         if length <= 1 and word in _ENDS and self.last.values and not self.last.landmark and _closes(follows):
             self._plain_word()  # "flat top": the top's, not the thing's
@@ -117,26 +125,53 @@ class _Cutter:
         found, rest = self.words[self.position : end], self.words[end:]
         if self.word in LANDMARK:
             self._open_landmark()
-        if found == ["light"] and (not rest or rest[0] in LANDMARK | CUTTING):
-            self.last.nouns.append("light")  # a lamp, not a shade
+        if found == ["light"] and (not rest or rest[0] in LANDMARK | CUTTING | {"to", "enough"}):
+            if rest[:1] in (["to"], ["enough"]):
+                self.last.values.append(("weight", "light"))  # "light to lift"
+            else:
+                self.last.nouns.append("light")  # a lamp, not a shade
             self.last.words.append("light")
         elif neutral:
             if tuple(found) not in _IGNORED_STEMS:
                 self.last.nouns.append(JOINED.get(tuple(found), found[-1]))
                 self.last.named.append(self.last.nouns[-1])
-                self.last.words += found
+                self.last.words += [*found[:-1], self.last.nouns[-1]]
         elif len(found) == 1 and self.word in COLOUR_NOUNS and self.last.latest_colour:
             self._plain_word()  # "green olives", "red rose"
         else:
-            _add_values(self.last, found, self._with_inner(found, values), self._adjective_first(found))
-            if found[-1] == "shaped":
-                self.last.values += [
-                    ("likeness", value) for dimension, value in values if dimension == "shape"
-                ]
-            if found[0] in LANDMARK:
-                self.last.own += values
+            is_noun = self._adjective_first(found) or self._ends_as_noun(found, rest)
+            _add_values(self.last, found, self._with_inner(found, values), is_noun)
+            self._behind_entry(found, rest, values)
         if found[-1] == "than":
             self.parts.append(Fragment(landmark=True, main=False))
+
+    def _behind_entry(self, found: list[str], rest: list[str], values: list[Value]) -> None:
+        """What an entry says by its first and last word, besides its values."""
+        if len(found) > 1 and rest and found[-1] in ("to", "around"):
+            self.parts.append(Fragment(landmark=True, main=False))  # "drives around the site"
+        if found[-2:] == ["far", "from"]:
+            self.parts.append(Fragment(landmark=True, main=False, near=True, relation="away"))
+        if found[-1] == "shaped":
+            self.last.values += [("likeness", value) for dimension, value in values if dimension == "shape"]
+        if found[0] in LANDMARK:
+            self.last.own += values
+            if len(found) == 3 and found[1] in NUMBERS:  # "on four legs"
+                count = Fragment(nouns=[found[2]], words=[found[2]], count={NUMBERS[found[1]]}, main=False)
+                self.parts.insert(-1, count)
+        elif found[0] in NUMBERS:
+            self._count_in(found, rest)
+
+    def _count_in(self, found: list[str], rest: list[str]) -> None:
+        """The number that an entry opens with counts, too: "single", "two seats"."""
+        part = self.last
+        if len(found) == 1 and part.nouns and _closes(rest[0] if rest else None):
+            return
+        count = _limited(NUMBERS[found[0]], self.limit)
+        self.limit = None
+        if len(found) == 1:
+            part.count.add(count)
+        elif found[1] not in CLOSING:
+            self.parts.insert(-1, Fragment(nouns=[found[1]], words=[found[1]], count={count}, main=False))
 
     def _adjective_first(self, found: list[str]) -> bool:
         """Whether an entry of two words is an adjective of the lists and a part: "hard seat", "painted wall"."""
@@ -145,9 +180,25 @@ class _Cutter:
             len(found) == 2 and found[0] not in CLOSING and (found[0],) in entries and found[1] in FIXED_PARTS
         )
 
+    def _ends_as_noun(self, found: list[str], rest: list[str]) -> bool:
+        """Whether a word that the lists know is the noun here: "black lettering", "onion rings"."""
+        word = found[-1]
+        latest = {dimension for dimension, _ in self.last.latest}
+        if word in COLOUR_NOUNS and latest and not latest & {"tone", "colour", "depth", "vivid or faded"}:
+            return True  # "whole olives", not "deep plum"
+        known = word in SORTS_OF or word in THINGS or word in ING_NOUNS
+        if len(found) > 1 or not known or not self.last.words or not _closes(rest[0] if rest else None):
+            return False
+        dimensions = {dimension for dimension, _ in self.lexicon.entries.get((word,), [])}
+        if dimensions <= _OF_NOUNS | OPPOSITES.keys() and not word.endswith(("y", "ed", "al", "ic")):
+            return word not in _ADJECTIVES_TOO
+        return "shape" in dimensions and (word in THINGS or bool(self.last.nouns))
+
     def _with_inner(self, found: list[str], values: list[Value]) -> list[Value]:
         """Values of an entry and of the words in it: "dome shape" is also a shape. The entry's own go first."""
         given = list(values)
+        if found[0] in NEGATING:
+            return given
         for start in range(len(found) if len(found) > 1 else 0):
             length, inner, _ = self.lexicon.match(found[: -1 if start == 0 else None], start)
             taken = {dimension for dimension, _ in given}
@@ -171,6 +222,8 @@ class _Cutter:
             self.limit = None
             return 1
         if word in GROUPS and follows == "of":
+            if self.last.count and GROUPS[word][0] != GROUPS[word][1]:  # "two rows of keys"
+                self.parts.insert(-1, Fragment(nouns=[word], words=[word], count=self.last.count))
             self.last.count = _times(self.last.count, GROUPS[word])  # "three pairs of legs"
             return 2
         return 0
@@ -232,13 +285,18 @@ class _Cutter:
         word, part = self.word, self.last
         negated = part.negated and not part.words  # "not in flower"
         relation = RELATIONS.get(word, "")
-        near = word in NEAR
+        # "played by hand" is not near a hand
+        near = word in NEAR and not (
+            word == "by" and part.words and part.words[-1].endswith(("ed", "en", "wn", "un"))
+        )
         self.parts.append(Fragment(landmark=True, main=False, near=near, negated=negated, relation=relation))
 
     def _plain_word(self) -> None:
         word, part = self.word, self.last
         if word in NEGATING:
             self.parts.append(Fragment(negated=True, main=part.main))
+        elif word == "to" and (self.follows,) not in self.lexicon.entries and not part.count:
+            self._open_landmark()  # "filled to the brim"
         elif word in JOINING or word == ",":
             self.parts.append(
                 Fragment(
@@ -249,7 +307,9 @@ class _Cutter:
             self._open_landmark()
         elif word in CUTTING:
             self._cutting_word(word)
-        elif word in ARTICLES or (word.endswith("ing") and word not in ING_NOUNS):
+        elif word in ARTICLES or (
+            word.endswith("ing") and word not in ING_NOUNS and not self._described(word)
+        ):
             part.words += [word] if word not in ARTICLES else []
         else:
             part.nouns.append(word)
@@ -257,6 +317,11 @@ class _Cutter:
             part.words.append(word)
             if word in GROUPS:
                 part.count.add(GROUPS[word])
+
+    def _described(self, word: str) -> bool:
+        """Whether a word on -ing is a noun here: "blue sling", "soft filling"."""
+        looks = {dimension for dimension, _ in self.last.latest} & LOOKS.keys()
+        return bool(looks) and not self.last.nouns and _closes(self.follows)
 
     def _cutting_word(self, word: str) -> None:
         part = self.last
@@ -272,7 +337,7 @@ class _Cutter:
         part.linked = word in ("is", "are")
 
 
-def _add_values(part: Fragment, found: list[str], values: list[Value], adjective_first: bool = False) -> None:
+def _add_values(part: Fragment, found: list[str], values: list[Value], ends_as_noun: bool = False) -> None:
     # "dark blue": the shade belongs to the color after it.
     color = next((value for dimension, value in values if dimension == "colour"), None)
     if color is not None and part.words and part.words[-1] in _SHADES:
@@ -284,7 +349,10 @@ def _add_values(part: Fragment, found: list[str], values: list[Value], adjective
     part.values += values
     part.latest = values
     if found[0] in NEGATING or found[-1] in NEGATING:
-        part.lacks += [word for word in found[-1:] if word not in NEGATING]  # "without leaves" has no leaves
+        # "without leaves" and "leaf-free" have no leaves
+        part.lacks += [
+            word for word in (found[-2:-1] if found[-1] in NEGATING else found[-1:]) if word not in NEGATING
+        ]
         part.words.append(found[0])
         return
     part.words += found
@@ -295,9 +363,13 @@ def _add_values(part: Fragment, found: list[str], values: list[Value], adjective
         is_noun = last in COVERS or (bool(dimensions) and dimensions <= PLACE_OR_KIND)
     else:
         is_noun = last in PART_OF.keys() | HEAD_ALIASES.keys() and last not in MARKS
+        is_noun = is_noun or (
+            bool(dimensions) and dimensions <= PLACE_OR_KIND and last not in THINGS
+        )  # "car park"
         is_noun = is_noun and not any(word in LANDMARK for word in found)  # "fits in one hand"
         # "calm water", "hard seat": an adjective before a noun that says nothing alone.
-        is_noun = is_noun or (len(found) == 2 and adjective_first)
+        is_noun = is_noun or (len(found) == 2 and ends_as_noun)
+    is_noun = is_noun or (len(found) == 1 and ends_as_noun and last not in MARKS)
     if is_noun:
         part.nouns.append(last)
 

@@ -6,8 +6,12 @@ from prolab_hf.label_space.phrases.lexicon import Value
 from prolab_hf.label_space.phrases.word_lists.function_words import AFTER_NOUN, VERBS, Interval
 from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
+from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
+from prolab_hf.label_space.phrases.wording import word_set
 
 SELF = "itself"
+# Behind a noun these speak of it: "windows open", "drawers pulled out".
+_PREDICATES = word_set("open shut spread out up down in apart together erect visible")
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Fragment:
         main: Whether it is about the thing itself.
         linked: Whether its value follows its noun ("roof is flat").
         mark: The mark that it ends in, such as stripes.
+        holds: Whether it is what fills the thing: "full of leaves".
         own: Values of entries that begin with their preposition ("on a leash"): they are the thing's own.
     """
 
@@ -49,6 +54,7 @@ class Fragment:
     linked: bool = False
     mark: str = ""
     own: list[Value] = field(default_factory=list)
+    holds: bool = False
 
     @property
     def says_something(self) -> bool:
@@ -83,7 +89,11 @@ def head_of(part: Fragment) -> str:
     if part.values and part.words[-1] != noun and not part.linked:
         latest = {dimension for dimension, _ in part.latest} or {part.values[-1][0]}
         # "arms raised", "wings spread": a participle behind a part is the part's.
-        behind = part.words[-1].endswith("ed") and (noun in PART_OF or noun in HEAD_ALIASES)
+        known = noun in PART_OF or noun in HEAD_ALIASES or noun in SORTS_OF
+        tail = part.words[part.words.index(noun) + 1 :] if noun in part.words else part.words
+        behind = known and (
+            tail[0].endswith(("ed", "ing")) or tail[0] in _PREDICATES or tail[-1] in _PREDICATES
+        )
         if not (latest & AFTER_NOUN or behind) or noun in VERBS:
             return SELF
     if noun in SELF_NOUNS or noun in THINGS or noun in VERBS:
@@ -111,9 +121,11 @@ def bases(word: str) -> list[str]:
     """
     if word.endswith("y") and len(word) > 4:  # "thorny", "furry"
         return [word[:-1], word[:-1] + "e", word[:-2]]
+    if word.endswith("ing") and len(word) > 5:  # "webbing"
+        return [word[:-3], word[:-4]]
     if not word.endswith("ed") or len(word) < 5:
         return []
-    return [word[:-2], word[:-1]]
+    return [word[:-2], word[:-1], word[:-3]]
 
 
 _PART_NOUNS = {*PART_OF, *HEAD_ALIASES, "edg", "body", "limb", "rim", "frame", "decker", "seater", "door"}

@@ -11,6 +11,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     LANDMARK,
     NEGATING,
     NEUTRAL,
+    NUMBERS,
 )
 from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS
 from prolab_hf.label_space.phrases.wording import tokens_of
@@ -21,6 +22,13 @@ Value = tuple[str, str]
 CLOSING = JOINING | LANDMARK | CUTTING | NEGATING | {","}
 """Words before which a noun ends."""
 
+# One wording for prepositions of two words, and for people.
+_REWORDED = (
+    (" close to ", " near "), (" next to ", " beside "), (" on top of ", " atop "), (" out on ", " on "),
+    (" out in ", " in "), (" out at ", " at "), (" underneath ", " under "), (" nobody ", " no person "),
+    (" no one ", " no person "), (" someone ", " person "), (" somebody ", " person "),
+)  # fmt: skip
+_COUNTS = frozenset(NUMBERS) - {"single", "lone", "solitary", "alone"}
 _GRADED = {"size", "height", "width", "length", "depth", "tone", "weight"}
 
 
@@ -35,7 +43,11 @@ def stems_of(phrase: str) -> tuple[str, ...]:
         # One wording for "covered in", "covered by" and "covered with".
         if words[at] == "covered" and words[at + 1] in ("in", "by"):
             words[at + 1] = "with"
-    return tuple(words)
+    text = f" {' '.join(words)} "
+    for several, one in _REWORDED:
+        if several in text:
+            text = text.replace(several, one)
+    return tuple(text.split())
 
 
 class Lexicon:
@@ -54,11 +66,15 @@ class Lexicon:
                     for form in _finite_forms(key):
                         self.entries.setdefault(form, []).append((dimension, value))
         self.neutral = {stems_of(word) for word in f"{NEUTRAL}|{IGNORED}".split("|")}
-        self.longest = max(len(key) for key in [*self.entries, *self.neutral])
+        # First word -> the length of the longest entry that begins with it.
+        self.reach: dict[str, int] = {}
+        for key in [*self.entries, *self.neutral]:
+            if key:
+                self.reach[key[0]] = max(len(key), self.reach.get(key[0], 1))
 
     def match(self, words: list[str], start: int) -> tuple[int, list[Value], bool]:
         """The longest entry at a position: its length (0 = none), its values, whether it is a neutral one."""
-        for length in range(min(self.longest, len(words) - start), 0, -1):
+        for length in range(min(self.reach.get(words[start], 1), len(words) - start), 0, -1):
             key = tuple(words[start : start + length])
             if length == 1 and words[start + 1 : start + 2] in ([","], ["and"]):
                 # "long, thin", "round and flat"
@@ -72,7 +88,11 @@ class Lexicon:
         # "on a wooden table", "in a large group": what stands between is the table's.
         if words[start] in LANDMARK:
             for end in range(start + 2, min(start + 4, len(words))):
-                if words[end - 1] in CLOSING or self._names_a_place(words, end - 1):
+                if (
+                    words[end - 1] in CLOSING
+                    or words[end - 1] in _COUNTS
+                    or self._names_a_place(words, end - 1)
+                ):
                     break
                 values = self.entries.get((words[start], words[end]))
                 if values is not None:
@@ -86,7 +106,11 @@ class Lexicon:
         return any(dimension in ("indoors", "locale") for dimension, _ in self.entries.get((words[at],), []))
 
     def related(self, word: str) -> list[Value]:
-        """Values of an unknown word by the word that it is made of: "longish", "longest"."""
+        """Values of an unknown word by the word that it is made of: "longish", "longest", "vertically"."""
+        if word.endswith("ly") and len(word) > 5 and word not in NEGATING:
+            adjective = self.entries.get((word[:-2],))
+            if adjective is not None:
+                return adjective
         for ending in ("ish", "est", "er"):
             if word.endswith(ending) and len(word) > len(ending) + 2:
                 base = word.removesuffix(ending)

@@ -6,11 +6,13 @@ Other words are compared noun by noun. Here two phrases with one frame ("used fo
 """
 
 from prolab_hf.label_space.phrases.lexicon import Lexicon
-from prolab_hf.label_space.phrases.word_lists.function_words import ARTICLES, NEGATING
+from prolab_hf.label_space.phrases.word_lists.function_words import ARTICLES, GROUPS, NEGATING
+from prolab_hf.label_space.phrases.word_lists.nouns import SELF_NOUNS
 from prolab_hf.label_space.phrases.word_lists.slots import (
     GROUPS_OF_FILLINGS,
     HOLDS,
     KNOWN_ONLY,
+    PARTICIPLES,
     PHRASE_SLOTS,
     USES,
     VERB_SLOTS,
@@ -25,8 +27,8 @@ def _set(words: str) -> frozenset[str]:
 _USE_OF = {word: use for use, words in USES.items() for word in words.split()}
 _KNOWN = {stem(word) for group, words in GROUPS_OF_FILLINGS.items() for word in (group, *words.split())}
 _ENDS = _set(
-    "of with for that which who in on at to by from into near under over while when where behind beside through "
-    "around without inside outside along onto above below than as between during"
+    "of with for that which who in on at to by from into near under over while when where behind beside "
+    "through around off without inside outside along onto above below than as between during"
 )
 _JOINS = frozenset({"or", "and", ","})
 _EMPTY = frozenset(
@@ -34,15 +36,36 @@ _EMPTY = frozenset(
 )
 _PURPOSE = frozenset({"used", "designed", "meant", "made", "intended", "suited", "suitable", "built", "use"})
 _INSTRUMENTS = frozenset({"tool", "device", "machine", "equipment", "utensil", "instrument", "implement"})
-_PARTICIPLES = frozenset(
-    {"worn", "eaten", "grown", "driven", "drawn", "blown", "hung", "sold", "bound", "woven"}
-)
 _BORNE = frozenset({"carried", "held", "kept", "stored", "sold"})
 _WHERE = frozenset({"on", "in", "at", "under", "between", "around", "over", "across"})
-_PREPOSITIONS = frozenset({"with", "by", "on", "from", "to", "into"})
-_PLACING = frozenset({"on", "in", "from", "to", "at", "against", "above", "over", "onto", "off"})
+_PREPOSITIONS = frozenset(
+    {"with", "by", "on", "from", "to", "into", "in", "for", "through", "over", "around", "onto"}
+)
+_PLACING = frozenset(
+    {
+        "by",
+        "on",
+        "in",
+        "from",
+        "to",
+        "at",
+        "against",
+        "above",
+        "over",
+        "onto",
+        "off",
+        "under",
+        "between",
+        "into",
+        "along",
+    }
+)
 # "Seen on", "based on" may be followed by more than one thing at once.
-_VAGUE = frozenset({"located", "placed", "based", "related", "needed", "surrounded", "joined", "decorated"})
+_VAGUE = _set(
+    "located placed based related needed surrounded joined decorated used suited involved situated combined "
+    "arranged designed intended shaped equipped fitted marked named packed tied crowded wooded paired "
+    "suspended"
+)
 _PEOPLE = frozenset({"person", "man", "woman", "child", "one", "you", "animal"})
 
 
@@ -68,8 +91,10 @@ def slots_of(phrase: str, words: list[str], lexicon: Lexicon) -> dict[str, set[s
     if words[:1] == ["for"] and len(words) > 1 and not words[1].endswith("ing") and words[2:3] != ["to"]:
         _fill(found, "for whom", [word for word in words[1:] if word != "only"], lexicon)
     _verb_slot(found, phrase.lower(), words, lexicon)
+    if len(words) == 2 and words[1] in ("inside", "within") and words[0] in _KNOWN | {"air"}:
+        _fill(found, "held", words[:1], lexicon)
     # "hangs from a hook", "lies flat on the ground"
-    if words[:1] and words[0] in HOLDS and _PLACING & set(words[1:3]):
+    if words[:1] and words[0] in HOLDS and (_PLACING | {"upside", "freely"}) & set(words[1:3]):
         found["held how"] = set(HOLDS[words[0]])
     _use(found, words, lexicon)
     return {slot: fillings for slot, fillings in found.items() if fillings}
@@ -79,7 +104,7 @@ def _frame(word: str, follows: str) -> str | None:
     """Any participle and its preposition open a slot of their own: "played with", "worn by"."""
     if word in _BORNE and follows in _WHERE:
         return f"{word} where"  # "carried on the back", "carried in the hand"
-    participle = (word.endswith("ed") and len(word) > 4) or word in _PARTICIPLES
+    participle = (word.endswith("ed") and len(word) > 4) or word in PARTICIPLES
     return f"{word} {follows}" if participle and follows in _PREPOSITIONS and word not in _VAGUE else None
 
 
@@ -101,7 +126,7 @@ def _use(found: dict[str, set[str]], words: list[str], lexicon: Lexicon) -> None
         return
     verb = _verb(words[at])
     use = _USE_OF.get(verb) or _USE_OF.get(words[at])
-    if use is None and not words[at].endswith("ing"):
+    if use is None and not words[at].endswith("ing") and words[at - 1] != "to":
         return
     found["use"] = {use or verb}
     rest = words[at + 1 :]
@@ -155,6 +180,8 @@ def _filling(slot: str, chunk: list[str], lexicon: Lexicon) -> set[str]:
         return shapes or {head}
     materials = {value for dimension, value in lexicon.entries.get((head,), []) if dimension == "material"}
     if head in _KNOWN or (slot not in KNOWN_ONLY and not materials):
+        return {head}
+    if slot == "stuff" and not materials and head not in SELF_NOUNS and head not in GROUPS:
         return {head}
     # A material is compared as one; "made of" leaves that to the dimension of materials.
     return {f"material {value}" for value in materials} if slot not in ("stuff", "runs on") else set()

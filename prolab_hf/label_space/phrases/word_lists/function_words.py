@@ -23,7 +23,10 @@ NUMBER_WORDS: tuple[str, ...] = (
         "twenty",
     ),
 )
-NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enumerate(NUMBER_WORDS)} | {
+_TENS = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+NUMBERS: dict[str, Interval] = {word: (number, number) for number, word in enumerate(NUMBER_WORDS)}
+NUMBERS |= {word: (10 * tens, 10 * tens) for tens, word in enumerate(_TENS, 3)}
+NUMBERS |= {
     "single": (1, 1),
     "double": (2, 2),
     "twin": (2, 2),
@@ -47,7 +50,8 @@ GROUPS: dict[str, Interval] = {
     word: (3, INFINITY)
     for word in sorted(
         _set(
-            "row stack pile heap school shoal pack group cluster crowd herd bunch set series bundle flock swarm "
+            "row stack pile heap school shoal pack group cluster crowd herd bunch set series bundle flock "
+            "swarm "
             "line column collection"
         )
     )
@@ -63,15 +67,18 @@ AT_LEAST = {("more", "than"): 1, ("at", "least"): 0, ("over",): 1}
 AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewer", "than"): -1}
 
 ARTICLES = _set(
-    "located situated a an the its their his her this that these those some any such as very quite almost more most "
-    "rather slightly much enough other than too also each every else own yet still already does do did just only "
+    "located situated a an the its their his her this that these those some any such as very quite almost "
+    "more most "
+    "rather slightly much enough other than too also each every else own yet still already does do did "
+    "just only "
     "really extra super ultra alike fully completely partly usually often always clearly all like vivid "
     "saturated rich pure"
 )
 JOINING = _set("and or and/or nor but to")
 # After these stand neighbours and landmarks, whose attributes are not the thing's own.
 LANDMARK = _set(
-    "in on at near beside behind under below beneath above over inside outside against along by next between "
+    "in on at atop near beside behind under below beneath above over inside outside against along by next "
+    "between "
     "among around through from into onto toward towards across past before after beyond off where when while "
     "compared than during within surrounded"
 )
@@ -100,7 +107,8 @@ CUTTING = _set(
     "can be being it them covered used"
 )
 NEGATING = _set(
-    "no without lacks lack lacking not never missing free devoid instead neither none nor non hardly barely scarcely "
+    "no without lacks lack lacking not never missing free devoid instead neither none nor non hardly "
+    "barely scarcely "
     "absence cannot void"
 )
 # What a phrase may end in that says the same as "no" at its beginning.
@@ -151,6 +159,10 @@ LACKED = {
 }
 HELD = {
     "stripe": "marking",
+    "wrapped": "packaging",
+    "packed": "packaging",
+    "packaged": "packaging",
+    "boxed": "packaging",
     "spot": "marking",
     "line": "marking",
     "coat": "hair",
@@ -184,6 +196,7 @@ JOINED = {
     ("head", "light"): "headlight",
     ("front", "light"): "headlight",
     ("head", "of", "hair"): "hair",
+    ("tail", "feather"): "tail",
 }
 
 IRREGULAR = {
@@ -199,7 +212,7 @@ IRREGULAR = {
     "colored": "coloured", "colorful": "colourful", "colorless": "colourless", "multicolored": "multicoloured",
     "center": "middle", "centre": "middle", "picture": "image", "photo": "image", "photograph": "image",
     "frame": "frame", "lies": "lie", "laying": "lying", "tyre": "tire", "tyres": "tire", "story": "storey",
-    "stories": "storey", "opens": "opens", "canvas": "canvas", "lens": "lens", "bus": "bus", "gas": "gas",
+    "stories": "storey", "goes": "go", "opens": "opens", "canvas": "canvas", "lens": "lens", "bus": "bus", "gas": "gas",
     "was": "was", "its": "its", "this": "this", "across": "across", "always": "always", "upwards": "upwards",
     "windscreen": "windshield", "bonnet": "hood", "outdoors": "outdoors", "indoors": "indoors", "moulded": "molded",
     "dies": "die", "trousers": "trousers", "stairs": "stair", "woods": "woods", "less": "less", "has": "has",
@@ -209,12 +222,14 @@ IRREGULAR = {
 
 # Words with another meaning before a noun of their own; they give no value.
 NEUTRAL = (
-    "outdoor view|brake light|traffic light|street light|light bulb|street lamp|tail light|head light|rear light"
+    "outdoor view|brake light|traffic light|street light|light bulb|street lamp|tail light|head light"
+    "|rear light"
     "|front light"
     "|light source|source of light|road sign|street sign|car seat|office supply|garden tool|wild flower"
     "|hot drink|cold drink|tile floor|dining table|coffee table|public transport|fire truck|light switch"
-    "|steering wheel|green salad|red cross|white wine|red wine|light rail|school bus|water drain|people in water"
-    "|head of hair"
+    "|steering wheel|green salad|red cross|white wine|red wine|light rail|school bus|water drain"
+    "|people in water"
+    "|head of hair|tail feather"
 )
 IGNORED = "side by side|from side to side|in a row|of its own|by hand"
 # Verbs after which something else begins.
@@ -225,7 +240,8 @@ VERBS = _set(
 ING_NOUNS = _set(
     "building clothing ceiling railing covering wing string ring king spring stuffing lining opening "
     "flooring tubing roofing siding tiling decking bedding skirting moulding molding fitting earring opening "
-    "padding wiring paving lettering icing frosting netting fencing bedding marking coating "
+    "casing housing filling seasoning dressing topping pudding dumpling wiring paving padding lettering "
+    "icing frosting netting fencing bedding marking coating "
     "stitching crossing landing painting drawing evening morning thing awning piping"
 )
 # After these adjectives a noun may stand before: "door standing open", "lid closed".

@@ -20,10 +20,10 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "garment length": {
         "waist": "waist length|hip length|cropped top|cropped jacket",
-        "thigh": "thigh length|mini skirt|miniskirt|mini dress|above knee",
+        "thigh": "end above knee|just above knee|thigh length|mini skirt|miniskirt|mini dress|above knee",
         "knee": "knee length|to knee|down to knee",
-        "calf": "calf length|midi|mid calf|below knee",
-        "ankle": "ankle length|maxi|down to ankle|full length",
+        "calf": "calf length|midi|mid calf|below knee|end below knee",
+        "ankle": "ankle length|maxi|down to ankle|full length|reach ankle|to ankle|end at ankle",
         "floor": "floor length|down to floor|sweeping floor",
     },
     "sleeve length": {
@@ -49,7 +49,8 @@ KINDS: dict[str, dict[str, str]] = {
         "braided": "braided|plaited|braid|dreadlock",
     },
     "leaf": {
-        "needles": "needle like leaf|needle leaf|needle shaped leaf|needle foliage|pine needle|leaf like needle",
+        "needles": "needle like leaf|needle leaf|needle shaped leaf|needle foliage|pine needle"
+        "|leaf like needle",
         "broad": "broad leaf|wide leaf|broad leaved|broad flat leaf|large flat leaf",
         "blades": "grass like leaf|strap like leaf|blade like leaf|sword shaped leaf|sword like leaf"
         "|strap shaped leaf",
@@ -63,7 +64,8 @@ KINDS: dict[str, dict[str, str]] = {
         "creeping": "creeping|creeping along ground|ground hugging|prostrate|spreading along ground"
         "|trailing on ground"
         "|low growing|carpet forming|mat forming|creeper on ground",
-        "upright": "growing upright|upright growth|free standing trunk|columnar|grow upright|growing tall|erect stem"
+        "upright": "growing upright|upright growth|free standing trunk|columnar|grow upright|growing tall"
+        "|erect stem"
         "|upright stem|upright habit",
         "weeping": "weeping branch|drooping branch|weeping habit|hanging branch",
         "bushy": "bushy growth|shrubby|clump forming|in clump|tufted|rosette",
@@ -74,7 +76,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "flower heads": {
         "single": "single flower|solitary flower|one flower per stem",
-        "clustered": "flower cluster|flower in cluster|clustered flower|flower spike|in umbel|raceme"
+        "clustered": "many flower per stem|several flower per stem|flower cluster|flower in cluster"
+        "|clustered flower|flower spike|in umbel|raceme"
         "|many small flower",
     },
     "feet": {
@@ -106,19 +109,24 @@ KINDS: dict[str, dict[str, str]] = {
         "lever": "lever operated|hand lever",
     },
     "load space": {
-        "open": "flat bed|flatbed|open bed|open cargo|open cargo bed|open load bed|pickup bed|open loading area",
-        "box": "enclosed cargo box|box body|cargo box|enclosed cargo|closed cargo|closed box body|enclosed trailer",
+        "open": "flat bed|flatbed|open bed|open cargo|open cargo bed|open load bed|pickup bed"
+        "|open loading area",
+        "box": "enclosed cargo box|box body|cargo box|enclosed cargo|closed cargo|closed box body"
+        "|enclosed trailer",
         "tank": "tank body|cylindrical tank|tanker|tank trailer",
     },
     "top": {
         "open": "open top|open topped|roofless|convertible|open roof|no roof|without roof|topless|roof down",
-        "closed": "closed roof|closed top|hardtop|hard top|covered top|fixed roof|roofed|covered by roof|with roof",
+        "closed": "closed roof|closed top|hardtop|hard top|covered top|fixed roof|roofed|covered by roof"
+        "|with roof",
     },
     "pulled by": {
-        "animals": "pulled by horse|horse drawn|pulled by animal|ox drawn|drawn by horse|pulled by dog|pulled by ox",
+        "animals": "pulled by horse|horse drawn|pulled by animal|ox drawn|drawn by horse|pulled by dog"
+        "|pulled by ox",
         "motor": "driven by motor|motorised|motorized|self propelled|engine powered|motor driven|engine driven"
         "|powered by engine|driven by engine|motorised vehicle",
-        "people": "pushed by hand|pulled by hand|hand pushed|pedalled|pedal powered|rowed|muscle powered|hand pulled",
+        "people": "pushed by hand|pulled by hand|hand pushed|pedalled|pedal powered|rowed|muscle powered"
+        "|hand pulled",
         "locomotive": "pulled by locomotive|towed|pulled by tractor",
         "wind": "driven by wind|wind driven|under sail|sail driven",
     },
@@ -129,7 +137,8 @@ KINDS: dict[str, dict[str, str]] = {
     "stacking": {
         "stacked": "stacked|piled|in pile|piled up|heaped|in stack|in heap|stacked up|heap"
         "|stacked on top of each other",
-        "laid out": "laid out|side by side|laid out separately|separately|individually|spread apart|one beside other"
+        "laid out": "laid out|side by side|laid out separately|separately|individually|spread apart"
+        "|one beside other"
         "|laid next to each other",
     },
     "packing": {
@@ -145,7 +154,8 @@ KINDS: dict[str, dict[str, str]] = {
         "gel": "jelly like|gelatinous|gel like|wobbly jelly",
     },
     "bite": {
-        "creamy": "creamy|creamy texture|smooth creamy|creamy smooth|creamy inside|velvety texture|silky texture"
+        "creamy": "creamy|creamy texture|smooth creamy|creamy smooth|creamy inside|velvety texture"
+        "|silky texture"
         "|creamy consistency"
         "|smooth creamy texture|creamy sauce|smooth sauce",
         "crunchy": "crunchy|crispy|crisp|crunchy texture|crispy texture|brittle|crackling",
@@ -185,17 +195,20 @@ KINDS: dict[str, dict[str, str]] = {
         "covered with crop|planted with crop|covered with green crop|cropped field",
         "water": "open water|"
         "flooded|under water|covered with water|waterlogged|inundated",
-        "ice": "frozen lake|frozen river|frozen pond|frozen sea|ice covered|frozen over|covered with ice|iced over",
+        "ice": "frozen lake|frozen river|frozen pond|frozen sea|ice covered|frozen over|covered with ice"
+        "|iced over",
         "sand": "sandy|sand covered|covered with sand",
-        "stones": "stony|rocky|gravelly|covered with stone|pebbly|stone covered",
+        "stones": "pebble|gravel|cobble|stony|rocky|gravelly|covered with stone|pebbly|stone covered",
         "mud": "muddy|mud covered|covered with mud",
         "moss": "mossy|moss covered|covered with moss|overgrown with moss",
         "leaves": "leaf covered|covered with leaf|littered with leaf|covered in leaf",
         "paving": "paved",
     },
     "uniformity": {
-        "uniform": "uniform|homogeneous|even colour|uniform texture|homogenous|evenly coloured|consistent throughout",
-        "mixed": "heterogeneous|inhomogeneous|nonuniform|non uniform|mixed texture|varied texture|uneven colour"
+        "uniform": "uniform|homogeneous|even colour|uniform texture|homogenous|evenly coloured"
+        "|consistent throughout",
+        "mixed": "grainy|patchy|speckled texture|heterogeneous|inhomogeneous|nonuniform|non uniform"
+        "|mixed texture|varied texture|uneven colour"
         "|variegated"
         "|mixed composition",
     },
@@ -214,7 +227,8 @@ KINDS: dict[str, dict[str, str]] = {
         "|walks on land"
         "|lives on ground|ground dwelling|walk on land",
         "trees": "arboreal|lives in tree|perches in tree|tree dwelling|live in tree|perch high in tree",
-        "underground": "burrowing|lives underground|lives in burrow|digs burrow|live underground",
+        "underground": "burrowing|lives underground|lives under ground|lives below ground|lives in soil"
+        "|lives in burrow|digs burrow|live underground",
         "air": "flies in air|lives in air",
         "wood": "growing on wood|grows on wood|grows on tree|growing on tree|growing on trunk",
         "soil": "growing on soil|grows on soil|grows on ground|growing on ground|growing in soil",
@@ -224,7 +238,8 @@ KINDS: dict[str, dict[str, str]] = {
         "steady": "steady|constant light|steady light|steadily lit",
     },
     "left or right corner": {
-        "left": "left corner|upper left|top left|lower left|bottom left|left end|left half|left margin|far left",
+        "left": "left corner|upper left|top left|lower left|bottom left|left end|left half|left margin"
+        "|far left",
         "right": "right corner|upper right|top right|lower right|bottom right|right end|right half|right margin"
         "|far right",
     },
@@ -262,11 +277,13 @@ KINDS: dict[str, dict[str, str]] = {
     "writing": {
         "printed": "printed letter|printed text|with text|lettering|inscribed|written text|with writing"
         "|with lettering",
-        "blank": "blank|without text|no text|without writing|no writing|empty page|without lettering|no lettering",
+        "blank": "blank|without text|no text|without writing|no writing|empty page|without lettering"
+        "|no lettering",
     },
     "manning": {
         "manned": "manned|with driver|driver seat|with rider|with pilot|piloted|with crew",
-        "unmanned": "unmanned|driverless|without driver|riderless|pilotless|remote controlled|no driver|no rider",
+        "unmanned": "unmanned|driverless|without driver|riderless|pilotless|remote controlled|no driver"
+        "|no rider",
     },
     "body build": {
         "slim": "slim build|slender build|lean body|slender body|slim body|thin body|skinny",
@@ -283,7 +300,8 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "gathering": {
         "alone": "singly|one by one|individually|alone|solitary|on its own|by itself|lone|lives alone|isolated",
-        "together": "in group|in herd|in flock|in crowd|together with others|in pack|in swarm|lives in group"
+        "together": "swim in school|in large school|in group|in herd|in flock|in crowd"
+        "|together with others|in pack|in swarm|lives in group"
         "|in school"
         "|in line|in cluster|in row|in colony",
     },
@@ -333,7 +351,7 @@ KINDS: dict[str, dict[str, str]] = {
         "unbranched": "unbranched|single stemmed|single stem|without branch|no branch|branchless",
     },
     "reuse": {
-        "once": "disposable|single use|throw away|one way bottle",
+        "once": "thrown away|thrown away after use|used once|disposable|single use|throw away|one way bottle",
         "again": "reusable|washable|refillable|multi use",
     },
     "level of surface": {

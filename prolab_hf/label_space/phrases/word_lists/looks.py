@@ -41,7 +41,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "golden": "golden|gold coloured|gold|gilded",
         "silver": "silver|silvery|chrome coloured",
         "colourless": "colourless|without colour|without any colour",
-        "many colours": "many colour|many bright colour|various colour|different colour|multi coloured|multicoloured"
+        "many colours": "many colour|many bright colour|various colour|different colour|multi coloured"
+        "|multicoloured"
         "|neon coloured|vividly coloured|in many colour|multicolour|colourful|rainbow|all colour"
         "|several colour|brightly coloured",
     },
@@ -85,7 +86,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "|taller than|bigger than|larger than",
     },
     "height": {
-        "low": "waist high|shin high|below knee height|single level|one level|single storeyed|one floor"
+        "low": "to knee height|to waist height|to ankle height|waist high|shin high|below knee height"
+        "|single level|one level|single storeyed|one floor"
         "|low rise|at knee height|"
         "low|lower|short height|low height|shorter than|lower than|single storey|one storey"
         "|wider than tall|flat heel|ground level|shallow height|dwarf|knee high|ankle high"
@@ -156,7 +158,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "square": "square",
         "box": "boxy|box shape|box shaped|cube|cubic|cuboid|cube shaped|block shaped|brick shaped|boxlike"
         "|cubical|crate shaped",
-        "triangle": "triangle|triangular|pyramid|wedge shaped|v shaped|cone outline|three cornered|delta shaped"
+        "triangle": "three sided|triangle|triangular|pyramid|wedge shaped|v shaped|cone outline"
+        "|three cornered|delta shaped"
         "|tapering triangle",
         "pentagon": "pentagon|pentagonal|five sided",
         "hexagon": "hexagon|hexagonal|six sided",
@@ -164,7 +167,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "star": "star|star shaped",
         "heart": "heart shaped|in shape of heart|heart shape",
         "branched": "branching|branched|tree like|antler like|many branched",
-        "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless|spiky outline|lobed"
+        "irregular": "irregular|jagged|uneven outline|ragged|spiculated|asymmetrical|shapeless"
+        "|spiky outline|lobed"
         "|lobulated|ragged edge|crooked outline|lopsided|amorphous|ill shaped",
         "elongated": "elongated|elongate|long and thin|long and narrow|long and slim|long slender|long thin"
         "|long and slender",
@@ -204,7 +208,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "waxy|leathery|sleek|flawless surface|"
         "smooth|even|sleek|slick|polished|silky|glassy|slippery|velvety|unwrinkled"
         "|satiny|smooth as glass|clean shaven|slimy",
-        "rough": "spiky|stringy|fibrous|crumpled|creased|scarred|threaded|cobbled|dimpled|studded|cleated|hammered|"
+        "rough": "ragged|spiky|stringy|fibrous|crumpled|creased|scarred|threaded|cobbled|dimpled|studded"
+        "|cleated|hammered|"
         "branching surface|knobbed|studded|blistered|pebbled|gnarled|ribbed|fissured|spiked|bumpily|matted|"
         "rough|coarse|bumpy|rugged|gritty|scaly|craggy|grainy|bristly|serrated|jagged|rippled|fuzzy"
         "|hairy|spiny|thorny|prickly|lumpy|pitted|crumbly|porous|stubbly|scratchy|sandpapery|cracked"
@@ -224,9 +229,11 @@ LOOKS: dict[str, dict[str, str]] = {
         "plain": "uniformly|evenly coloured|all over one colour|"
         "plain|smooth plain|uniform|unpatterned|single colour|one colour|solid colour|homogeneous"
         "|monochrome|single coloured|one coloured|unmarked|unprinted|solid coloured|without pattern",
-        "patterned": "multi coloured|multicoloured|two tone|bicoloured|two coloured|many bright colour|variegated|"
+        "patterned": "multi coloured|multicoloured|two tone|bicoloured|two coloured|many bright colour"
+        "|variegated|"
         "patterned|pattern|printed pattern|print|ornamented",
-        "stripes": "stripe|striped|stripy|banded|zebra|pinstripe|pinstriped|vertical line|horizontal line|barred"
+        "stripes": "stripe|striped|stripy|banded|zebra|pinstripe|pinstriped|vertical line|horizontal line"
+        "|barred"
         "|streaked",
         "spots": "spot|spotted|dot|dotted|speckled|speckle|polka dot|dappled|small dot|freckled|speckling"
         "|dotting|leopard|polka dot pattern|spotty|dalmatian",
@@ -274,7 +281,8 @@ LOOKS: dict[str, dict[str, str]] = {
         "wax candle": "candle wax",
         "cork": "cork",
         "ivory": "ivory carved|made of bone|made of antler",
-        "metal": "metal|metallic|sheet metal|wire|wire mesh|zinc|lead metal|titanium|metal plated|alloy"
+        "metal": "made of silver|sterling silver|solid silver|silver plated|pewter made|metal|metallic"
+        "|sheet metal|wire|wire mesh|zinc|lead metal|titanium|metal plated|alloy"
         "|foil|metal foil",
         "gold": "gold|gold plated|made of gold",
         "tin": "tin|tin plated|made of tin",
@@ -299,7 +307,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "terracotta": "terracotta|clay",
         "plastic": "plastic|vinyl|nylon|acrylic|pvc|polystyrene|fiberglass|fibreglass|polyester|resin"
         "|polycarbonate|styrofoam|plexiglass|pvc coated|synthetic",
-        "rubber": "rubber",
+        "rubber": "rubber|latex|neoprene|silicone",
         "leather": "leather|suede",
         "fabric": "made of plush|fabric|cloth|textile|felt|lace|burlap|jute|hemp|tweed|flannel|corduroy|fleece"
         "|mesh fabric"
@@ -309,6 +317,7 @@ LOOKS: dict[str, dict[str, str]] = {
         "silk": "silk|satin",
         "velvet": "velvet",
         "canvas": "canvas",
+        "mesh": "mesh|mesh like",
         "paper": "paper",
         "cardboard": "cardboard|carton",
         "wicker": "wicker|rattan",
@@ -339,9 +348,11 @@ LOOKS: dict[str, dict[str, str]] = {
         "|solid throughout|compact inside",
     },
     "weight": {
-        "heavy": "heavy|weighty|ponderous|hefty|heavily built|massive weight|heavy duty|weighing tons"
+        "heavy": "weigh lot|weigh ton|heavy|weighty|ponderous|hefty|heavily built|massive weight"
+        "|heavy duty|weighing tons"
         "|hard to lift",
-        "light": "lightweight|light to carry|light in weight|weightless|light load|light traffic|light rain"
+        "light": "weigh almost nothing|weigh little|weigh next to nothing|lightweight|light to carry"
+        "|light in weight|weightless|light load|light traffic|light rain"
         "|easy to lift|feather light|light as feather|featherweight|weighing little|light build",
     },
     "sharpness": {
@@ -383,7 +394,8 @@ LOOKS: dict[str, dict[str, str]] = {
     },
     "form": {
         "flat": "flat|flattened|sheet like|leaf like body",
-        "bulky": "tubular|tube shaped|sphere|spherical|ball shaped|globe|cylindrical|cube|cube shaped"
+        "bulky": "cone shaped|dome shaped|pyramid shaped|tubular|tube shaped|sphere|spherical|ball shaped"
+        "|globe|cylindrical|cube|cube shaped"
         "|box shaped|conical|domed"
         "|bulging|round body|rounded body|three dimensional",
     },

@@ -4,6 +4,7 @@
 these lists is a part of its own.
 """
 
+from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
 
 
@@ -14,15 +15,15 @@ def _set(words: str) -> frozenset[str]:
 # What is described, by a general word: looks, forms, amounts.
 SELF_NOUNS = _set(
     "colour coloured colouring colouration hue shade tone texture look appearance outline contour silhouette "
-    "shape shaped "
-    "form pattern finish design style kind type variety sort feel touch consistency build stature dimension size "
-    "height width length breadth thickness weight area expanse extent space region section zone object thing overall "
-    "item structure body exterior outside surface coating glaze glow grain layer covering cladding stain staining "
-    "material substance matter piece part element component scene image print posture pose position stance "
-    "bend course curve state condition animal creature beast organism vehicle building construction facade "
-    "furniture plant garment device machine appliance instrument container person figure individual self it "
-    "livery bodywork paintwork bodyshell peel bark highlight contents content specimen example sample "
-    "cover mesh beam tissue image plank panel board sheet slab block strip tile"
+    "shape shaped form pattern finish design style kind type variety sort feel touch consistency build "
+    "stature dimension size height width length breadth thickness weight area expanse extent space region "
+    "section zone object thing overall item structure film body exterior outside surface coating glaze glow "
+    "grain layer covering cladding stain staining material substance matter piece part element component "
+    "scene image print posture pose position stance bend course curve state condition animal creature beast "
+    "organism vehicle building construction facade furniture plant garment device machine appliance "
+    "instrument container person figure individual self it livery bodywork paintwork bodyshell peel bark "
+    "highlight contents content specimen example sample cover mesh beam tissue image plank panel board sheet "
+    "slab block strip tile"
 )
 
 # Whole things, by what may take each other's place: a value before one of them is the thing's own, but things of
@@ -32,20 +33,20 @@ THINGS = {
     for group, words in {
         "fastener": "screw nail bolt rivet",
         "rain": "rain drizzle downpour shower rainfall",
-        "road": "road street avenue boulevard lane route track trail alley footpath walkway pathway path "
-        "highway motorway pavement sidewalk carriageway runway",
+        "road": "road street avenue boulevard lane route alley highway motorway carriageway runway track "
+        "trail footpath walkway pathway path",
+        "pavement": "pavement sidewalk",
         "ground": "ground soil earth dirt",
         "land": "terrain land field plot parcel meadow pasture lawn turf plain farmland acre garden",
         "water": "canal river stream creek brook channel lake pond sea ocean pool waterway water",
-        "hill": "gorge canyon ravine hill mountain slope cliff valley peak ridge dune",
+        "hill": "hilltop mountaintop gorge canyon ravine hill mountain slope cliff valley peak ridge dune",
         "forest": "forest wood grove orchard woodland canopy",
         "town": "settlement town village city suburb neighbourhood neighborhood district",
-        "house": "house hut cabin shed cottage tower skyscraper mansion barn church castle temple hall warehouse "
-        "factory station stadium greenhouse shelter kiosk booth stall bungalow villa dwelling",
+        "house": "house hut cabin shed cottage tower skyscraper mansion barn church castle temple hall "
+        "warehouse factory station stadium greenhouse shelter kiosk booth stall bungalow villa dwelling",
         "room": "room chamber corridor hallway bathroom kitchen bedroom",
         "vehicle": "car automobile truck lorry van bus coach train tram locomotive carriage tractor trailer "
-        "wagon cart "
-        "bicycle bike motorbike motorcycle scooter",
+        "wagon cart bicycle bike motorbike motorcycle scooter",
         "vessel": "boat ship vessel ferry yacht barge canoe kayak dinghy",
         "aircraft": "plane airplane aeroplane aircraft helicopter glider",
         "animal": "dog cat horse cow sheep goat pig bird fish snake lizard frog insect beetle spider bear "
@@ -53,19 +54,26 @@ THINGS = {
         "plant": "tree shrub bush herb vine fern cactus palm conifer weed crop mushroom fungus bushes",
         "fruit": "fruit vegetable berry nut apple tomato pepper melon",
         "baked": "bread loaf cake pie pastry biscuit cookie bun roll pizza",
-        "meal": "meat steak sausage egg soup stew pasta rice noodle salad dessert dish meal food fillet patty "
-        "sandwich",
+        "meal": "snack breakfast lunch dinner dessert dish meal food sandwich",
+        "meat": "meat steak sausage fillet patty bacon ham",
+        "pasta": "pasta noodle",
+        "soup": "soup stew broth",
         "drink": "drink beverage liquid fluid juice wine beer",
-        "container": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase pitcher "
-        "kettle tank "
-        "bin glassware beaker flask vial tub container box crate chest carton case packet parcel package bag "
-        "sack pouch",
+        "container": "bowl cup mug pot pan jar jug bottle basket bucket barrel tray plate saucer vase "
+        "pitcher kettle tank bin glassware beaker flask vial tub container box crate chest carton case "
+        "packet parcel package bag sack pouch",
         "rod": "bollard stake rod pole post pillar column tube pipe needle cylinder",
         "cord": "rope cord cable wire string chain thread",
         "disc": "disc disk ring ball sphere globe",
         "seat": "chair stool bench sofa couch armchair",
-        "table": "table desk bed shelf cupboard cabinet wardrobe",
-        "cloth": "blind carpet rug curtain blanket towel cloth fabric textile knit weave",
+        "table": "table desk",
+        "bed": "bed",
+        "cupboard": "shelf cupboard cabinet wardrobe",
+        "cloth": "blanket towel cloth fabric textile knit weave",
+        "hanging": "blind curtain drape",
+        "floor cloth": "carpet rug mat",
+        "people": "person man woman child boy girl baby lady adult worker farmer soldier tourist passenger "
+        "patient pupil player swimmer dancer musician",
         "upper garment": "jacket blouse sweater jumper shirt cardigan hoodie pullover",
         "lower garment": "trousers jeans skirt shorts leggings",
         "full garment": "dress gown robe suit outfit overall costume",
@@ -83,6 +91,56 @@ THINGS = {
     for word in words.split()
 }
 
+# Whole things of the word lists of sorts, by the group of `THINGS` that they belong to.
+_GROUP_OF_SORT = {
+    sort: group
+    for group, sorts in {
+        "animal": "animal mammal bird fish reptile amphibian insect arachnid crustacean mollusc",
+        "plant": "tree",
+        "fruit": "fruit vegetable",
+        "vehicle": "vehicle car train",
+        "vessel": "vessel",
+        "aircraft": "aircraft",
+        "seat": "seat",
+        "table": "table",
+        "lamp": "lamp",
+        "tool": "tool weapon",
+        "instrument": "instrument",
+        "shoe": "shoe",
+        "hat": "headgear",
+        "house": "building",
+        "device": "device",
+        "jewel": "jewel",
+    }.items()
+    for sort in sorts.split()
+}
+# Names of things that are names of parts, or of looks, as well.
+_AMBIGUOUS = _set(
+    "sole ladder bow horn crown hood mask cap boot stud ring chain pin club bat fly rail pump cock crane "
+    "seal jet cab mole kid ray skate ski file plane level needle club shield mace bed tank comb tick down "
+    "bill bar plant mill block pick level sage lime plum cherry olive peach orange clip tongs square "
+    "triangle bell scale string piece heel palm gum ash hand counter roll bun spike leaf sponge slide case "
+    "head foot band"
+)
+for _noun, _sorts in SORTS_OF.items():
+    _groups = [_GROUP_OF_SORT[sort] for sort in _sorts if sort in _GROUP_OF_SORT]
+    if _groups and _noun not in _AMBIGUOUS:
+        THINGS.setdefault(_noun, _groups[0])
+
+# Groups of things that are parts of what has a body: "metal strings", "wooden body".
+PART_LIKE = _set("cord rod disc cloth band fastener blade barrier land water hill forest rain ground")
+# Nouns for the thing itself or a layer of it: of one whole thing, but not of a part that is named.
+BODIES = _set(
+    "film body cover coating glaze layer covering cladding lining casing housing panel plank board sheet "
+    "slab block strip tile beam mesh tissue contents content component part piece frame"
+)
+
+# General words for the thing itself that say what kind of thing it is.
+GENERIC_THINGS = {
+    "animal": "animal", "creature": "animal", "beast": "animal", "plant": "plant", "vehicle": "vehicle",
+    "building": "house", "construction": "house", "person": "people", "garment": "garment",
+}  # fmt: skip
+
 # Marks on a thing: they make its pattern, but their colour and width are their own.
 MARKS = {
     word: group.split()[0]
@@ -91,12 +149,12 @@ MARKS = {
 }
 
 # Parts that stand behind an adjective in entries of the lists ("hard seat", "painted wall").
-FIXED_PARTS = _set("seat wall lid handle blade crust stem cap frame wheel tyre")
+FIXED_PARTS = _set("text seat wall lid handle blade crust stem cap frame wheel tyre")
 
 # Things that lend their name to a colour.
 COLOUR_NOUNS = _set(
-    "cream chocolate olive lemon lime cherry plum coffee mint honey peach apricot salmon mustard rose violet lilac "
-    "lavender raven coral chestnut hazel tangerine aubergine"
+    "cream chocolate olive lemon lime cherry plum coffee mint honey peach apricot salmon mustard rose violet "
+    "lilac lavender raven coral chestnut hazel tangerine aubergine caramel cocoa toffee pumpkin"
 )
 
 # Coverings whose colour and pattern are the animal's own, while their length and thickness are not.

@@ -1,5 +1,7 @@
 """Opposites that need no dimension of their own: words of one side against words of the others."""
 
+from prolab_hf.label_space.phrases.word_lists.contrasts import CONTRASTS
+
 # Sides are parted by " / ", words of one side by "|".
 _OPPOSITES = (
     "plugged into mains|plugged into wall|plugged in|with plug|powered by cord|mains powered|wired|corded"
@@ -11,7 +13,8 @@ _OPPOSITES = (
     "|sewn spine / loose sheet|loose"
     "|unbound|loose page",
     "hard cover|hardback|hardcover / soft cover|paperback|softcover",
-    "perforated|holed|with hole|full of hole|slotted|ventilated / without hole|unperforated|no hole|imperforate",
+    "perforated|holed|with hole|full of hole|slotted|ventilated / without hole|unperforated|no hole"
+    "|imperforate",
     "slatted|louvred|barred|lattice|netted|strung|mesh / solid panel|closed panel|solid wall|solid",
     "inflated|air filled|blown up|fluid filled|filled with fluid|filled with air|water filled"
     "|gas filled / solid|massive",
@@ -42,13 +45,16 @@ _OPPOSITES = (
     "framed|in frame / frameless|unframed|without frame",
     "knotted|tied|tied up / untied|unknotted",
     "gloved|in glove / bare handed|ungloved|bare hand",
-    "hooded|helmeted|hatted|wearing hat|wearing helmet|capped head / bareheaded|hatless|without hat|bare head",
+    "wear helmet|wear hat|wear cap|hooded|helmeted|hatted|wearing hat|wearing helmet|capped head"
+    " / bareheaded|hatless|without hat|bare head",
     "masked|veiled|face covered / unmasked|barefaced|bare face|face visible|face uncovered",
-    "naked|nude|shirtless|bare chested|topless|naked upper body|bare chest / wearing|dressed|clothed|fully dressed",
+    "naked|nude|shirtless|bare chested|topless|naked upper body|bare chest / wearing|dressed|clothed"
+    "|fully dressed",
     "barefoot|bare foot|unshod / wearing shoe|wearing boot|shod|in boot|in shoe",
     "armed / unarmed",
     "saddled|harnessed|bridled / unsaddled|bareback",
-    "leashed|on leash|tethered|chained|tied / off leash|free roaming|running free|unleashed",
+    "leashed|on leash|tethered|chained|tied|tied to|tied up / roaming|roaming freely|wandering freely"
+    "|off leash|free roaming|running free|unleashed",
     "caged|in cage|penned|behind bar / free range|free roaming|uncaged|in wild",
     "potted|in pot|in flower pot / in ground|in flower bed|planted in earth|in open ground",
     "pruned|trimmed|clipped|mown|manicured|neatly cut / overgrown|untrimmed|unmown|unkempt|uncut",
@@ -194,7 +200,8 @@ _OPPOSITES = (
     "|full colour|in colour",
     "close together|touching|overlapping / apart|separated|spaced apart|with gap|far apart",
     "overlapping|interlocking|intertwined|interwoven / separate|not touching|parallel",
-    "identical|all alike|same size|uniform|matching / different|varied|of different size|assorted|mixed|mismatched",
+    "identical|all alike|same size|uniform|matching / different|varied|of different size|assorted|mixed"
+    "|mismatched",
     "orderly|neat|tidy|arranged|aligned|in order|in grid|well ordered / disorderly|messy|untidy|jumbled|random"
     "|scattered|chaotic|tangled",
     "tangled|matted|knotted|unkempt / combed|groomed|neat|brushed|smooth",
@@ -249,11 +256,16 @@ _OPPOSITES = (
 
 def _dimensions() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for line in _OPPOSITES:
+    for line in _OPPOSITES + CONTRASTS:
         sides = [side.strip() for side in line.split(" / ")]
         names = [side.split("|")[0] for side in sides]
-        found[f"{names[0]} or {names[1]}"] = dict(zip(names, sides))
+        # The first side against another; lists that open alike take another word of it.
+        others = [*names[1:], *(word for side in sides[1:] for word in side.split("|"))]
+        key = next(key for other in others if (key := f"{names[0]} or {other}") not in found)
+        found[key] = dict(zip(names, sides))
     return found
 
 
 OPPOSITES = _dimensions()
+# Those whose sides gather words of several qualities.
+CONTRASTING = frozenset(list(OPPOSITES)[len(_OPPOSITES) :])

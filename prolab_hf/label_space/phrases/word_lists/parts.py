@@ -73,12 +73,16 @@ ALTERNATIVES = frozenset(
 # different owners do not make one property, so a wanted number of properties keeps them apart while it can.
 OWNERS: dict[str, dict[str, str]] = {
     "owner": {
-        "vehicle": "vehicle|windshield|bumper|headlight|tail light|engine|motor engine|handlebar|mast|hull|deck|wheel"
+        "vehicle": "vehicle|windshield|bumper|headlight|tail light|engine|motor engine|handlebar|mast|hull"
+        "|deck|wheel"
         "|propeller|rotor|cockpit|cab|boat|ship|train|car|truck|traffic",
-        "building": "building|facade|balcony|porch|chimney|roof|window pane|brick|wall|house|shingle|entrance|tower",
-        "plant": "twig|trunk|leaf|foliage|plant|blossom|petal|stalk|forest|grass|lawn|tree|branch|bark|weed|greenery",
+        "building": "building|facade|balcony|porch|chimney|roof|window pane|brick|wall|house|shingle"
+        "|entrance|tower",
+        "plant": "twig|trunk|leaf|foliage|plant|blossom|petal|stalk|forest|grass|lawn|tree|branch|bark"
+        "|weed|greenery",
         "animal": "fur|paw|hoof|snout|horn|tusk|herd|beak|feather|mane|animal|perched|claw|furry",
-        "person": "shirt|trousers|hat|pedestrian|person|people|face|hair|clothing|clothes|hand and foot|children",
+        "person": "shirt|trousers|hat|pedestrian|person|people|face|hair|clothing|clothes|hand and foot"
+        "|children",
         "food": "food|meal|fruit|vegetable|bread|cheese|lettuce|sausage|icing|crust|sauce",
         "furniture": "furniture|drawer|mattress|headboard|pillow|backrest|armrest|tabletop|cushion",
         "weather": "cloud|sky|haze|horizon|sunset|snow|rain",

@@ -23,7 +23,8 @@ PLACES: dict[str, dict[str, str]] = {
         "|right lane|rightmost|pointing right|turned right",
     },
     "front": {
-        "front": "bow of ship|bow of boat|in front of|in front|at front|front side|front view|seen from front|front",
+        "front": "bow of ship|bow of boat|in front of|in front|at front|front side|front view"
+        "|seen from front|front",
         "back": "stern|stern of ship|behind|rear|at back|back side|seen from behind|rear view",
     },
     "nearness": {
@@ -56,7 +57,8 @@ PLACES: dict[str, dict[str, str]] = {
         "bedroom": "bedroom|sleeping room",
         "bathroom": "bathroom|bathroom tile|washroom|shower room|toilet room|restroom",
         "dining room": "dining room",
-        "office": "office|classroom|school|library|laboratory|museum|theatre|theater|cinema|auditorium"
+        "office": "office|classroom|school building|at school|library|laboratory|museum|theatre|theater"
+        "|cinema|auditorium"
         "|lecture hall|courtroom",
         "shop": "shop|store|supermarket|market hall",
         "workshop": "workshop|factory|warehouse|garage",
@@ -68,7 +70,8 @@ PLACES: dict[str, dict[str, str]] = {
         "|alley|boulevard|roundabout|motorway|freeway|bridge deck|on bridge|suburb|marketplace"
         "|market square|driveway|cycle path|urban area|downtown|town|plaza|square in city"
         "|public plaza|parking lot|car park|crossing",
-        "waterside": "shore|beach|dock|quay|harbour|harbor|coast|seaside|riverbank|lakeside|port|marina|seashore"
+        "waterside": "shore|beach|dock|quay|harbour|harbor|coast|seaside|riverbank|lakeside|port|marina"
+        "|seashore"
         "|coastline|waterfront|jetty|cliff top|by sea|by lake|by river|pier",
         "water": "in water|on water|in sea|at sea|on lake|in river|surrounded by water|on sea|in lake|on river"
         "|ocean|open sea|underwater|pond|swimming pool|in pool|lagoon|on open sea|freshwater"
@@ -94,9 +97,10 @@ PLACES: dict[str, dict[str, str]] = {
         "rails": "on rail|on railway track|on track",
         "roof": "on roof|on rooftop|on top of roof|on top of building",
         "seat": "on chair|on sofa|on couch|on bench seat",
-        "underground": "underground|below ground|under soil|in soil|buried",
+        "underground": "underground|below ground|under ground|under earth|under soil|in soil|buried|in burrow",
         "tree": "on tree|on branch|on twig|in tree|hanging from tree",
-        "ground": "floor lamp|on ground|on floor|indoor floor|on road|on pavement|on grass|on earth|at ground level"
+        "ground": "floor lamp|on ground|on floor|indoor floor|on road|on pavement|on grass|on earth"
+        "|at ground level"
         "|on carpet|crawl on ground|rooted in ground|on sand|at foot|on rug|on deck|lying on ground"
         "|lie on grass|on sidewalk",
         "wall": "on wall|into wall|to wall|in wall|against wall|hung on wall|wall bracket",
@@ -179,7 +183,8 @@ PLACES: dict[str, dict[str, str]] = {
         "waist": "worn around waist|at waist|on hip|"
         "around waist|around hip",
         "ear": "in ear|on ear",
-        "shoulders": "over shoulder|on shoulder|around shoulder|across shoulder|worn over shoulder|worn on shoulder",
+        "shoulders": "over shoulder|on shoulder|around shoulder|across shoulder|worn over shoulder"
+        "|worn on shoulder",
         "hand": "worn on hand|on hand",
         "legs": "worn on leg|on leg worn|around leg",
     },
@@ -214,7 +219,8 @@ PLACES: dict[str, dict[str, str]] = {
     },
     "direction": {
         "up": "upward|upwards|uphill|ascending|pointing up|rising|climbing up|turned up",
-        "down": "downward|downwards|downhill|descending|pointing down|falling|turned down",
+        "down": "drooping down|hanging down|sagging down|bending down|bent downward|downward|downwards"
+        "|downhill|descending|pointing down|falling|turned down",
     },
     "turning": {
         "clockwise": "clockwise",

@@ -1,6 +1,6 @@
 """Words of `phrases.slots`: what things are used for, and groups of what they hold, carry, wear or are covered with."""
 
-from prolab_hf.label_space.phrases.wording import stem
+from prolab_hf.label_space.phrases.wording import stem, word_set
 
 # A use -> its verbs and nouns. Two uses exclude each other unless one implies the other (`USE_IMPLIES`).
 USES: dict[str, str] = {
@@ -93,17 +93,25 @@ VERB_SLOTS: dict[str, str] = {
     }.items()
     for verb in verbs.split()
 }
+# Participles that do not end on -ed.
+PARTICIPLES = word_set(
+    "worn eaten grown driven drawn blown hung sold bound woven lit fed sewn thrown written hit beaten wound "
+    "swept spun sung shot ridden spread led flown taken drunk built cut set"
+)
 # How a thing is held: verb and preposition at the beginning of a phrase.
 HOLDS: dict[str, frozenset[str]] = {
     verb: frozenset(holds.split())
     for holds, verbs in {
-        "hanging": "hang hanging dangle dangling suspended",
+        "hanging": "hung hang hanging dangle dangling suspended",
         "standing": "stand standing sit sitting",
         "standing lying": "rest resting placed",
         "lying": "lie lying",
         "floating": "float floating drift drifting",
         "clinging": "cling clinging",
         "buried": "buried",
+        "held": "held carried gripped cradled clutched",
+        "fixed standing": "bolted screwed cemented rooted",
+        "fixed standing hanging": "mounted",
     }.items()
     for verb in verbs.split()
 }
@@ -115,6 +123,7 @@ PHRASE_SLOTS: dict[tuple[str, str], str] = {
         ("topping", "topped sprinkled garnished dusted drizzled", "with by"),
         ("held", "filled stuffed packed loaded", "with by"),
         ("held", "full", "of"),
+        ("put in", "go belong put thrown dropped collected", "in into"),
         ("served in", "served", "in on from"),
         ("user", "used", "by"),
         ("stuff", "made built constructed baked brewed", "of from"),
@@ -129,7 +138,7 @@ PHRASE_SLOTS: dict[tuple[str, str], str] = {
     for preposition in prepositions.split()
 }
 # Slots whose fillings are compared only where both are words of these lists.
-KNOWN_ONLY = frozenset({"stuff", "runs on", "energy"})
+KNOWN_ONLY = frozenset({"stuff", "runs on"})
 
 # A group -> what belongs to it. A word of a group implies the group; a group may stand in another one.
 GROUPS_OF_FILLINGS: dict[str, str] = {

@@ -29,7 +29,8 @@ STATES: dict[str, dict[str, str]] = {
     "wetness": {
         "wet": "wet|moist|damp|soaked|soggy|glistening wet|rainy|rain soaked|dewy|dripping|humid|waterlogged"
         "|flooded|moistened|sodden|slushy|sweaty|just washed",
-        "dry": "dry|dried|arid|parched|dried out|waterless|rainless|dusty dry|dehydrated|bone dry|drained"
+        "dry": "hardened|set hard|dry|dried|arid|parched|dried out|waterless|rainless|dusty dry|dehydrated"
+        "|bone dry|drained"
         "|dry as dust|droughty",
     },
     "opening": {
@@ -43,7 +44,8 @@ STATES: dict[str, dict[str, str]] = {
     "filling": {
         "full": "full|filled|stuffed|loaded|filled up|brimming|overflowing|occupied|fully loaded|laden"
         "|stocked|crammed|stuffed full|bulging full",
-        "empty": "drained|empty|unfilled|vacant|nothing on it|nothing in it|unoccupied|unloaded|hollowed out|emptied"
+        "empty": "drained|empty|unfilled|vacant|nothing on it|nothing in it|unoccupied|unloaded"
+        "|hollowed out|emptied"
         "|bare inside|with nothing in it|cleared|blank|depleted|unused seat",
         "half full": "half full|half empty|partly filled|half filled",
     },
@@ -78,7 +80,8 @@ STATES: dict[str, dict[str, str]] = {
         "walking": "walking|walk|pedestrian walking|strolling|hiking|on foot|marching",
         "running": "running|sprinting|who run|jogging|galloping|run|racing on foot",
         "jumping": "jumping|leaping",
-        "lying": "lying|lying down|sleeping|asleep|lying person|lie down|reclining|lying on back|stretched out|prone"
+        "lying": "lying|lying down|sleeping|asleep|lying person|lie down|reclining|lying on back"
+        "|stretched out|prone"
         "|resting on ground",
         "flying": "fly|flies|airborne|flapping|"
         "flying|in flight|soaring|hovering|gliding",
@@ -142,7 +145,8 @@ STATES: dict[str, dict[str, str]] = {
     "origin": {
         "natural": "natural|organic|naturally grown|real|genuine|authentic|naturally formed|wild grown"
         "|growing naturally",
-        "artificial": "artificial|man made|synthetic|fake|imitation|manufactured|faux|built by people|factory made"
+        "artificial": "artificial|man made|synthetic|fake|imitation|manufactured|faux|built by people"
+        "|factory made"
         "|machine made|plastic imitation|constructed",
     },
     "ornament": {
@@ -192,7 +196,8 @@ STATES: dict[str, dict[str, str]] = {
     },
     "life": {
         "alive": "alive|living|live|green and growing|growing",
-        "dead": "dead|lifeless|withered|wilted|dried up|shrivelled|shriveled|dying|felled",
+        "dead": "burnt down|burned down|dead|lifeless|withered|wilted|dried up|shrivelled|shriveled|dying"
+        "|felled",
     },
     "bloom": {
         "blooming": "in bloom|in full bloom|flowering|blooming|blossoming|in blossom|in flower|open flower"
@@ -220,7 +225,8 @@ STATES: dict[str, dict[str, str]] = {
     },
     "craft": {
         "hand": "handmade|hand made|hand woven|handcrafted|hand painted|homemade|handwritten|hand drawn",
-        "machine": "machine made|mass produced|factory made|machine printed|industrially made|typed|printed text",
+        "machine": "machine made|mass produced|factory made|machine printed|industrially made|typed"
+        "|printed text",
     },
     "complexity": {
         "simple": "single undivided|undivided|"
@@ -229,7 +235,8 @@ STATES: dict[str, dict[str, str]] = {
         "complex|complicated|intricate|elaborate",
     },
     "attachment": {
-        "attached": "attached|fixed|mounted|fastened|firmly fixed|built in|permanent|bolted down|connected|joined",
+        "attached": "attached|fixed|mounted|fastened|firmly fixed|built in|permanent|bolted down|connected"
+        "|joined",
         "free": "freely|swimming freely|free swimming|floating freely|drifting freely|detached|removable"
         "|portable|movable|mobile|disconnected|unattached|free standing|separate"
         "|temporary",
@@ -320,5 +327,72 @@ STATES: dict[str, dict[str, str]] = {
     "dress": {
         "dressed": "dressed|clothed|wearing clothes|fully clothed",
         "undressed": "naked|undressed|unclothed|nude|bare chested|shirtless",
+    },
+    "activity": {
+        "reading": "reading", "writing": "writing", "painting": "painting", "cycling": "cycling",
+        "swimming": "swimming", "rowing": "rowing", "skiing": "skiing", "skating": "skating",
+        "dancing": "dancing", "sleeping": "sleeping", "fishing": "fishing", "digging": "digging",
+        "welding": "welding", "sewing": "sewing", "ironing": "ironing", "surfing": "surfing",
+        "boxing": "boxing", "wrestling": "wrestling", "juggling": "juggling", "knitting": "knitting",
+        "sweeping": "sweeping", "shaving": "shaving", "typing": "typing", "hammering": "hammering",
+        "sawing": "sawing", "gardening": "gardening", "ploughing": "ploughing", "hiking": "hiking",
+        "shopping": "shopping", "praying": "praying", "singing": "singing", "bathing": "bathing",
+        "kissing": "kissing", "photographing": "photographing", "hunting": "hunting", "golfing": "golfing",
+        "bowling": "bowling", "sledging": "sledging", "snowboarding": "snowboarding", "sailing": "sailing",
+        "diving": "diving", "sunbathing": "sunbathing", "camping": "camping", "milking": "milking",
+        "grazing": "grazing", "hatching": "hatching", "nesting": "nesting", "drumming": "drumming",
+        "phoning": "phoning", "kneading": "kneading", "barbecuing": "barbecuing", "vacuuming": "vacuuming",
+    },
+    "voice": {
+        "barks": "bark at|barks|barking",
+        "meows": "meow|meowing|purr|purring",
+        "moos": "moo|mooing",
+        "roars": "roar|roaring",
+        "chirps": "chirp|chirping|tweet|twitter|twittering",
+        "hisses": "hiss|hissing",
+        "howls": "howl|howling",
+        "croaks": "croak|croaking",
+        "quacks": "quack|quacking",
+        "buzzes": "buzz|buzzing",
+        "bleats": "bleat|bleating",
+        "neighs": "neigh|neighing|whinny",
+        "crows": "crowing|cackle|cluck|clucking",
+        "grunts": "grunt|grunting|oink",
+        "rings": "ringing|chime|chiming",
+        "hoots": "hoot|hooting",
+    },
+    "compass": {
+        "north": "north|northern|northerly|north facing",
+        "south": "south|southern|southerly|south facing",
+        "east": "east|eastern|easterly|east facing",
+        "west": "west|western|westerly|west facing",
+    },
+    "order": {
+        "first": "first|foremost|starting",
+        "second": "second",
+        "third": "third",
+        "fourth": "fourth",
+        "last": "last|final|rearmost|hindmost",
+    },
+    "frequency": {
+        "daily": "daily|every day|each day",
+        "weekly": "weekly|once a week|every week",
+        "monthly": "monthly|once a month|every month",
+        "yearly": "yearly|once a year|every year|annually",
+        "hourly": "hourly|every hour",
+        "rarely": "rarely|seldom|almost never|occasionally",
+        "constantly": "constantly|nonstop|around clock|all time",
+    },
+    "part of week": {
+        "weekdays": "weekday|working day|on weekday",
+        "weekend": "weekend|at weekend|on sunday|on saturday|holiday",
+    },
+    "ease": {
+        "easy": "easy|effortless|simple to",
+        "difficult": "difficult|tricky|demanding",
+    },
+    "loudness of colour": {
+        "loud": "garish|gaudy|flashy|neon|bright coloured|loud colour",
+        "quiet": "subdued|muted|understated|pastel|drab|earthy|faded colour",
     },
 }
