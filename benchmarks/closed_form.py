@@ -315,9 +315,9 @@ def seen_unseen(ious: np.ndarray, unseen: Sequence[int]) -> list[float]:
     return [float(seen), float(new), float(2 * seen * new / max(seen + new, 1e-9))]
 
 
-def property_scores(rows: Tensor, known: Sequence[int], beta: float) -> Scores:
-    """Scores of a closed-form head."""
-    return lambda responses: scores_with_described(responses, rows, known, beta)
+def property_scores(rows: Tensor, known: Sequence[int], beta: float, by_words: bool = False) -> Scores:
+    """Scores of a closed-form head; `by_words` as in `scores_with_described`."""
+    return lambda responses: scores_with_described(responses, rows, known, beta, by_words=by_words)
 
 
 def conse_scores(rows: Tensor, known: Sequence[int]) -> Scores:
@@ -448,7 +448,8 @@ def _with_unspoken_layer(
     )
     unsaid = responses_of(images, test, found.layer)
     both = [torch.cat(pair) for pair in zip(answers, unsaid)]
-    return measure(both, property_scores(rows, known, found.unspoken_weight), found.honest_responses)
+    scores = property_scores(rows, known, found.unspoken_weight, found.described_by_words)
+    return measure(both, scores, found.honest_responses)
 
 
 def sgd_scores(rows: Tensor, known: Sequence[int]) -> dict[str, Scores]:
