@@ -448,7 +448,7 @@ def _with_unspoken_layer(
     )
     unsaid = responses_of(images, test, found.layer)
     both = [torch.cat(pair) for pair in zip(answers, unsaid)]
-    scores = property_scores(rows, known, found.unspoken_weight, found.described_by_words)
+    scores = property_scores(rows, known, found.unspoken_weight, by_words=True)
     return measure(both, scores, found.honest_responses)
 
 

@@ -16,10 +16,9 @@ from torch.nn import functional as F
 
 from benchmarks.study.pixels import Pixels
 from prolab_hf.solving import solution
-from prolab_hf.solving.refinement import NUM_PIXELS
 from prolab_hf.solving.solution import Choice, choose, scores_with_described, solve_responses
 from prolab_hf.solving.statistics import ClassStatistics, WaitingRows
-from prolab_hf.solving.unspoken_layer import SHARPNESS, UNIT, WEIGHT_WORTH, WEIGHTS, better_by_words
+from prolab_hf.solving.unspoken_layer import SHARPNESS, UNIT, WEIGHT_WORTH, WEIGHTS
 
 Scores = Callable[[Tensor], Tensor]
 """From raw features `(pixels, channels)` to scores of all classes `(pixels, num_classes)`."""
@@ -50,6 +49,7 @@ class Arm:
         rows: `words`, `random`, `shuffled`, `one-hot` or `names` (embeddings of the class names).
         unspoken: Whether a solved head may have properties without words; `None` for a solved category head.
         hidden: Units of the hidden layer; 0 = none.
+        by_words: Whether described classes of `unspoken` are compared by named properties alone.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Arm:
     rows: str = "words"
     unspoken: bool = False
     hidden: int = 0
+    by_words: bool = True
 
 
 ARMS = {
@@ -88,6 +89,7 @@ ARMS = {
         Arm("solved, then property + class", cosine=1, ce=1, start="solved"),
         Arm("solved, then bce + class", bce=1, ce=1, start="solved"),
         Arm("words solved, rest trained", "unspoken", ce=1, start="solved"),
+        Arm("words solved, rest trained, one norm", "unspoken", ce=1, start="solved", by_words=False),
         Arm("class names", "property", ce=1, rows="names"),
         Arm("random codes", cosine=1, rows="random"),
         Arm("shuffled rows", cosine=1, rows="shuffled"),
@@ -388,22 +390,21 @@ def solve(
 def with_trained_rest(
     layer: Tensor,
     category: Fitted,
-    fit: Pixels,
     validation: Pixels,
     words: Words,
     trained: Sequence[int],
-    ridge: float,
+    *,
+    by_words: bool,
 ) -> Fitted:
     """A solved head whose part without words is a trained category head, as `prolab_hf.solving.unspoken_layer` has it.
 
     Args:
         layer: Of the solved words, `(trained classes, channels + 1)`.
         category: The trained head.
-        fit: What it was trained on, numbered among the trained classes.
-        validation: To choose weight and sharpness by, numbered likewise.
+        validation: To choose weight and sharpness by, numbered among the trained classes.
         words: Of all classes.
         trained: The trained classes among all.
-        ridge: Of the solved words.
+        by_words: Whether described classes are compared by named properties alone.
     """
     rest = category.logits
     if rest is None:
@@ -430,21 +431,11 @@ def with_trained_rest(
             iou = solution.mean_iou(predicted, validation.labels, validation.weights, number)
             figures[beta, sharpness] = iou - WEIGHT_WORTH * beta
     beta, sharpness = max(figures, key=lambda each: figures[each])
-    by_words = False
-    if number < len(words.rows):
-        some = torch.randperm(len(fit), generator=torch.Generator().manual_seed(0))[:NUM_PIXELS]
-        chosen_by = [
-            solution.Pixels(with_constant(part.features), part.labels, part.weights)
-            for part in (fit.take(some), validation)
-        ]
-        by_words = better_by_words(
-            *chosen_by, rows, unspoken_weight=beta, sharpness=sharpness, ridge=ridge, class_exponent=0.5
-        )
     return Fitted(
         lambda features: scores_with_described(
             sharpened(responses(features), sharpness), words.rows, trained, beta, by_words=by_words
         ),
         lambda features: solution.property_scores(responses(features)[:, :number], rows, 0.0)[0],
         words.rows,
-        facts={"unspoken_weight": beta, "sharpness": sharpness, "described_by_words": float(by_words)},
+        facts={"unspoken_weight": beta, "sharpness": sharpness},
     )

@@ -62,7 +62,8 @@ FEW = (
 )  # fmt: skip
 UNSEEN = (
     "category", "property", "bce", "property + class", "bce + class", "solved, then bce + class",
-    "words solved, rest trained", "class names", "random codes", "shuffled rows", *CLOSED,
+    "words solved, rest trained", "words solved, rest trained, one norm", "class names", "random codes",
+    "shuffled rows", *CLOSED,
     "random codes, closed form", "shuffled rows, closed form",
     "property + class, T 0.5", "bce + class, T 0.5",
 )  # fmt: skip
@@ -181,8 +182,7 @@ class Bench:
                 ARMS["category"], fit, words, known, steps=steps, rate=rate, seed=seed, labels=labels
             )
             validation = split.validation.of_classes(known)
-            ridge = float(head.facts["ridge"])
-            return with_trained_rest(layer, category, fit, validation, words, known, ridge)
+            return with_trained_rest(layer, category, validation, words, known, by_words=arm.by_words)
         return train(arm, fit, words, known, steps=steps, rate=rate, seed=seed, solved=layer, labels=labels)
 
 
@@ -374,7 +374,9 @@ Builder = Callable[[], Words]
 def spaces(bench: Bench, table: Table, variants: Mapping[str, Builder]) -> None:
     """Numbers of properties and other spaces: all classes trained, and unseen classes, closed form and trained."""
     everything = all_classes(bench)
-    arms = ("bce + class", "property, closed form", "words solved, rest trained")
+    arms = (
+        "bce + class", "property, closed form", "words solved, rest trained", "words solved, rest trained, one norm"
+    )  # fmt: skip
     for name, build in variants.items():
         words = build()
         for seed in bench.seeds:

@@ -212,18 +212,14 @@ def spoken_shares(
     return float(share.mean()) if len(share) else 1.0, per_class
 
 
-def class_ious(predicted: Tensor, labels: Tensor, weights: Tensor, num_labels: int) -> Tensor:
-    """IoU of every class, of weighted pixels `(pixels,)`: float64 `(num_labels,)`, NaN for a class without pixels."""
+def mean_iou(predicted: Tensor, labels: Tensor, weights: Tensor, num_labels: int) -> float:
+    """Mean IoU over the classes that occur, of weighted pixels `(pixels,)`."""
     flat = labels * num_labels + predicted
     counts = torch.bincount(flat, weights=weights.double(), minlength=num_labels**2)
     confusion = counts.view(num_labels, num_labels)
     hit, union = confusion.diagonal(), confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
-    return torch.where(confusion.sum(1) > 0, hit / union, torch.nan)
-
-
-def mean_iou(predicted: Tensor, labels: Tensor, weights: Tensor, num_labels: int) -> float:
-    """Mean IoU over the classes that occur, of weighted pixels `(pixels,)`."""
-    return float(class_ious(predicted, labels, weights, num_labels).nanmean())
+    present = confusion.sum(1) > 0
+    return float((hit[present] / union[present]).mean()) if present.any() else float("nan")
 
 
 @dataclass(frozen=True)

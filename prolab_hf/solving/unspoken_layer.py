@@ -4,10 +4,10 @@ A solution for properties has two tasks: to say what is seen, and to tell the tr
 own responses. The named properties keep those of plain least squares, which find described classes best; the property
 without words of each trained class follows from a layer that has nothing else to do than to tell these classes apart:
 it is trained by cross-entropy on a sample of pixels. Trained classes are told apart better than by either alone.
-Described classes have no such part. Where the second layer gives their pixels to no class (MSRC-v2) they are found
-better than by words alone; where it gives them to a class that looks alike (CamVid, drawn scenes) worse, and less so
-when their scores are cosines over the named properties alone. Which of the two a model has is chosen by classes that
-are left out in turn (benchmarks/study/README.md, "Defaults").
+Described classes have no such part, and what is seen without words does not count against them: their scores are
+cosines over the named properties alone. Else they are found worse where the second layer gives their pixels to a class
+that looks alike (CamVid, drawn scenes), and little better where it gives them to none (benchmarks/study/README.md,
+"Defaults").
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prolab_hf.model.closed_form_prolab import claim_offsets, num_trained
+from prolab_hf.model.closed_form_prolab import num_trained
 from prolab_hf.model.modeling_prolab import ProLabForSemanticSegmentation
 from prolab_hf.solving.accumulation import Pass
 from prolab_hf.solving.pixel_features import features_at
@@ -27,11 +27,9 @@ from prolab_hf.solving.refinement import NUM_PIXELS, sampled_images
 from prolab_hf.solving.solution import (
     Pixels,
     Standardized,
-    class_ious,
     class_score_parts,
     joined,
     mean_iou,
-    scores_with_described,
 )
 from prolab_hf.solving.solved_head import give_last_layer, rows_of_trained
 
@@ -43,8 +41,6 @@ STEPS, BATCH, RATE, WARM_UP = 200, 512, 0.01, 0.05
 """Of the layer that is trained: Adam on standardized features, warm-up and cosine decay, about a second."""
 UNIT = 0.1
 """Sharpness 1 of the trained layer is this many times its centered logits."""
-GROUPS, CLAIM_BUDGET = 4, 0.01
-"""Groups of classes that are left out in turn, and what each of these classes may claim."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,6 @@ class UnspokenLayer:
         sharpness: What the responses were multiplied by.
         mean_iou: On the validation pixels, of layers that have not seen them.
         words_iou: The same of the words alone.
-        described_by_words: Whether described classes are compared by named properties alone.
         honest_responses: `(validation pixels, 2 * trained classes)` of these layers.
     """
 
@@ -67,7 +62,6 @@ class UnspokenLayer:
     sharpness: float
     mean_iou: float
     words_iou: float
-    described_by_words: bool
     honest_responses: Tensor
 
 
@@ -103,71 +97,7 @@ def fit_unspoken_layer(
     iou, beta, sharpness, responses = max(found, key=lambda each: each[0] - WEIGHT_WORTH * each[1])
     layer = sharpness * trained_layer(joined([fit, validation]), number)
 
-    by_words = better_by_words(
-        fit,
-        validation,
-        class_rows,
-        unspoken_weight=beta,
-        sharpness=sharpness,
-        ridge=ridge,
-        class_exponent=class_exponent,
-    )
-    return UnspokenLayer(layer, beta, sharpness, iou, score(said, 0.0), by_words, responses)
-
-
-def better_by_words(
-    fit: Pixels,
-    validation: Pixels,
-    class_rows: Tensor,
-    *,
-    unspoken_weight: float,
-    sharpness: float,
-    ridge: float,
-    class_exponent: float,
-) -> bool:
-    """Whether classes that are known by their words only are found better when compared by named properties alone.
-
-    A quarter of the classes at a time is left out of fitting and looked for in the validation pixels, with a claim
-    budget of 1 %; compared is the harmonic mean of the mean IoU of the classes that are left out and of the others.
-
-    Args:
-        fit: Pixels to fit to.
-        validation: Pixels of other images.
-        class_rows: `(trained classes, num_properties)` of 0 and 1.
-        unspoken_weight: beta.
-        sharpness: Of the trained layer.
-        ridge: lambda.
-        class_exponent: rho.
-    """
-    number = len(class_rows)
-    found: list[tuple[float, float]] = []
-    shown = [int(each) for each in validation.labels.unique()]
-    for first in range(GROUPS):
-        out = set(shown[first::GROUPS])
-        others = [index for index in range(number) if index not in out]
-        if not out or len(others) < 2:
-            continue
-        position = torch.full((number,), -1)
-        position[others] = torch.arange(len(others))
-        used = position[fit.labels] >= 0
-        known = Pixels(fit.features[used], position[fit.labels[used]], fit.weights[used])
-        if not len(known) or not (position[validation.labels] >= 0).any():
-            continue
-        words = _least_squares(known, len(others), ridge, class_exponent)
-        layer = torch.cat([words, sharpness * trained_layer(known, len(others))])
-        responses = validation.features @ layer.t()
-        is_known = torch.tensor([index not in out for index in range(number)])
-        means = []
-        inside = is_known[validation.labels]
-        for by_words in (False, True):
-            scores = scores_with_described(responses, class_rows, others, unspoken_weight, by_words=by_words)
-            offsets = torch.tensor(claim_offsets(scores[inside], is_known, CLAIM_BUDGET), dtype=scores.dtype)
-            predicted = (scores + offsets).argmax(dim=1)
-            ious = class_ious(predicted, validation.labels, validation.weights, number)
-            seen, unseen = float(ious[is_known].nanmean()), float(ious[~is_known].nanmean())
-            means.append(2 * seen * unseen / max(seen + unseen, 1e-12))
-        found.append((means[0], means[1]))
-    return sum(each[1] for each in found) > sum(each[0] for each in found)
+    return UnspokenLayer(layer, beta, sharpness, iou, score(said, 0.0), responses)
 
 
 def _least_squares(pixels: Pixels, number: int, ridge: float, class_exponent: float) -> Tensor:
@@ -223,13 +153,11 @@ class FormerLayer:
     Attributes:
         rows: Trained class -> its row `(num_features,)`, the bias last.
         unspoken_weight: beta.
-        described_by_words: Whether described classes are compared by named properties alone.
         chosen: What the configuration says of it.
     """
 
     rows: Mapping[str, Tensor]
     unspoken_weight: float
-    described_by_words: bool
     chosen: Mapping[str, object]
 
     @classmethod
@@ -241,7 +169,7 @@ class FormerLayer:
         rows = _layer_of(model)[num_trained(config) :]
         chosen = (config.solution or {}).get("unspoken_layer", {})
         named = dict(zip(config.trained_classes or [], rows, strict=True))
-        return cls(named, float(config.unspoken_weight or 0.0), config.described_by_words, chosen)
+        return cls(named, float(config.unspoken_weight or 0.0), chosen)
 
 
 def _layer_of(model: ProLabForSemanticSegmentation) -> Tensor:
@@ -282,7 +210,6 @@ def add_unspoken_layer(
             class_exponent=solution["class_exponent"],
         )
         layer, responses, beta = found.layer, found.honest_responses, found.unspoken_weight
-        config.described_by_words = found.described_by_words
         seen = joined([fit, validation]).labels
         for index, name in enumerate(trained):
             if name in known and not (seen == index).any():
@@ -300,10 +227,9 @@ def add_unspoken_layer(
         if len(validation):
             responses = validation.features @ torch.cat([words, layer]).t()
         beta, solution = former.unspoken_weight, {**solution, "unspoken_layer": dict(former.chosen)}
-        config.described_by_words = former.described_by_words
     else:
         return False
-    config.unspoken_responses = True
+    config.unspoken_responses = config.described_by_words = True
     give_last_layer(
         model,
         torch.cat([words, layer]),
@@ -325,4 +251,4 @@ def _pixels_of(work: Pass, trained: Sequence[str]) -> tuple[Pixels, Pixels]:
     return joined(parts[0]), joined(parts[1])
 
 
-__all__ = ["FormerLayer", "UnspokenLayer", "add_unspoken_layer", "better_by_words", "fit_unspoken_layer"]
+__all__ = ["FormerLayer", "UnspokenLayer", "add_unspoken_layer", "fit_unspoken_layer"]

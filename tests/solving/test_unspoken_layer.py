@@ -11,7 +11,7 @@ from transformers import AutoModelForSemanticSegmentation
 from prolab_hf import ProLabConfig, explain, segment
 from prolab_hf.solving.solution import Pixels, class_score_parts, mean_iou, property_scores
 from prolab_hf.solving.solve import add_images, in_closed_form, solve_last_layer, start_at_solution
-from prolab_hf.solving.unspoken_layer import better_by_words, fit_unspoken_layer, trained_layer
+from prolab_hf.solving.unspoken_layer import fit_unspoken_layer, trained_layer
 
 from .conftest import NAMES, Patches, make_space, solve_patches
 
@@ -26,21 +26,6 @@ def pixels(number, seed, skew=8.0):
     layer = torch.randn(3, 7, generator=torch.Generator().manual_seed(7))
     features = torch.cat([features, torch.ones(number, 1)], dim=1)
     return Pixels(features, (features @ layer.t()).argmax(dim=1), torch.ones(number))
-
-
-def of_eight_classes(number, seed):
-    """Classes that are all combinations of three properties; features show the properties, and a trace of the class."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(8, (number,), generator=generator)
-    shown = torch.stack([labels & 1, (labels >> 1) & 1, (labels >> 2) & 1], dim=1).float()
-    rows = torch.stack(
-        [torch.arange(8) & 1, (torch.arange(8) >> 1) & 1, (torch.arange(8) >> 2) & 1], dim=1
-    ).float()
-    rows = torch.cat([rows, 1 - rows], dim=1)
-    features = torch.cat(
-        [shown + 0.35 * torch.randn(number, 3, generator=generator), torch.ones(number, 1)], dim=1
-    )
-    return Pixels(features, labels, torch.ones(number)), rows
 
 
 class RareYellow(Patches):
@@ -152,6 +137,7 @@ def test_a_described_class_by_words_alone(with_layer, processor, tmp_path):
     image = Patches(1)[0][0]
     values = processor(image, return_tensors="pt")["pixel_values"]
     with_layer.set_property_space(make_space().add_classes({"orange": ["bright", "reddish"]}))
+    assert with_layer.config.described_by_words
     with_layer.config.described_by_words = False
     with_layer.set_claim_budget(0.01)
     usual = answers(with_layer, values)
@@ -176,27 +162,6 @@ def test_a_described_class_by_words_alone(with_layer, processor, tmp_path):
     with_layer.save_pretrained(tmp_path)
     loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
     assert torch.equal(answers(loaded, values).logits, found.logits)
-
-
-def test_classes_that_are_left_out_choose_how_described_ones_are_compared():
-    """Where the trained part takes the pixels of classes that it does not know, words alone find them better."""
-    fit, validation = of_eight_classes(2000, 0), of_eight_classes(1200, 1)
-    options = {"unspoken_weight": 4.0, "sharpness": 4.0, "ridge": 1e-4, "class_exponent": 0.5}
-    assert better_by_words(*(part[0] for part in (fit, validation)), fit[1], **options)
-    # Where no class can be left out, or none is found, nothing changes.
-    two = Pixels(fit[0].features, fit[0].labels.clamp_max(1), fit[0].weights)
-    assert not better_by_words(two, two, fit[1][:2], **options)
-
-
-def test_more_images_keep_the_layer(with_layer, processor):
-    add_images(with_layer, Patches(6, start=50), processor)
-    assert with_layer.config.solution["num_images"] == 16
-    assert with_layer.config.unspoken_responses and with_layer.decode_head.classifier.out_channels == 8
-    plain = solve_patches(unspoken_weight=0.0)
-    add_images(plain, Patches(6, start=50), processor)
-    values = processor(Patches(1)[0][0], return_tensors="pt")["pixel_values"]
-    one, other = answers(with_layer, values), answers(plain, values)
-    assert torch.allclose(one.property_logits, other.property_logits, atol=1e-5)
 
 
 def test_a_rare_class_is_looked_for(monkeypatch):
