@@ -98,6 +98,16 @@ def test_code_that_loads_can_be_pasted_into_a_fresh_process():
                 ), page
 
 
+def test_the_site_can_be_followed_in_one_folder():
+    """Models and runs are not replaced without being asked, so no two commands write one."""
+    written = []
+    for page in sorted(DOCS.rglob("*.md")):
+        code = "\n".join(code for _, title, code in blocks(page) if not title).replace("\\\n", " ")
+        written += re.findall(r"(?:--out |output_dir=\"|save_pretrained\(\")(runs/[\w-]+)\b(?!/)", code)
+    # A model is saved by one call and its processor by another.
+    assert {name: written.count(name) for name in written if written.count(name) > 1} == {"runs/mine": 2}
+
+
 def test_no_page_clones_into_a_folder_that_hides_the_package():
     """Beside a folder `prolab_hf` without `__init__.py` Python finds a namespace package of that name first."""
     for page in PAGES:
