@@ -94,6 +94,10 @@ def adapt(
     matches = match_class_names(names, chosen.class_names, corrections, drop_unknown=drop_unknown)
     console = Console()
     console.print(_matches_table(matches))  # before the long part: a wrong match is seen in time
+    if left_out := [match.class_name for match in matches if match.row is None]:
+        console.print(
+            f"Left out, without a row ({len(left_out)}): {escape(', '.join(left_out))}.", highlight=False
+        )
     result = adapt_network(
         network,
         chosen,
@@ -118,5 +122,6 @@ def _matches_table(matches: "Sequence[ClassMatch]") -> Table:
     for heading in ("id", "class", "row", "matched by"):
         table.add_column(heading)
     for index, match in enumerate(matches):
-        table.add_row(str(index), escape(match.class_name), escape(match.row or "-"), match.reason)
+        if match.row is not None:
+            table.add_row(str(index), escape(match.class_name), escape(match.row), match.reason)
     return table

@@ -35,6 +35,12 @@ def import_data(
     classes: Annotated[
         str | None, typer.Option(help="Class names in order: a file with one a line, or a,b,c.")
     ] = None,
+    val: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the images that goes to the split val, where the export has one split: 0.2."
+        ),
+    ] = None,
 ) -> None:
     """Turn an export of CVAT, COCO, Pascal VOC, labelme, Roboflow or Supervisely into a data folder.
 
@@ -43,12 +49,12 @@ def import_data(
     masks".
 
     Examples:
-      prolab import-data cvat exports/task_12 --out data/yard
+      prolab import-data cvat exports/task_12 --val 0.2 --out data/yard
 
       prolab import-data coco annotations.json --images photos --background void --out data/yard
     """
     from prolab_hf.data.class_matching import class_names_from_lines, read_class_names
-    from prolab_hf.data.formats.imported import ImportOptions, write_folder
+    from prolab_hf.data.formats.imported import ImportOptions, with_validation, write_folder
     from prolab_hf.data.formats.reading import read_export
     from prolab_hf.progress import progress
 
@@ -71,6 +77,8 @@ def import_data(
         class_names=names,
     )
     imported = read_export(kind, path, options)
+    if val is not None:
+        imported = with_validation(imported, val)
     with progress(True, "writing", len(imported.images)) as bar:
         for _ in write_folder(imported, out):
             bar.advance(1)

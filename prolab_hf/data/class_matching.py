@@ -103,6 +103,8 @@ def match_space(
     unknown = [name for name in names if name not in space.class_names]
     if unknown:
         meant = did_you_mean(unknown[0], space.class_names) or "."
+        if "background" in unknown:  # what `prolab import-data` calls pixels without an annotation
+            meant += " Imported again with --background void, pixels without an annotation are of no class."
         raise ValueError(
             f"The data {data} has {len(unknown)} classes that the property space {space.name!r} does not "
             f"describe, such as {', '.join(map(repr, unknown[:_SHOWN]))}{meant} "

@@ -21,6 +21,8 @@ Order = Literal["random", "uncertainty"]
 MIDDLE = 0.5
 """A property score is least certain here."""
 DEFAULT_STEPS = 11
+LEAST_GAIN = 0.005
+"""A rise of the mean IoU below it is no way of which a half could be told."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,15 @@ class CorrectionCurve:
     def to_text(self) -> str:
         """One sentence."""
         first = {"random": "in random order", "uncertainty": "the least certain ones first"}[self.order]
+        text = (
+            f"{self.num_images:,} images, {first}: mean IoU {self.mean_iou[0]:.3f} -> {self.mean_iou[-1]:.3f} with all "
+            f"{self.num_corrected[-1]} properties corrected"
+        )
+        if self.mean_iou[-1] - self.mean_iou[0] < LEAST_GAIN:
+            return f"{text}: wrong properties are not what it errs by."
         half = (self.mean_iou[0] + self.mean_iou[-1]) / 2
         reached = next(n for n, iou in zip(self.num_corrected, self.mean_iou) if iou >= half)
-        return (
-            f"{self.num_images:,} images, {first}: mean IoU {self.mean_iou[0]:.3f} -> {self.mean_iou[-1]:.3f} with all "
-            f"{self.num_corrected[-1]} properties corrected, half of the way with {reached}."
-        )
+        return f"{text}, half of the way with {reached}."
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One row per number of corrected properties."""

@@ -14,7 +14,7 @@ from transformers.configuration_utils import SubConfigSpec
 from .adapted_network_prolab import AdaptedNetworkConfig
 from .class_names_prolab import listing, misfit, ordered_names, refuse_other_names
 from .configuration_vit_adapter import ViTAdapterConfig
-from .remote_code_prolab import join_remote_code
+from .remote_code_prolab import CompleteUploadMixin
 from .training_fields_prolab import check_class_weights, check_training_fields
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class DecoderName(str):
 
 
 @strict
-class ProLabConfig(PreTrainedConfig):
+class ProLabConfig(CompleteUploadMixin, PreTrainedConfig):
     r"""Everything that defines a ProLab network except its weights and the vectors of its properties.
 
     The class set lives in one place: `class_properties`, one list of property indices per class. Names without
@@ -419,7 +419,7 @@ class ProLabConfig(PreTrainedConfig):
     ) -> Any:
         """Like transformers'; code that is saved with it comes in few files."""
         result = super().save_pretrained(save_directory, push_to_hub, **kwargs)
-        join_remote_code(save_directory)
+        self.complete_folder(save_directory)
         return result
 
     def validate_property_fields(self) -> None:

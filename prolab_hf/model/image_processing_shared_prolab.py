@@ -38,7 +38,7 @@ from .label_maps_prolab import (
     reduce_labels,
     semantic_maps,
 )
-from .remote_code_prolab import join_remote_code
+from .remote_code_prolab import CompleteUploadMixin
 from .resize_prolab import resize_nearest_labels
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ OLD_NAMES = {"window_size": "crop_size", "window_stride": "stride"}
 Backend: Any = BaseImageProcessor  # what TorchvisionBackend and PilBackend share; typed loosely, they differ
 
 
-class ProLabImageProcessorMixin(Backend):  # type: ignore[misc]  # one of two backends
+class ProLabImageProcessorMixin(CompleteUploadMixin, Backend):  # type: ignore[misc]  # one of two backends
     """Images to `pixel_values`, label maps to `labels`, network outputs to label maps and property maps.
 
     Every option may be given to the constructor (then it is saved) or to a single call.
@@ -351,7 +351,7 @@ class ProLabImageProcessorMixin(Backend):  # type: ignore[misc]  # one of two ba
     ) -> Any:
         """Like transformers'; code that is saved with it comes in few files."""
         result = super().save_pretrained(save_directory, push_to_hub, **kwargs)
-        join_remote_code(save_directory)
+        self.complete_folder(save_directory)
         return result
 
     def to_dict(self) -> dict[str, Any]:

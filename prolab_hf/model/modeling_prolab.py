@@ -26,7 +26,7 @@ from .described_classes_prolab import DescribedClassesMixin, property_space_writ
 from .loading_prolab import CheckedLoadingMixin, require_finite_weights
 from .modeling_vit_adapter import ViTAdapterBackbone
 from .objective_prolab import ObjectiveMixin, normalized_logits
-from .remote_code_prolab import join_remote_code
+from .remote_code_prolab import CompleteUploadMixin
 from .training_fields_prolab import auxiliary_heads, auxiliary_weights
 from .wrapped_modules_prolab import Checkpoint, CheckpointKeepingStatistics
 
@@ -76,7 +76,7 @@ def default_property_embeddings(config: ProLabConfig) -> Tensor:
     return nn.functional.normalize(rows, dim=1)
 
 
-class ProLabPreTrainedModel(CheckedLoadingMixin, PreTrainedModel):  # type: ignore[misc]
+class ProLabPreTrainedModel(CompleteUploadMixin, CheckedLoadingMixin, PreTrainedModel):  # type: ignore[misc]
     """Loading, saving and initialization."""
 
     config: ProLabConfig
@@ -358,14 +358,20 @@ class ProLabForSemanticSegmentation(DescribedClassesMixin, ObjectiveMixin, ProLa
             ValueError: Parts of the configuration or of the property space do not fit; nothing is written.
         """
         is_main = kwargs.get("is_main_process", True)
-        write_space = property_space_writer(self) if is_main else None
-        result = super().save_pretrained(save_directory, *args, **kwargs)
-        if write_space is not None:
-            write_space(Path(save_directory))
         if is_main:
-            _give_default_modes(Path(save_directory))
-            join_remote_code(save_directory)  # with adapters, the configuration was not saved
+            property_space_writer(self)  # refuses now what it would refuse later
+        result = super().save_pretrained(save_directory, *args, **kwargs)
+        if is_main:
+            self.complete_folder(save_directory)
         return result
+
+    def complete_folder(self, folder: Any) -> None:
+        """Writes the property space's own files beside the weights; code comes in few files."""
+        write_space = property_space_writer(self)
+        if write_space is not None:
+            write_space(Path(folder))
+        _give_default_modes(Path(folder))
+        super().complete_folder(folder)  # with adapters, the configuration was not saved
 
 
 def _selected(states: Any, wanted: bool | list[int]) -> tuple[Tensor | None, ...] | None:

@@ -3,13 +3,14 @@
 import base64
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from prolab_hf.cli import run
-from prolab_hf.data.formats.imported import ImportOptions, write_folder
+from prolab_hf.data.formats.imported import ImportOptions, with_validation, write_folder
 from prolab_hf.data.formats.reading import read_export
 from prolab_hf.data.sources import FolderSource
 
@@ -363,3 +364,29 @@ def test_cvat_exports_without_images_take_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="--images"):
         read_export("cvat", root)
     assert len(read_export("cvat", root, ImportOptions(images=tmp_path / "photos")).images) == 2
+
+
+def test_a_share_of_an_export_with_one_split_is_held_out(tmp_path, capsys):
+    place = labelme_tree(tmp_path / "export")
+    content = (place / "a.json").read_text()
+    for name in "bcde":
+        (place / f"{name}.json").write_text(content.replace("a.jpg", f"{name}.jpg"))
+        save_photo(place / f"{name}.jpg")
+    arguments = ["import-data", "labelme", str(place), "--out"]
+    assert run([*arguments, str(tmp_path / "data"), "--val", "0.4"]) == 0
+    assert "splits: train, val" in " ".join(capsys.readouterr().out.split())
+    found = {split: len(FolderSource(tmp_path / "data", split)) for split in ("train", "val")}
+    assert found == {"train": 3, "val": 2}
+    imported = read_export("labelme", place)
+    backwards = replace(imported, images=imported.images[::-1])
+    held_out = [
+        {item.name for item in with_validation(part, 0.4).images if item.split == "val"}
+        for part in (imported, backwards)
+    ]
+    assert held_out[0] == held_out[1] and len(held_out[0]) == 2
+    assert run([*arguments, str(tmp_path / "other"), "--val", "20"]) == 2
+    assert "a share between 0 and 1" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="has the splits train, val already"):
+        with_validation(with_validation(imported, 0.4), 0.4)
+    with pytest.raises(ValueError, match="two images or more; the export has 1"):
+        with_validation(replace(imported, images=imported.images[:1]), 0.4)

@@ -88,6 +88,33 @@ def test_the_code_of_a_page_runs(page, world, monkeypatch):
             exec(compile(localized(code), f"{page.name}", "exec"), names)
 
 
+def test_code_that_loads_can_be_pasted_into_a_fresh_process():
+    """In this one process the Auto classes know our models all the time; in a reader's only after the import."""
+    for page in PAGES:
+        for kind, _, code in blocks(page):
+            if kind == "python" and re.search(r"from transformers import .*(Auto|pipeline)", code):
+                assert (
+                    "import prolab_hf" in code or "from prolab_hf" in code or "trust_remote_code" in code
+                ), page
+
+
+def test_the_site_can_be_followed_in_one_folder():
+    """Models and runs are not replaced without being asked, so no two commands write one."""
+    written = []
+    for page in sorted(DOCS.rglob("*.md")):
+        code = "\n".join(code for _, title, code in blocks(page) if not title).replace("\\\n", " ")
+        written += re.findall(r"(?:--out |output_dir=\"|save_pretrained\(\")(runs/[\w-]+)\b(?!/)", code)
+    # A model is saved by one call and its processor by another.
+    assert {name: written.count(name) for name in written if written.count(name) > 1} == {"runs/mine": 2}
+
+
+def test_no_page_clones_into_a_folder_that_hides_the_package():
+    """Beside a folder `prolab_hf` without `__init__.py` Python finds a namespace package of that name first."""
+    for page in PAGES:
+        for _, _, code in blocks(page):
+            assert not re.search(r"git clone \S+ (\./)?prolab_hf\b", code), page
+
+
 def test_most_code_is_run():
     """Titles are for what cannot run here; they must not become a way around the test."""
     every = [

@@ -12,7 +12,7 @@ from prolab_hf.evaluation.inference import segment
 from prolab_hf.explanation.attribution import UNSPOKEN_TERM
 from prolab_hf.explanation.confused_properties import confused_properties
 from prolab_hf.explanation.contributions import explain
-from prolab_hf.explanation.correction_curves import correction_curves
+from prolab_hf.explanation.correction_curves import CorrectionCurve, correction_curves
 from prolab_hf.explanation.dataset_contributions import explain_dataset
 from prolab_hf.explanation.reliability import best_temperature, reliability
 
@@ -261,3 +261,15 @@ def test_the_fitted_temperature_is_the_best(make_model, processor, solved, scene
     assert best_temperature(logits, drawn.sample()) == pytest.approx(0.25, rel=0.1)
     with pytest.raises(ValueError, match="temperature is 0"):
         reliability(make_model(), processor, scenes, temperature=0)
+
+
+@pytest.mark.parametrize(
+    ("mean_iou", "end"),
+    [
+        ([0.5, 0.6, 0.9], "0.500 -> 0.900 with all 4 properties corrected, half of the way with 4."),
+        ([0.927, 0.931, 0.928], "with all 4 properties corrected: wrong properties are not what it errs by."),
+    ],
+)
+def test_a_curve_that_does_not_rise_has_no_half(mean_iou, end):
+    curve = CorrectionCurve("random", [0, 2, 4], mean_iou, mean_iou, 3, 4)
+    assert curve.to_text().startswith("3 images, in random order: mean IoU") and curve.to_text().endswith(end)

@@ -392,13 +392,14 @@ def test_the_command(trained, tmp_path, capsys):
         "--device",
         "cpu",
     ]
-    assert run([*words, "--map", "rug=floor"]) == 0
+    assert run([*words, "--map", "rug=floor", "--map", "car="]) == 0
     shown = capsys.readouterr().out
     assert "rug" in shown and "given" in shown and "before" in shown
+    assert "Left out, without a row (1): car." in shown and "│ car" not in shown
     config = (tmp_path / "out" / "config.json").read_text()
     assert str(tmp_path) not in config
     model = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "out")
-    assert model.config.num_labels == len(SCENE_CLASSES) - 1
+    assert model.config.num_labels == len(SCENE_CLASSES) - 2
     assert run(words) == 2
     assert "--overwrite" in capsys.readouterr().err
 

@@ -1,9 +1,10 @@
 """What a reader of a labeling tool's export gives, and how it becomes a folder that training reads."""
 
+import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -81,6 +82,33 @@ class ImportedSet:
 def ignore_index_of(num_classes: int) -> int:
     """Value of void pixels in a set of so many classes."""
     return IGNORE_INDEX if num_classes < IGNORE_INDEX else WIDE_IGNORE_INDEX
+
+
+def with_validation(imported: ImportedSet, share: float) -> ImportedSet:
+    """Moves a share of an export that has one split to the split `val`; the rest is `train`.
+
+    A digest of the names chooses, so that neither their order nor chance decides.
+
+    Args:
+        imported: The export.
+        share: Between 0 and 1; at least one image stays on either side.
+
+    Raises:
+        ValueError: The share is out of range, the export has several splits already, or fewer than two images.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"--val is {share}; it is a share between 0 and 1, such as 0.2.")
+    splits = sorted({item.split for item in imported.images})
+    if len(splits) > 1:
+        raise ValueError(f"The export has the splits {', '.join(splits)} already; leave --val out.")
+    total = len(imported.images)
+    if total < 2:
+        raise ValueError(f"--val divides two images or more; the export has {total}.")
+    number = min(max(round(share * total), 1), total - 1)
+    ranked = sorted(imported.images, key=lambda item: hashlib.sha256(item.name.encode()).digest())
+    chosen = {item.name for item in ranked[:number]}
+    images = [replace(item, split="val" if item.name in chosen else "train") for item in imported.images]
+    return replace(imported, images=images)
 
 
 def write_folder(imported: ImportedSet, out: Path) -> Iterator[ImportedImage]:

@@ -12,6 +12,7 @@ from prolab_hf.files import write_json, write_text
 
 LABELED = {"train": ("train", 24), "val": ("validation", 6)}
 NUM_PHOTOS = 4
+STREET = 1  # the first of the photos that shows a road
 
 
 def write_practice_folder(folder: str | Path) -> None:
@@ -42,7 +43,7 @@ def write_practice_folder(folder: str | Path) -> None:
     (folder / "photos").mkdir()
     for index in range(NUM_PHOTOS):
         _image(scenes[index]).save(folder / "photos" / f"{index:03d}.png")
-    _image(scenes[0]).save(folder / "street.jpg", quality=95)
+    _image(scenes[STREET]).save(folder / "street.jpg", quality=95)
     names = "\n".join(SCENE_CLASSES) + "\n"
     write_text(folder / "classes.txt", names)
     write_text(folder / "my_data" / "classes.txt", names)
