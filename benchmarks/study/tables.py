@@ -67,7 +67,7 @@ UNSEEN = (
     "random codes, closed form", "shuffled rows, closed form",
     "property + class, T 0.5", "bce + class, T 0.5",
 )  # fmt: skip
-NUMBERS = (10, 30, 100)
+NUMBERS = (5, 10, 30, 100)
 NOISE = (0.1, 0.3)
 TEMPERATURES = (0.01, 0.04, 0.16, 0.5)
 
@@ -293,7 +293,7 @@ def confusions(bench: Bench, table: Table) -> None:
 
 
 def data_efficiency(bench: Bench, table: Table) -> None:
-    """10, 30, 100 and all training images, at the medium budget."""
+    """5, 10, 30, 100 and all training images, at the medium budget."""
     for seed in bench.seeds:
         for number in (*bench.numbers, None):
             split = bench.data.split(seed, number)
