@@ -30,6 +30,12 @@ _BLOCK_NAMES = {
 }
 
 
+LAST_LAYER = "decode_head.classifier."
+SOLVED_LAYER_RATE = 0.01
+"""Of a last layer that starts at its solution, beside the head's. On 24 photos and DINOv2-small's raw features mean IoU
+went from 0.79 to 0.30 in two steps at a thirtieth, and to 0.85 in four at a hundredth."""
+
+
 def layer_id(name: str, num_layers: int, naming: str = "transformers") -> int:
     """The depth that a parameter counts as in layer decay.
 
@@ -69,7 +75,8 @@ def group_parameters(
     One-dimensional parameters (biases, norms, layer scales) and names matching `recipe.optimizer.no_decay_names` are
     not weight-decayed. With `layer_decay`, group i learns at
     `learning_rate * layer_decay ** (num_layers + 1 - i)`. As in the reference, position embeddings
-    (three-dimensional) are decayed. Frozen parameters are left out.
+    (three-dimensional) are decayed. Frozen parameters are left out. A last layer that starts at its solution
+    (`closed_form.init`) learns at a hundredth of the head's rate: at the full one a few steps forget the solution.
 
     Args:
         named_parameters: What `model.named_parameters()` gives.
@@ -119,6 +126,8 @@ def _layer_and_scale(name: str, recipe: TrainingRecipe) -> tuple[str, float]:
     """Group name without its decay suffix, and the factor on the learning rate."""
     in_backbone = name.startswith("backbone.")
     scale = 1.0 if in_backbone else recipe.optimizer.head_learning_rate_multiplier
+    if recipe.closed_form.init == "solve" and name.startswith(LAST_LAYER):
+        return "solved", scale * SOLVED_LAYER_RATE
     if recipe.optimizer.layer_decay is None or recipe.optimizer.num_layers is None:
         return ("backbone" if in_backbone else "head"), scale
     depth = layer_id(name, recipe.optimizer.num_layers, recipe.optimizer.layer_naming)

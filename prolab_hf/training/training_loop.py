@@ -126,8 +126,8 @@ class TrainingLoop:
         """
         recipe, progress = self.recipe, self.progress
         evaluate_every, save_every = recipe.evaluation_interval(self.total), recipe.save_interval(self.total)
-        if progress.step and self._is_due(evaluate_every):
-            self.evaluate()  # does nothing unless the run was stopped while it evaluated
+        if (progress.step or recipe.closed_form.init) and self._is_due(evaluate_every):
+            self.evaluate()  # a solved start may be the best; later nothing, unless an evaluation was stopped
         while progress.step < self.total and not has_stalled(self.storage.evaluations, recipe.evaluation):
             self.step()
             self._show()

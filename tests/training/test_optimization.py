@@ -51,6 +51,18 @@ def test_groups_equal_the_reference(shared, golden, recipe_name):
         assert group["weight_decay"] == reference["weight_decay"]
 
 
+def test_a_last_layer_that_starts_at_its_solution_learns_slowly():
+    names = ("backbone.stem.weight", "decode_head.bottleneck.weight", "decode_head.classifier.weight")
+    parameters = [(name, nn.Parameter(torch.zeros(2, 2))) for name in names]
+    recipe = get_recipe("small")
+    head = recipe.optimizer.learning_rate * recipe.optimizer.head_learning_rate_multiplier
+    rates = {g["param_names"][-1]: g["lr"] for g in group_parameters(parameters, recipe)}
+    assert rates == {names[0]: recipe.optimizer.learning_rate, names[2]: head}
+    solved = recipe.replace(**{"closed_form.init": "solve"})
+    rates = {g["param_names"][-1]: g["lr"] for g in group_parameters(parameters, solved)}
+    assert rates == {names[0]: recipe.optimizer.learning_rate, names[1]: head, names[2]: head * 0.01}
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -226,7 +226,8 @@ class ClosedFormFields(RecipeGroup):
     """Where the last layer is solved in closed form (`prolab_hf.solving`) instead of trained.
 
     Attributes:
-        init: `"solve"` starts training at the solution on the backbone's features; `None` = at random.
+        init: `"solve"` starts training at the solution on the backbone's features, measures it before the first step
+            (it may be the best there is) and trains the last layer slowly; `None` = at random.
         finish: `"solve"` solves the last layer again on the trained features and keeps what scores higher on the
             evaluation images; `"auto"` does so where there are evaluation images and the data set gives images
             instead of tensors, and is silent elsewhere; `None` = off.
