@@ -103,7 +103,7 @@ def weighted_shares(
         if similarity == "sigmoid_l2":
             total += _l2_shares(cells, cell_weights / _distances(cells, rows), rows, cell_weights.sum())
         else:
-            total += _summed(cells, cell_weights, rows, num_named) * _unit(rows)
+            total += _summed(cells, cell_weights, rows, num_named)[1] * _unit(rows)
     return total
 
 
@@ -139,18 +139,20 @@ def paired_shares(
             total -= _l2_shares(cells, cell_weights / distances, rows, number)
         else:
             unit = _unit(rows)
-            own = rows[explained].expand_as(rows)
-            total += _summed(cells, cell_weights, own, num_named) * unit[explained]
-            total -= _summed(cells, cell_weights, rows, num_named) * unit
+            mine, theirs = _summed(cells, cell_weights, rows, num_named, explained)
+            total += mine * unit[explained] - theirs * unit
     return total
 
 
-def _summed(cells: Tensor, cell_weights: Tensor, rows: Tensor, num_named: int | None) -> Tensor:
-    """Weighted sums of the unit vectors of cells, `(1 or num_labels, num_properties)`, as each row sees them."""
+def _summed(
+    cells: Tensor, cell_weights: Tensor, rows: Tensor, num_named: int | None, explained: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Weighted sums of the unit vectors of cells, as the row of one class sees them and as each row does."""
     summed = cell_weights @ _unit(cells)
     if num_named is None:
-        return summed
-    return torch.where(_words_only(rows, num_named), cell_weights @ _unit(_named(cells, num_named)), summed)
+        return summed, summed
+    of_words, words_only = cell_weights @ _unit(_named(cells, num_named)), _words_only(rows, num_named)
+    return (of_words if words_only[explained] else summed), torch.where(words_only, of_words, summed)
 
 
 def _words_only(rows: Tensor, num_named: int) -> Tensor:

@@ -26,6 +26,7 @@ from prolab_hf.solving.solved_head import (
     SolveOptions,
     SolveSettings,
     install,
+    last_layer,
     on_cpu,
     pass_for,
     run_pass,
@@ -346,7 +347,7 @@ def start_at_solution(
         number = len(label_names(model.config))
         weight = torch.zeros(number, old.in_channels + 1, device=old.weight.device)
         sources = [label_names(model.config).index(name) for name in solved.config.trained_classes or []]
-        weight[sources] = torch.cat([layer.weight.flatten(1), layer.bias[:, None]], dim=1).float()
+        weight[sources] = last_layer(solved).float()
         model.config.unspoken_weight = solved.config.unspoken_weight
         model.config.trained_classes = None
         set_last_layer(model, weight)

@@ -296,6 +296,12 @@ def give_last_layer(
     model.set_claim_budget(claim_budget)
 
 
+def last_layer(model: ProLabForSemanticSegmentation) -> Tensor:
+    """The last layer `(channels, num_features)`, the bias last, detached."""
+    layer = model.decode_head.classifier
+    return torch.cat([layer.weight.flatten(1), layer.bias[:, None]], dim=1).detach()
+
+
 def set_last_layer(model: ProLabForSemanticSegmentation, layer: Tensor) -> None:
     """Replaces the last layer, and nothing else.
 

@@ -31,7 +31,7 @@ from prolab_hf.solving.solution import (
     joined,
     mean_iou,
 )
-from prolab_hf.solving.solved_head import give_last_layer, rows_of_trained
+from prolab_hf.solving.solved_head import give_last_layer, last_layer, rows_of_trained
 
 WEIGHTS = (1.0, 2.0, 4.0)
 SHARPNESS = (0.5, 1.0, 2.0, 4.0)
@@ -96,7 +96,6 @@ def fit_unspoken_layer(
         found += [(score(responses, beta), beta, sharpness, responses) for beta in WEIGHTS]
     iou, beta, sharpness, responses = max(found, key=lambda each: each[0] - WEIGHT_WORTH * each[1])
     layer = sharpness * trained_layer(joined([fit, validation]), number)
-
     return UnspokenLayer(layer, beta, sharpness, iou, score(said, 0.0), responses)
 
 
@@ -166,16 +165,10 @@ class FormerLayer:
         config = model.config
         if not config.unspoken_responses:
             return None
-        rows = _layer_of(model)[num_trained(config) :]
+        rows = last_layer(model)[num_trained(config) :]
         chosen = (config.solution or {}).get("unspoken_layer", {})
         named = dict(zip(config.trained_classes or [], rows, strict=True))
         return cls(named, float(config.unspoken_weight or 0.0), chosen)
-
-
-def _layer_of(model: ProLabForSemanticSegmentation) -> Tensor:
-    """The last layer `(channels, num_features)`, the bias last."""
-    layer = model.decode_head.classifier
-    return torch.cat([layer.weight.flatten(1), layer.bias[:, None]], dim=1).detach()
 
 
 @torch.no_grad()
@@ -197,8 +190,7 @@ def add_unspoken_layer(
     """
     config = model.config
     solution, trained = config.solution or {}, config.trained_classes or []
-    words = _layer_of(model)[: num_trained(config)].cpu()
-    nothing = words.new_zeros(words.shape[1])
+    words = last_layer(model)[: num_trained(config)].cpu()
     known = {name: row.cpu() for name, row in former.rows.items()} if former is not None else {}
     fit, validation = _pixels_of(work, trained)
     if len(validation) and len(fit):
@@ -222,6 +214,7 @@ def add_unspoken_layer(
         }
     elif former is not None:
         validation = fit if len(fit) else validation
+        nothing = words.new_zeros(words.shape[1])
         layer = torch.stack([known.get(name, nothing) for name in trained])
         responses = words.new_zeros(0, 2 * len(trained))
         if len(validation):

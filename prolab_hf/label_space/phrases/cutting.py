@@ -19,6 +19,7 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     NUMBERS,
     RELATIONS,
     Interval,
+    word_set,
 )
 from prolab_hf.label_space.phrases.word_lists.looks import LOOKS
 from prolab_hf.label_space.phrases.word_lists.nouns import (
@@ -33,7 +34,6 @@ from prolab_hf.label_space.phrases.word_lists.nouns import (
 from prolab_hf.label_space.phrases.word_lists.opposites import OPPOSITES
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
-from prolab_hf.label_space.phrases.wording import word_set
 
 _ENDS = frozenset({"top", "bottom", "front", "back", "side", "rear", "background", "foreground"})
 _SHADES = frozenset({"dark", "deep", "light", "pale", "bright", "vivid", "murky", "faded"})

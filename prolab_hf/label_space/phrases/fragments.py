@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 
 from prolab_hf.label_space.phrases.lexicon import Value
-from prolab_hf.label_space.phrases.word_lists.function_words import AFTER_NOUN, VERBS, Interval
+from prolab_hf.label_space.phrases.word_lists.function_words import AFTER_NOUN, VERBS, Interval, word_set
 from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
-from prolab_hf.label_space.phrases.wording import word_set
 
 SELF = "itself"
 # Behind a noun these speak of it: "windows open", "drawers pulled out".

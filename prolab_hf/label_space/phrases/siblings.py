@@ -19,12 +19,13 @@ from prolab_hf.label_space.phrases.word_lists.function_words import (
     NEGATING,
     NUMBERS,
     VERBS,
+    word_set,
 )
 from prolab_hf.label_space.phrases.word_lists.nouns import HEAD_ALIASES, MARKS, SELF_NOUNS, THINGS
 from prolab_hf.label_space.phrases.word_lists.parts import PART_OF
 from prolab_hf.label_space.phrases.word_lists.slots import FILLING_KINDS, PARTICIPLES
 from prolab_hf.label_space.phrases.word_lists.sorts import BARE, BEHIND, HAD_ONCE, MADE_OF, SORTS_OF
-from prolab_hf.label_space.phrases.wording import stem, word_set
+from prolab_hf.label_space.phrases.wording import stem
 
 # One form for each preposition that may follow a verb.
 _PREPOSITIONS = {

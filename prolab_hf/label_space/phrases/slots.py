@@ -6,7 +6,7 @@ Other words are compared noun by noun. Here two phrases with one frame ("used fo
 """
 
 from prolab_hf.label_space.phrases.lexicon import Lexicon
-from prolab_hf.label_space.phrases.word_lists.function_words import ARTICLES, GROUPS, NEGATING
+from prolab_hf.label_space.phrases.word_lists.function_words import ARTICLES, GROUPS, NEGATING, word_set
 from prolab_hf.label_space.phrases.word_lists.nouns import SELF_NOUNS
 from prolab_hf.label_space.phrases.word_lists.slots import (
     GROUPS_OF_FILLINGS,
@@ -19,14 +19,9 @@ from prolab_hf.label_space.phrases.word_lists.slots import (
 )
 from prolab_hf.label_space.phrases.wording import stem
 
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
 _USE_OF = {word: use for use, words in USES.items() for word in words.split()}
 _KNOWN = {stem(word) for group, words in GROUPS_OF_FILLINGS.items() for word in (group, *words.split())}
-_ENDS = _set(
+_ENDS = word_set(
     "of with for that which who in on at to by from into near under over while when where behind beside "
     "through around off without inside outside along onto above below than as between during"
 )
@@ -61,7 +56,7 @@ _PLACING = frozenset(
     }
 )
 # "Seen on", "based on" may be followed by more than one thing at once.
-_VAGUE = _set(
+_VAGUE = word_set(
     "located placed based related needed surrounded joined decorated used suited involved situated combined "
     "arranged designed intended shaped equipped fitted marked named packed tied crowded wooded paired "
     "suspended"

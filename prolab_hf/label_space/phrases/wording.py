@@ -45,12 +45,3 @@ def same_wording(phrase: str) -> str:
     return " ".join(
         {"grey": "gray", "aluminum": "aluminium"}.get(word, digits.get(word, word)) for word in words
     )
-
-
-def word_set(words: str) -> frozenset[str]:
-    """Words of a list in one string.
-
-    Args:
-        words: Words with spaces between them.
-    """
-    return frozenset(words.split())

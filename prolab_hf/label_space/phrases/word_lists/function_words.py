@@ -1,11 +1,17 @@
 """Words that cut, count, join or deny, whatever the phrase is about; and the nouns for the thing itself."""
 
+
+def word_set(words: str) -> frozenset[str]:
+    """Words of a list in one string.
+
+    Args:
+        words: Words with spaces between them.
+    """
+    return frozenset(words.split())
+
+
 INFINITY = 10**9
 Interval = tuple[int, int]
-
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
 
 
 NUMBER_WORDS: tuple[str, ...] = (
@@ -49,7 +55,7 @@ NUMBERS |= {
 GROUPS: dict[str, Interval] = {
     word: (3, INFINITY)
     for word in sorted(
-        _set(
+        word_set(
             "row stack pile heap school shoal pack group cluster crowd herd bunch set series bundle flock "
             "swarm "
             "line column collection"
@@ -66,7 +72,7 @@ GROUPS: dict[str, Interval] = {
 AT_LEAST = {("more", "than"): 1, ("at", "least"): 0, ("over",): 1}
 AT_MOST = {("no", "more", "than"): 0, ("at", "most"): 0, ("up", "to"): 0, ("fewer", "than"): -1}
 
-ARTICLES = _set(
+ARTICLES = word_set(
     "located situated a an the its their his her this that these those some any such as very quite almost "
     "more most "
     "rather slightly much enough other than too also each every else own yet still already does do did "
@@ -74,9 +80,9 @@ ARTICLES = _set(
     "really extra super ultra alike fully completely partly usually often always clearly all like vivid "
     "saturated rich pure"
 )
-JOINING = _set("and or and/or nor but to")
+JOINING = word_set("and or and/or nor but to")
 # After these stand neighbours and landmarks, whose attributes are not the thing's own.
-LANDMARK = _set(
+LANDMARK = word_set(
     "in on at atop near beside behind under below beneath above over inside outside against along by next "
     "between "
     "among around through from into onto toward towards across past before after beyond off where when while "
@@ -101,12 +107,12 @@ EXCLUDED_RELATIONS = {
     frozenset(pair.split())
     for pair in ("over under", "inside outside", "along across", "inside away", "over away", "near away")
 }
-NEAR = _set("near beside next by close view")
-CUTTING = _set(
+NEAR = word_set("near beside next by close view")
+CUTTING = word_set(
     "of with for is are was has have having that which who whose seen show shows showing made "
     "can be being it them covered used"
 )
-NEGATING = _set(
+NEGATING = word_set(
     "no without lacks lack lacking not never missing free devoid instead neither none nor non hardly "
     "barely scarcely "
     "absence cannot void"
@@ -133,11 +139,11 @@ ABSENT = tuple(
         "not there",
     ]
 )
-NOT_LESS = _set(
+NOT_LESS = word_set(
     "less unless stainless endless useless regardless countless restless motionless "
     "colorless colourless seamless flawless priceless weightless shapeless lustreless"
 )
-NOT_UN = _set(
+NOT_UN = word_set(
     "under underwater underground until uniform unit unique universal unicorn uneven undulating "
     "union underneath unfilled unlit unripe unused unopened undamaged uncooked uncut"
 )
@@ -184,7 +190,7 @@ HELD = {
 }
 
 # Adjectives that in-, im-, dis- and ir- deny.
-DENIED = _set(
+DENIED = word_set(
     "visible edible complete active mobile movable flexible accurate direct permeable perfect mature connected "
     "assembled mounted colored continuous legal legible animate organic"
 )
@@ -233,11 +239,11 @@ NEUTRAL = (
 )
 IGNORED = "side by side|from side to side|in a row|of its own|by hand"
 # Verbs after which something else begins.
-VERBS = _set(
+VERBS = word_set(
     "stand sit hang run grow go come reach lead point hold carry rise fall stick rest drive walk "
     "appear look seem remain stay move open close meet"
 )
-ING_NOUNS = _set(
+ING_NOUNS = word_set(
     "building clothing ceiling railing covering wing string ring king spring stuffing lining opening "
     "flooring tubing roofing siding tiling decking bedding skirting moulding molding fitting earring opening "
     "casing housing filling seasoning dressing topping pudding dumpling wiring paving padding lettering "

@@ -4,16 +4,12 @@
 these lists is a part of its own.
 """
 
+from prolab_hf.label_space.phrases.word_lists.function_words import word_set
 from prolab_hf.label_space.phrases.word_lists.sorts import SORTS_OF
 from prolab_hf.label_space.phrases.wording import stem
 
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
 # What is described, by a general word: looks, forms, amounts.
-SELF_NOUNS = _set(
+SELF_NOUNS = word_set(
     "colour coloured colouring colouration hue shade tone texture look appearance outline contour silhouette "
     "shape shaped form pattern finish design style kind type variety sort feel touch consistency build "
     "stature dimension size height width length breadth thickness weight area expanse extent space region "
@@ -115,7 +111,7 @@ _GROUP_OF_SORT = {
     for sort in sorts.split()
 }
 # Names of things that are names of parts, or of looks, as well.
-_AMBIGUOUS = _set(
+_AMBIGUOUS = word_set(
     "sole ladder bow horn crown hood mask cap boot stud ring chain pin club bat fly rail pump cock crane "
     "seal jet cab mole kid ray skate ski file plane level needle club shield mace bed tank comb tick down "
     "bill bar plant mill block pick level sage lime plum cherry olive peach orange clip tongs square "
@@ -128,9 +124,9 @@ for _noun, _sorts in SORTS_OF.items():
         THINGS.setdefault(_noun, _groups[0])
 
 # Groups of things that are parts of what has a body: "metal strings", "wooden body".
-PART_LIKE = _set("cord rod disc cloth band fastener blade barrier land water hill forest rain ground")
+PART_LIKE = word_set("cord rod disc cloth band fastener blade barrier land water hill forest rain ground")
 # Nouns for the thing itself or a layer of it: of one whole thing, but not of a part that is named.
-BODIES = _set(
+BODIES = word_set(
     "film body cover coating glaze layer covering cladding lining casing housing panel plank board sheet "
     "slab block strip tile beam mesh tissue contents content component part piece frame"
 )
@@ -149,10 +145,10 @@ MARKS = {
 }
 
 # Parts that stand behind an adjective in entries of the lists ("hard seat", "painted wall").
-FIXED_PARTS = _set("text seat wall lid handle blade crust stem cap frame wheel tyre")
+FIXED_PARTS = word_set("text seat wall lid handle blade crust stem cap frame wheel tyre")
 
 # Things that lend their name to a colour.
-COLOUR_NOUNS = _set(
+COLOUR_NOUNS = word_set(
     "cream chocolate olive lemon lime cherry plum coffee mint honey peach apricot salmon mustard rose violet "
     "lilac lavender raven coral chestnut hazel tangerine aubergine caramel cocoa toffee pumpkin"
 )

@@ -1,6 +1,7 @@
 """Words of `phrases.slots`: what things are used for, and groups of what they hold, carry, wear or are covered with."""
 
-from prolab_hf.label_space.phrases.wording import stem, word_set
+from prolab_hf.label_space.phrases.word_lists.function_words import word_set
+from prolab_hf.label_space.phrases.wording import stem
 
 # A use -> its verbs and nouns. Two uses exclude each other unless one implies the other (`USE_IMPLIES`).
 USES: dict[str, str] = {

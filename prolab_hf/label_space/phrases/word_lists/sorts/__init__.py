@@ -1,9 +1,10 @@
 """Sorts of things: nouns of which one thing is only one, ready for look-up."""
 
+from prolab_hf.label_space.phrases.word_lists.function_words import word_set
 from prolab_hf.label_space.phrases.word_lists.sorts.living import LIVING
 from prolab_hf.label_space.phrases.word_lists.sorts.made import MADE
 from prolab_hf.label_space.phrases.word_lists.sorts.world import WORLD
-from prolab_hf.label_space.phrases.wording import stem, word_set
+from prolab_hf.label_space.phrases.wording import stem
 
 SORTS: dict[str, str] = LIVING | MADE | WORLD
 # Sorts whose members are what their name says: an oak is a tree.
