@@ -3,7 +3,8 @@
     python benchmarks/adapt.py --folder runs/adapt [--families segformer beit ...] [--steps 300]
 
 Every network is trained once with cross-entropy and kept in the folder. It is adapted from its own predictions on
-unlabeled training images, with and without refinement, and measured on test images that neither step has seen.
+unlabeled training images, with and without refinement, and measured on test images that neither step has seen. A class
+that no image showed is then added by its words, and beside it by random properties, on test images that hold it.
 """
 
 import argparse
@@ -17,11 +18,16 @@ import transformers
 from measuring import environment, print_table
 from torch import nn
 
-from prolab_hf.data.scenes import SCENE_CLASSES, DrawnScenes
+from prolab_hf import ProLabForSemanticSegmentation
+from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS, DrawnScenes
 from prolab_hf.evaluation.evaluate import evaluate
+from prolab_hf.protocols import ImageProcessor
+from prolab_hf.quickstart import KeptScenes, class_iou
 from prolab_hf.solving.adapt import adapt_network
 
 SIZE = 64
+NUM_CONTROLS = 4
+CLAIM_BUDGET = 0.01
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 LABELS = {
     "id2label": dict(enumerate(SCENE_CLASSES)),
@@ -144,6 +150,21 @@ def trained(name: str, folder: Path, steps: int) -> Path:
     return place
 
 
+def described_ious(
+    model: ProLabForSemanticSegmentation, processor: ImageProcessor, images: KeptScenes
+) -> tuple[float, float]:
+    """IoU of the class that no image showed: by its words, and the mean over random properties in their place."""
+    space = model.property_space.add_classes({HELD_OUT_CLASS: SCENE_DESCRIPTIONS[HELD_OUT_CLASS]})
+    number = int(space.class_property_matrix[-1].sum())
+    rng = np.random.default_rng(0)
+    rows = [rng.choice(space.num_properties, number, replace=False).tolist() for _ in range(NUM_CONTROLS)]
+    found = []
+    for each in (space, *(space.set_row(HELD_OUT_CLASS, row) for row in rows)):
+        model.set_property_space(each, claim_budget=CLAIM_BUDGET)
+        found.append(class_iou(evaluate(model, processor, images), HELD_OUT_CLASS))
+    return found[0], float(np.mean(found[1:]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="where trained networks are kept")
@@ -154,6 +175,9 @@ def main() -> None:
     options = parser.parse_args()
     print(environment())
     test, unlabeled = scenes("test", options.test_images), scenes("train", options.images)
+    with_new = KeptScenes(
+        DrawnScenes("test", options.test_images, size=(SIZE, SIZE), include_held_out=True), share=0.0
+    )
     rows = []
     for name in options.families:
         place = trained(name, options.folder, options.steps)
@@ -168,6 +192,7 @@ def main() -> None:
             network, "scenes", unlabeled, processor=processor, learn_from="predictions", refine=False
         )
         unrefined = evaluate(plain.model, processor, test)["mean_iou"]
+        described = [described_ious(each.model, processor, with_new) for each in (own, plain)]
         rows.append(
             [
                 name,
@@ -178,11 +203,17 @@ def main() -> None:
                 f"{own.report.spoken_share:.2f}",
                 f"{unrefined:.4f}",
                 f"{seconds:.0f}",
+                *(f"{words:.3f} ({random:.3f})" for words, random in described),
             ]
         )
         print(" ".join(rows[-1]), flush=True)
+    new = f"{HELD_OUT_CLASS} by its words (by random ones)"
     print_table(
-        ["family", "mIoU before", "after", "change", "unchanged", "spoken", "after, not refined", "s"], rows
+        [
+            *("family", "mIoU before", "after", "change", "unchanged", "spoken", "after, not refined", "s"),
+            *(new, f"{new}, not refined"),
+        ],
+        rows,
     )
 
 

@@ -415,9 +415,10 @@ def _one_split(
     result["property, closed form, no budget"] = seen_unseen(plain, unseen)
     result["chosen lambda, rho, beta"] = [choice.ridge, choice.class_exponent, choice.unspoken_weight]
     if options.unspoken_layer and got.fit_pixels is not None:
-        result["words, and a layer without words"] = _with_unspoken_layer(
+        layered = _with_unspoken_layer(
             images, got.fit_pixels, sample, rows, known, answers, test, choice, measure
         )
+        result.update(layered)
     if options.sgd and got.pixels is not None:
         for kind, scores in sgd_scores(rows, known).items():
             layer = train_head(kind, only_pixels(got.pixels, known), rows[known], seed)
@@ -436,8 +437,8 @@ def _with_unspoken_layer(
     test: Sequence[int],
     choice: Choice,
     measure: Callable[[list[Tensor], Scores, Tensor], list[float]],
-) -> list[float]:
-    """As `prolab_hf.solve(..., unspoken_layer=True)` does it."""
+) -> dict[str, list[float]]:
+    """As `prolab_hf.solve(..., unspoken_layer=True)` does it, and with `described_by_words=False`."""
     fit = only_pixels(fit_pixels, known)
     found = fit_unspoken_layer(
         Pixels(fit.features.float(), fit.labels, fit.weights),
@@ -448,8 +449,12 @@ def _with_unspoken_layer(
     )
     unsaid = responses_of(images, test, found.layer)
     both = [torch.cat(pair) for pair in zip(answers, unsaid)]
-    scores = property_scores(rows, known, found.unspoken_weight, by_words=True)
-    return measure(both, scores, found.honest_responses)
+    return {
+        f"words, and a layer without words{suffix}": measure(
+            both, property_scores(rows, known, found.unspoken_weight, by_words), found.honest_responses
+        )
+        for by_words, suffix in ((True, ""), (False, ", one norm"))
+    }
 
 
 def sgd_scores(rows: Tensor, known: Sequence[int]) -> dict[str, Scores]:
