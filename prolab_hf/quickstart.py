@@ -49,7 +49,7 @@ SHOWN_SHARE = 0.06
 CLAIM_BUDGET = 0.01
 """Share of the pixels of known classes that the held-out class may take: the usual one."""
 NUM_CONTROLS = 4
-NUM_SOLVE = 160
+NUM_SOLVE = 240
 """Training images that the last layer is solved on: enough for its 293 features."""
 
 
