@@ -36,6 +36,7 @@ from transformers import Dinov2Backbone
 from prolab_hf import PropertySpace
 from prolab_hf.evaluation.metrics import SegmentationCounts
 from prolab_hf.model.closed_form_prolab import claim_offsets
+from prolab_hf.model.decoders_prolab import adaptive_average_pool
 from prolab_hf.model.loss_prolab import property_cosine_loss
 from prolab_hf.model.resize_prolab import resize_argmax
 from prolab_hf.solving.accumulation import CALIBRATION_PIXELS, Reservoir, validation_images
@@ -49,6 +50,7 @@ from prolab_hf.solving.solution import (
     scores_with_described,
     solve_responses,
 )
+from prolab_hf.solving.solve import CONTEXT_BINS
 from prolab_hf.solving.statistics import ClassStatistics, WaitingRows
 from prolab_hf.solving.unspoken_layer import fit_unspoken_layer
 
@@ -87,6 +89,7 @@ class Images:
         masks: Ids `(height, width)` uint8, 255 = void.
         files: Of the feature maps.
         splits: Names of the official split of every image; empty strings where there is none.
+        context_bins: Grids into which the coarsest map is averaged as additional maps.
     """
 
     class_names: list[str]
@@ -94,10 +97,12 @@ class Images:
     masks: list[np.ndarray]
     files: list[Path]
     splits: list[str]
+    context_bins: tuple[int, ...] = ()
 
     def maps(self, index: int) -> list[Tensor]:
         """Feature maps `(1, channels, height, width)` float32 of an image."""
-        return [each[None].float() for each in torch.load(self.files[index], weights_only=True)]
+        maps = [each[None].float() for each in torch.load(self.files[index], weights_only=True)]
+        return [*maps, *(adaptive_average_pool(maps[-1], bins) for bins in self.context_bins)]
 
     def train_and_test(self, seed: int) -> tuple[list[int], list[int]]:
         """The official split, or a random half for training."""
@@ -192,7 +197,8 @@ def open_images(options: argparse.Namespace) -> Images:
             partial = target.with_suffix(".partial")
             torch.save(network.maps(Image.open(path)), partial)
             partial.replace(target)
-    return Images(names, rows.float(), [read(path) for path in files], kept, splits)
+    context = CONTEXT_BINS if options.context else ()
+    return Images(names, rows.float(), [read(path) for path in files], kept, splits, context)
 
 
 @dataclass
@@ -578,6 +584,7 @@ def main() -> None:
         action="store_true",
         help="also words with a trained layer for what they do not say",
     )
+    parser.add_argument("--context", action="store_true", help="also means of the image and its sixteenths")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -587,11 +594,15 @@ def main() -> None:
     results = json.loads(path.read_text("utf-8")) if path.exists() else {}
     for seed in options.seeds:
         key = f"seed {seed}, budget {options.claim_budget}" + (", sgd" if options.sgd else "")
-        key += ", layer" if options.unspoken_layer else ""
+        key += (", layer" if options.unspoken_layer else "") + (", context" if options.context else "")
         if key not in results:
             results[key] = TABLES[options.table](images, seed, options)
             path.write_text(json.dumps(results, indent=1), "utf-8")
-    shown = [figures for key, figures in results.items() if f"budget {options.claim_budget}" in key]
+    shown = [
+        figures
+        for key, figures in results.items()
+        if f"budget {options.claim_budget}" in key and (", context" in key) == options.context
+    ]
     rows = []
     for head in dict.fromkeys(head for figures in shown for head in figures):
         values = np.array([figures[head] for figures in shown if head in figures])

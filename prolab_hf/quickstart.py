@@ -41,7 +41,6 @@ from prolab_hf.training.trainer import train
 
 SPACE = "scenes"
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 480, 32, 60
-HEAD_INPUTS = "decoder_and_backbone"
 SOLVE_OPTIONS: SolveOptions = {"unspoken_weight": 0.0, "statistics": False}
 FIGURE = "quickstart.png"
 SHOWN_SHARE = 0.06
@@ -50,7 +49,7 @@ CLAIM_BUDGET = 0.01
 """Share of the pixels of known classes that the held-out class may take: the usual one."""
 NUM_CONTROLS = 4
 NUM_SOLVE = 240
-"""Training images that the last layer is solved on: enough for its 293 features."""
+"""Training images that the last layer is solved on: enough for its 489 features."""
 
 
 class KeptScenes:
@@ -96,6 +95,7 @@ class QuickstartResult:
         held_out: Name of that class.
         others: Mean IoU of the other classes on those images.
         controls: IoU of the held-out class with random rows in the place of its description, same claim budget.
+        shared: How many of the properties of its description each of these rows holds by chance.
         explanation: Why one of its pixels was given to it.
     """
 
@@ -107,6 +107,7 @@ class QuickstartResult:
     others: float
     explanation: Explanation
     controls: list[float] = field(default_factory=list)
+    shared: list[int] = field(default_factory=list)
 
 
 def run_quickstart(
@@ -154,14 +155,15 @@ def run_quickstart(
     with_new = KeptScenes(DrawnScenes("test", num_test, include_held_out=True), share=0.0)
     figures = evaluate(loaded, processor, with_new)
     others = _others_iou(figures)
-    controls = _controls(loaded, processor, with_new)
+    controls, shared = _controls(loaded, processor, with_new)
     say(
         f"   In the {len(with_new)} test images that hold a {HELD_OUT_CLASS}: IoU of {HELD_OUT_CLASS!r}, never trained "
         f"on, {class_iou(figures, HELD_OUT_CLASS):.3f}; mean of the other classes {others:.3f}."
     )
     say(
         f"   Control: {len(controls)} random rows in the place of its description, same budget: "
-        f"{', '.join(f'{value:.3f}' for value in controls)}."
+        f"{', '.join(f'{value:.3f} ({number})' for value, number in zip(controls, shared))}; in brackets how many "
+        "of its properties the row holds by chance."
     )
     region = shown[0].mask == loaded.config.num_labels - 1
     explanation = explain(loaded, processor, shown[0].image, region=region, class_name=HELD_OUT_CLASS)
@@ -172,7 +174,9 @@ def run_quickstart(
     )
     _draw(loaded, processor, shown, before, explanation, caption).save(path)
     say(f"8. The image: {path}")
-    return QuickstartResult(output_dir, path, test, figures, HELD_OUT_CLASS, others, explanation, controls)
+    return QuickstartResult(
+        output_dir, path, test, figures, HELD_OUT_CLASS, others, explanation, controls, shared
+    )
 
 
 def _rgb(scene: Sample) -> Image.Image:
@@ -210,7 +214,8 @@ def _train_and_solve(
         trained,
         images.first(NUM_SOLVE),
         processor,
-        head_inputs=HEAD_INPUTS,
+        head_inputs="decoder_and_backbone",
+        context=True,
         **SOLVE_OPTIONS,
     )
     calibrate(solved, validation, processor)
@@ -225,7 +230,7 @@ def _train_and_solve(
 def new_model(
     space: PropertySpace, recipe: TrainingRecipe
 ) -> tuple[ProLabForSemanticSegmentation, ProLabImageProcessorPil]:
-    """A small network that two cores can train from scratch: a ResNet of 0.3 M parameters under UPerNet."""
+    """A small network that two cores can train from scratch: a ResNet of 0.3 M parameters under SegFormer's decoder."""
     torch.manual_seed(recipe.seed)
     backbone = ResNetConfig(
         embedding_size=24, hidden_sizes=[24, 48, 64, 96], depths=[1, 1, 1, 1], layer_type="basic"
@@ -233,11 +238,14 @@ def new_model(
     model = ProLabForSemanticSegmentation.from_backbone(
         backbone,
         space,
+        decoder="segformer",
         hidden_size=recipe["config.hidden_size"],
         auxiliary_channels=recipe["config.hidden_size"],
         class_loss_weight=recipe["config.class_loss_weight"],
     )
-    processor = ProLabImageProcessorPil.from_model_config(model.config, do_resize=False)
+    scale = recipe["data.base_scale"]
+    resized: dict[str, Any] = {"size": {"shortest_edge": min(scale)}} if scale else {"do_resize": False}
+    processor = ProLabImageProcessorPil.from_model_config(model.config, **resized)
     return model, processor
 
 
@@ -265,18 +273,22 @@ def _add_held_out(model: ProLabForSemanticSegmentation, say: Callable[[str], Non
 
 def _controls(
     model: ProLabForSemanticSegmentation, processor: ImageProcessor, scenes: KeptScenes
-) -> list[float]:
-    """IoU of the held-out class with as many random properties as it has; the model ends as it was."""
+) -> tuple[list[float], list[int]]:
+    """IoU of the held-out class with as many random properties as it has; the model ends as it was.
+
+    Returns:
+        The IoUs, and how many of its own properties each row holds.
+    """
     space = model.property_space
-    number = int(space.class_property_matrix[-1].sum())
+    own = space.class_property_matrix[-1].nonzero().flatten().tolist()
     rng = np.random.default_rng(0)
+    rows = [rng.choice(space.num_properties, len(own), replace=False).tolist() for _ in range(NUM_CONTROLS)]
     found = []
-    for _ in range(NUM_CONTROLS):
-        row = rng.choice(space.num_properties, number, replace=False).tolist()
+    for row in rows:
         model.set_property_space(space.set_row(HELD_OUT_CLASS, row), claim_budget=CLAIM_BUDGET)
         found.append(class_iou(evaluate(model, processor, scenes), HELD_OUT_CLASS))
     model.set_property_space(space, claim_budget=CLAIM_BUDGET)
-    return found
+    return found, [len(set(row) & set(own)) for row in rows]
 
 
 def _draw(

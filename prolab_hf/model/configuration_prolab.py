@@ -87,10 +87,11 @@ class ProLabConfig(CompleteUploadMixin, PreTrainedConfig):
         decoder: `"uper"` (pyramid pooling and feature pyramid), `"segformer"` (all-MLP fusion), `"aspp"`
             (separable atrous pyramid with a low-level branch, as in DeepLabV3+) or `"linear"` (no layers of its
             own: the feature maps side by side, each resized to the finest).
-        context_bins: Side lengths of the grids into which the coarsest map is averaged as additional features of
-            the linear decoder: 1 is the mean of the image, 4 means of its sixteenths.
+        context_bins: Side lengths of the grids into which the coarsest map is averaged as additional features
+            where the last layer sees the backbone's maps (the linear decoder, `"decoder_and_backbone"`): 1 is the
+            mean of the image, 4 means of its sixteenths.
         head_inputs: What the last layer sees: `"decoder"`, or `"decoder_and_backbone"`, where the feature maps of
-            the backbone are put beside the decoder's.
+            the backbone, and its context, are put beside the decoder's.
         hidden_size: Width of the decoder.
         feature_pyramid: Turn the equally sized maps of a plain vision transformer into four strides by learned
             up- and down-sampling. `None` decides by the type of the backbone.

@@ -221,6 +221,7 @@ class ProLabHead(GradientCheckpointingLayer):
         self.normalize_pixel_embeddings = config.normalize_pixel_embeddings
         self.gives_responses = config.similarity == "linear_cosine"
         self.sees_backbone = bool(beside)
+        self.context_bins = [int(bins) for bins in config.context_bins]
         self.dropout = nn.Dropout2d(config.classifier_dropout_prob)
         outputs = num_responses(config) if self.gives_responses else config.embedding_dim
         self.classifier: Any = nn.Conv2d(channels + sum(beside), outputs, kernel_size=1)
@@ -231,7 +232,11 @@ class ProLabHead(GradientCheckpointingLayer):
 
     def maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         """What the last layer sees, the map with the size of the result first."""
-        return [self.decode(features), *(features if self.sees_backbone else ())]
+        return [self.decode(features), *(self.with_context(features) if self.sees_backbone else ())]
+
+    def with_context(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """The feature maps, then the coarsest one averaged in grids of `context_bins`."""
+        return [*features, *(adaptive_average_pool(features[-1], bins) for bins in self.context_bins)]
 
     def embed(self, *features: Tensor) -> Tensor:
         """Pixel embeddings `(batch_size, embedding_dim, height, width)` of the feature maps."""
@@ -295,13 +300,12 @@ class ProLabLinearHead(ProLabHead):
     """No layers of its own: the feature maps side by side, and means of the coarsest as context."""
 
     def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
-        context = [in_channels[-1]] * len(config.context_bins)
-        super().__init__(config, in_channels[0], [*in_channels[1:], *context])
-        self.context_bins = [int(bins) for bins in config.context_bins]
+        finest, *others = _with_context(config, in_channels)
+        super().__init__(config, finest, others)
 
     def maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """The feature maps, then the coarsest one averaged in grids of `context_bins`."""
-        return [*features, *(adaptive_average_pool(features[-1], bins) for bins in self.context_bins)]
+        """The feature maps with their context."""
+        return self.with_context(features)
 
     def decode(self, features: tuple[Tensor, ...]) -> Tensor:
         """The maps resized to the finest, `(batch_size, sum of the channels, height, width)`."""
@@ -309,8 +313,12 @@ class ProLabLinearHead(ProLabHead):
         return torch.cat([finest, *(resize(each, finest.shape[2:]) for each in others)], dim=1)
 
 
+def _with_context(config: ProLabConfig, in_channels: Sequence[int]) -> list[int]:
+    return [*in_channels, *[in_channels[-1]] * len(config.context_bins)]
+
+
 def _beside(config: ProLabConfig, in_channels: Sequence[int]) -> Sequence[int]:
-    return in_channels if config.head_inputs == "decoder_and_backbone" else ()
+    return _with_context(config, in_channels) if config.head_inputs == "decoder_and_backbone" else ()
 
 
 class ProLabUperHead(ProLabHead):

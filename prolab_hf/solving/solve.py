@@ -248,14 +248,23 @@ def add_images(
 
 
 def in_closed_form(
-    model: ProLabForSemanticSegmentation, *, head_inputs: str = "decoder"
+    model: ProLabForSemanticSegmentation, *, head_inputs: str = "decoder", context: bool = False
 ) -> ProLabForSemanticSegmentation:
     """A copy of a model whose last layer can be solved: same backbone and decoder, no auxiliary head.
 
     Args:
         model: Any ProLab model.
         head_inputs: `"decoder"`, or `"decoder_and_backbone"`, where the last layer also sees the backbone's maps.
+        context: With the backbone's maps also means over the image and over its sixteenths; `False` keeps what the
+            configuration says.
+
+    Raises:
+        ValueError: Context without the backbone's maps.
     """
+    if context and head_inputs == "decoder" and model.config.decoder != "linear":
+        raise ValueError(
+            'context=True needs head_inputs="decoder_and_backbone": it is a mean of the backbone\'s maps.'
+        )
     config = copy.deepcopy(model.config)
     changes = {
         "similarity": "linear_cosine",
@@ -263,6 +272,7 @@ def in_closed_form(
         "normalize_pixel_embeddings": False,
         "use_auxiliary_head": False,
         "head_inputs": head_inputs,
+        "context_bins": CONTEXT_BINS if context else config.context_bins,
         "temperature": DISPLAY_TEMPERATURE,
         "trained_classes": None,
         "unspoken_responses": False,
@@ -292,6 +302,7 @@ def solve_last_layer(
     processor: ImageProcessor,
     *,
     head_inputs: str = "decoder",
+    context: bool = False,
     **options: Unpack[SolveOptions],
 ) -> ProLabForSemanticSegmentation:
     """A copy of a trained model whose last layer is solved for properties on the features that it learned.
@@ -301,12 +312,14 @@ def solve_last_layer(
         dataset: Labeled images, as for `solve`.
         processor: Its image processor.
         head_inputs: `"decoder_and_backbone"` lets the last layer see the backbone's maps beside the decoder's.
+        context: With the backbone's maps also means over the image and over its sixteenths. Described classes gain
+            by it where the scene speaks against their rivals, as in a street against what hangs in a room.
         **options: See `SolveSettings`.
 
     Raises:
         ValueError: As `solve`.
     """
-    solved = in_closed_form(model, head_inputs=head_inputs).eval()
+    solved = in_closed_form(model, head_inputs=head_inputs, context=context).eval()
     _solve(solved, dataset, processor, SolveSettings(**options))
     return solved
 

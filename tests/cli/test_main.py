@@ -103,7 +103,7 @@ def test_quickstart_does_every_step(tmp_path):
     assert len(names) == len(result.test["per_class"]) + 1
     total = sum(share for _, share in result.explanation.contributions)
     assert total == pytest.approx(result.explanation.score, abs=1e-5)
-    assert len(result.controls) == 4
+    assert len(result.controls) == 4 and result.shared == [2, 0, 2, 0]
     assert all(0 <= value <= 1 for value in [result.others, *result.controls])
     assert "random rows in the place of its description" in " ".join(said)
     with Image.open(result.figure) as image:

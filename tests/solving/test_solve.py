@@ -461,11 +461,14 @@ def trained_model(**fields):
     return model.eval()
 
 
-@pytest.mark.parametrize("head_inputs", ["decoder", "decoder_and_backbone"])
+@pytest.mark.parametrize(
+    "head_inputs, context",
+    [("decoder", False), ("decoder_and_backbone", False), ("decoder_and_backbone", True)],
+)
 @pytest.mark.parametrize("decoder", ["uper", "segformer", "aspp"])
-def test_the_last_layer_of_any_decoder_is_solved(decoder, head_inputs, processor, tmp_path):
+def test_the_last_layer_of_any_decoder_is_solved(decoder, head_inputs, context, processor, tmp_path):
     model = trained_model(decoder=decoder)
-    solved = solve_last_layer(model, Patches(), processor, head_inputs=head_inputs)
+    solved = solve_last_layer(model, Patches(), processor, head_inputs=head_inputs, context=context)
     before = evaluate(model, processor, Patches(4, start=50))["mean_iou"]
     assert evaluate(solved, processor, Patches(4, start=50))["mean_iou"] > before + 0.05
     solved.save_pretrained(tmp_path)
@@ -500,6 +503,21 @@ def test_the_better_of_trained_and_solved_is_kept(processor):
         model, Patches(), processor, lambda each: float(each is model), calibration=Patches(2, start=50)
     )
     assert kept.model is model and model.config.trained_classes == NAMES
+
+
+def test_the_last_layer_sees_the_scene_beside_the_decoders_map():
+    copied = in_closed_form(trained_model(decoder="uper"), head_inputs="decoder_and_backbone", context=True)
+    decoded, *stages, scene, sixteenths = copied.last_layer_maps(torch.randn(1, 3, 64, 128))
+    assert decoded.shape[1] == 16 and len(stages) == 4
+    assert scene.shape[2:] == (1, 1) and sixteenths.shape[2:] == (4, 4)
+    assert torch.allclose(scene, stages[-1].mean(dim=(2, 3), keepdim=True), atol=1e-6)
+    assert torch.allclose(sixteenths.mean(dim=(2, 3), keepdim=True), scene, atol=1e-6)
+    assert copied.decode_head.classifier.in_channels == 16 + 48 + 2 * 16
+
+
+def test_context_needs_the_maps_of_the_backbone(processor):
+    with pytest.raises(ValueError, match='context=True needs head_inputs="decoder_and_backbone"'):
+        solve_last_layer(trained_model(decoder="uper"), Patches(), processor, context=True)
 
 
 def test_a_copy_in_closed_form_has_the_weights_of_the_model():
