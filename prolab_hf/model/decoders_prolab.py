@@ -300,32 +300,24 @@ class ProLabLinearHead(ProLabHead):
     """No layers of its own: the feature maps side by side, and means of the coarsest as context."""
 
     def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
-        finest, *others = _with_context(config, in_channels)
+        finest, *others = _seen_channels(config, in_channels)
         super().__init__(config, finest, others)
 
     def maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         """The feature maps with their context."""
         return self.with_context(features)
 
-    def decode(self, features: tuple[Tensor, ...]) -> Tensor:
-        """The maps resized to the finest, `(batch_size, sum of the channels, height, width)`."""
-        finest, *others = self.maps(features)
-        return torch.cat([finest, *(resize(each, finest.shape[2:]) for each in others)], dim=1)
 
-
-def _with_context(config: ProLabConfig, in_channels: Sequence[int]) -> list[int]:
-    return [*in_channels, *[in_channels[-1]] * len(config.context_bins)]
-
-
-def _beside(config: ProLabConfig, in_channels: Sequence[int]) -> Sequence[int]:
-    return _with_context(config, in_channels) if config.head_inputs == "decoder_and_backbone" else ()
+def _seen_channels(config: ProLabConfig, in_channels: Sequence[int]) -> list[int]:
+    sees_backbone = config.decoder == "linear" or config.head_inputs == "decoder_and_backbone"
+    return [*in_channels, *[in_channels[-1]] * len(config.context_bins)] if sees_backbone else []
 
 
 class ProLabUperHead(ProLabHead):
     """UPerNet: pyramid pooling on the coarsest map, then a top-down feature pyramid over all of them."""
 
     def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
-        super().__init__(config, config.hidden_size, _beside(config, in_channels))
+        super().__init__(config, config.hidden_size, _seen_channels(config, in_channels))
         width = config.hidden_size
         self.pool_scales = list(config.pool_scales)
         self.pool_convs = nn.ModuleList(ProLabConvBlock(in_channels[-1], width) for _ in self.pool_scales)
@@ -357,7 +349,7 @@ class ProLabSegformerHead(ProLabHead):
     """SegFormer: every map through a 1x1 convolution, resized to the finest, fused by another."""
 
     def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
-        super().__init__(config, config.hidden_size, _beside(config, in_channels))
+        super().__init__(config, config.hidden_size, _seen_channels(config, in_channels))
         self.convs = nn.ModuleList(ProLabConvBlock(channels, config.hidden_size) for channels in in_channels)
         self.fusion = ProLabConvBlock(len(in_channels) * config.hidden_size, config.hidden_size)
 
@@ -370,7 +362,7 @@ class ProLabAsppHead(ProLabHead):
     """DeepLabV3+ with separable convolutions: atrous pyramid on the coarsest map, refined by the finest."""
 
     def __init__(self, config: ProLabConfig, in_channels: list[int]) -> None:
-        super().__init__(config, config.hidden_size, _beside(config, in_channels))
+        super().__init__(config, config.hidden_size, _seen_channels(config, in_channels))
         width, coarsest = config.hidden_size, in_channels[-1]
         self.image_pool = ProLabConvBlock(coarsest, width)
         self.branches = nn.ModuleList(
