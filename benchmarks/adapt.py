@@ -19,15 +19,13 @@ from measuring import environment, print_table
 from torch import nn
 
 from prolab_hf import ProLabForSemanticSegmentation
-from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_CLASSES, SCENE_DESCRIPTIONS, DrawnScenes
+from prolab_hf.data.scenes import HELD_OUT_CLASS, SCENE_CLASSES, DrawnScenes
 from prolab_hf.evaluation.evaluate import evaluate
 from prolab_hf.protocols import ImageProcessor
-from prolab_hf.quickstart import KeptScenes, class_iou
+from prolab_hf.quickstart import KeptScenes, add_held_out, class_iou, control_ious
 from prolab_hf.solving.adapt import adapt_network
 
 SIZE = 64
-NUM_CONTROLS = 4
-CLAIM_BUDGET = 0.01
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 LABELS = {
     "id2label": dict(enumerate(SCENE_CLASSES)),
@@ -154,15 +152,9 @@ def described_ious(
     model: ProLabForSemanticSegmentation, processor: ImageProcessor, images: KeptScenes
 ) -> tuple[float, float]:
     """IoU of the class that no image showed: by its words, and the mean over random properties in their place."""
-    space = model.property_space.add_classes({HELD_OUT_CLASS: SCENE_DESCRIPTIONS[HELD_OUT_CLASS]})
-    number = int(space.class_property_matrix[-1].sum())
-    rng = np.random.default_rng(0)
-    rows = [rng.choice(space.num_properties, number, replace=False).tolist() for _ in range(NUM_CONTROLS)]
-    found = []
-    for each in (space, *(space.set_row(HELD_OUT_CLASS, row) for row in rows)):
-        model.set_property_space(each, claim_budget=CLAIM_BUDGET)
-        found.append(class_iou(evaluate(model, processor, images), HELD_OUT_CLASS))
-    return found[0], float(np.mean(found[1:]))
+    add_held_out(model)
+    words = class_iou(evaluate(model, processor, images), HELD_OUT_CLASS)
+    return words, float(np.mean(control_ious(model, processor, images)[0]))
 
 
 def main() -> None:

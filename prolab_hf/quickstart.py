@@ -151,11 +151,11 @@ def run_quickstart(
     say(f'6. pipeline("image-segmentation") finds: {", ".join(item["label"] for item in found)}.')
     shown = KeptScenes(DrawnScenes("test", NUM_TEST, include_held_out=True), share=SHOWN_SHARE).samples[:3]
     before = [segment(loaded, processor, scene.image).labels for scene in shown]
-    _add_held_out(loaded, say)
+    add_held_out(loaded, say)
     with_new = KeptScenes(DrawnScenes("test", num_test, include_held_out=True), share=0.0)
     figures = evaluate(loaded, processor, with_new)
     others = _others_iou(figures)
-    controls, shared = _controls(loaded, processor, with_new)
+    controls, shared = control_ious(loaded, processor, with_new)
     say(
         f"   In the {len(with_new)} test images that hold a {HELD_OUT_CLASS}: IoU of {HELD_OUT_CLASS!r}, never trained "
         f"on, {class_iou(figures, HELD_OUT_CLASS):.3f}; mean of the other classes {others:.3f}."
@@ -260,7 +260,9 @@ def _others_iou(results: Mapping[str, Any]) -> float:
     return float(np.mean([entry["iou"] for entry in known if entry["share_of_pixels"] > 0]))
 
 
-def _add_held_out(model: ProLabForSemanticSegmentation, say: Callable[[str], None]) -> None:
+def add_held_out(
+    model: ProLabForSemanticSegmentation, say: Callable[[str], None] = lambda text: None
+) -> None:
     """Adds the class that no training image shows, by its description alone; nothing is trained."""
     descriptions = SCENE_DESCRIPTIONS[HELD_OUT_CLASS]
     extended = model.property_space.add_classes({HELD_OUT_CLASS: descriptions})
@@ -271,7 +273,7 @@ def _add_held_out(model: ProLabForSemanticSegmentation, say: Callable[[str], Non
     )
 
 
-def _controls(
+def control_ious(
     model: ProLabForSemanticSegmentation, processor: ImageProcessor, scenes: KeptScenes
 ) -> tuple[list[float], list[int]]:
     """IoU of the held-out class with as many random properties as it has; the model ends as it was.
